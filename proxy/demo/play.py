@@ -1,0 +1,156 @@
+"""`nocache-proxy demo`: the same three XHRs without the proxy and with it, told to a person."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TextIO
+
+import aiohttp
+
+from proxy.demo import report
+from proxy.demo.browser import Answer, Browser
+from proxy.demo.stage import Stage, StageError, set_stage
+
+VIEW = "/file/last_uploaded"
+_UPLOADS = ("spring.txt", "summer.txt", "autumn.txt")
+_LOG_TIMEOUT_S = 5
+_POLL_INTERVAL_S = 0.02
+
+
+def run(*, keep: bool = False, output: TextIO | None = None) -> int:
+    """Show the bug and the cure.
+
+    Args:
+        keep: leave the app and the proxy running until Ctrl-C and print their addresses.
+        output: where to tell the story; standard output if absent.
+
+    Returns:
+        0 if both the stale answers without the proxy and the fresh ones with it were seen, else 1.
+    """
+    try:
+        return asyncio.run(_main(output or sys.stdout, keep=keep))
+    except StageError as error:
+        print(f"nocache-proxy demo: {error}", file=sys.stderr)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        print(f"nocache-proxy demo: no answer: {error or type(error).__name__}", file=sys.stderr)
+    except _InterruptedError:
+        print("nocache-proxy demo: interrupted", file=sys.stderr)
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Three uploads to one site, each followed by the same XHR.
+
+    Attributes:
+        site: scheme and authority.
+        uploads: the names uploaded, in order.
+        answers: what the script got after each.
+    """
+
+    site: str
+    uploads: tuple[str, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """What the script was told to be the last upload, each time."""
+        return [answer.json()["name"] for answer in self.answers]
+
+    @property
+    def shows_bug(self) -> bool:
+        """The first answer is repeated from the browser's cache."""
+        repeated = self.answers[1:]
+        return self.names == [self.uploads[0]] * len(self.uploads) and all(a.is_from_cache for a in repeated)
+
+    @property
+    def shows_cure(self) -> bool:
+        """Every answer is fresh and comes from the app."""
+        return self.names == list(self.uploads) and not any(answer.is_from_cache for answer in self.answers)
+
+
+class _InterruptedError(Exception):
+    """A signal came before the end of the story."""
+
+
+async def _main(output: TextIO, *, keep: bool) -> int:
+    with _cancelled_by_signals():
+        try:
+            return await _tell(output, keep=keep)
+        except asyncio.CancelledError:
+            raise _InterruptedError from None
+
+
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """Cancel the current task at the first SIGINT or SIGTERM; further ones do not disturb its cleaning up."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def interrupt() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _tell(output: TextIO, *, keep: bool) -> int:
+    def say(text: str) -> None:
+        print(text, file=output, flush=True)
+
+    async with set_stage() as stage:
+        say(report.opening(stage))
+        without = await _play(stage.app)
+        say(report.scene("Without the proxy", without))
+        behind = await _play(stage.proxy)
+        say(report.scene("Behind the proxy", behind))
+        say(report.fields(without.answers[0].response, behind.answers[0].response))
+        say(report.access_log(await _logged(stage, len(behind.answers))))
+        say(report.verdict(without, behind))
+        if keep:
+            say(report.addresses(stage))
+            await _until_interrupted(stage)
+    return 0 if without.shows_bug and behind.shows_cure else 1
+
+
+async def _play(site: str) -> Scene:
+    answers = []
+    async with Browser(site) as browser:
+        for name in _UPLOADS:
+            await browser.upload("/file/upload", name, f"{name}\n".encode())
+            answers.append(await browser.get(VIEW))
+    return Scene(site, _UPLOADS, tuple(answers))
+
+
+async def _logged(stage: Stage, count: int) -> list[str]:
+    """Return the access log's lines about the view: the last `count` ones, waited for as the log is buffered."""
+    lines: list[str] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOG_TIMEOUT_S):
+            while len(lines) < count:
+                await asyncio.sleep(_POLL_INTERVAL_S)
+                if stage.access_log.exists():
+                    lines = [line for line in stage.access_log.read_text().splitlines() if VIEW in line]
+    return lines[-count:]
+
+
+async def _until_interrupted(stage: Stage) -> None:
+    try:
+        name = await stage.first_exit()
+    except asyncio.CancelledError:
+        return  # Ctrl-C is how it ends
+    raise StageError(f"{name} ended by itself")

@@ -1,0 +1,329 @@
+"""A client's connection: reads requests, one exchange at a time and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from proxy.gateway import failures
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.failures import Failure, render_failure
+from proxy.message.request import Peer, RequestHead, RequestRefusedError
+from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
+
+if TYPE_CHECKING:
+    from proxy.gateway.worker import Gateway
+
+_HEAD, _CONTENT, _RESPONSE, _TUNNEL, _LINGER = range(5)
+
+_MAX_PIPELINED_BYTES: Final = 64 * 1024  # read ahead while a response is under way
+_LINGER_S: Final = 2.0  # how long a refused request may go on, so that its sender reads the refusal
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r?")
+_NO_DEADLINE: Final = float("inf")
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+Holder = Literal["upstream", "connecting", "pipelined"]
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection.
+
+    Attributes:
+        deadline_s: when `timed_out` is due, by the worker's clock.
+        peer: what forwarding fields say of it; `address` is the same for the log.
+        exchange: the request being answered, `None` between requests.
+        is_congested: the client does not take what is sent.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_gateway",
+        "_holders",
+        "_remaining",
+        "_state",
+        "address",
+        "deadline_s",
+        "exchange",
+        "is_congested",
+        "peer",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._state = _HEAD
+        self._buffer = b""  # a part of a head, or what was pipelined
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._holders: set[Holder] = set()
+        self.exchange: Exchange | None = None
+        self.is_congested = False
+        self.deadline_s = _NO_DEADLINE
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        gateway = self._gateway
+        self.peer, self.address = gateway.peer_of(transport.get_extra_info("peername"))
+        gateway.stats.client_connections_total += 1
+        gateway.stats.client_connections += 1
+        gateway.clients.add(self)
+        if len(gateway.clients) > gateway.settings.max_connections:
+            self._refuse(failures.TOO_MANY_CONNECTIONS)
+        elif gateway.is_draining:
+            self.transport.abort()
+        else:
+            self.deadline_s = gateway.clock.now_s + gateway.settings.keepalive_timeout_s
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == _HEAD:
+            self._read_head(data)
+        elif state == _CONTENT:
+            self._read_content(data)
+        elif state == _RESPONSE:
+            self._buffer += data
+            if len(self._buffer) > _MAX_PIPELINED_BYTES:
+                self.hold_reading("pipelined")
+        elif state == _TUNNEL and self.exchange is not None:
+            self.exchange.from_client(data)
+
+    def eof_received(self) -> bool:
+        if self._state == _TUNNEL and self.exchange is not None:
+            return self.exchange.client_half_closed()
+        return False  # a client that half-closes is taken to have left, as in nginx
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gateway.stats.client_connections -= 1
+        self._gateway.clients.discard(self)
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.client_left()
+        if not self._gateway.clients:
+            self._gateway.last_client_left()
+
+    def pause_writing(self) -> None:
+        self.is_congested = True
+        if self.exchange is not None:
+            self.exchange.pause_upstream()
+
+    def resume_writing(self) -> None:
+        self.is_congested = False
+        if self.exchange is not None:
+            self.exchange.resume_upstream()
+        elif self._state == _HEAD and self._buffer:
+            self._read_pipelined()
+
+    # Called by the exchange and the worker
+
+    def exchange_done(self, *, keep_alive: bool) -> None:
+        """The response is written: read the next request, or close."""
+        self.exchange = None
+        if not keep_alive:
+            self._close()
+            return
+        self._state = _HEAD
+        self.deadline_s = self._gateway.clock.now_s + self._gateway.settings.keepalive_timeout_s
+        if self._buffer:
+            # Not from here: the upstream's callback that ends one exchange must not begin the next.
+            self._gateway.loop.call_soon(self._read_pipelined)
+
+    def switch_protocols(self) -> None:
+        """Relay bytes as they are from here on, beginning with those that came early."""
+        self._state = _TUNNEL
+        early, self._buffer = self._buffer, b""
+        self.release_reading("pipelined")
+        if early and self.exchange is not None:
+            self.exchange.from_client(early)
+
+    def half_close(self) -> bool:
+        """Tell the client that the upstream will send no more; whether it can still be heard."""
+        if not self.transport.can_write_eof():
+            return False
+        self.transport.write_eof()
+        return True
+
+    def hold_reading(self, holder: Holder) -> None:
+        """Read no further until `release_reading` was called for each holder."""
+        if not self._holders:
+            self.transport.pause_reading()
+        self._holders.add(holder)
+
+    def release_reading(self, holder: Holder) -> None:
+        """Take a holder back."""
+        if holder in self._holders:
+            self._holders.discard(holder)
+            if not self._holders and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def is_held(self, holder: Holder) -> bool:
+        """Whether reading waits for this holder."""
+        return holder in self._holders
+
+    def break_off(self) -> None:
+        """End the connection so that the client can tell: with a reset, as a close may be a clean end."""
+        self.exchange = None
+        connection: socket.socket | None = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.abort()
+
+    def timed_out(self) -> None:
+        """The deadline has passed."""
+        self.deadline_s = _NO_DEADLINE
+        if self.exchange is not None:
+            self.exchange.timed_out()
+        elif self._state == _HEAD and self._buffer:
+            self._refuse(failures.REQUEST_TIMEOUT)
+        else:
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """Close now unless a request is being read or answered."""
+        if self.exchange is None and not self._buffer:
+            self.transport.close()
+
+    # Reading requests
+
+    def _read_pipelined(self) -> None:
+        if self._state != _HEAD or self.is_congested or self.transport.is_closing():
+            return
+        data, self._buffer = self._buffer, b""
+        self.release_reading("pipelined")
+        if data:
+            self._read_head(data)
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        end = data.find(HEAD_END)
+        if end <= 0 and data.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
+            data = data.lstrip(b"\r\n")
+            end = data.find(HEAD_END)
+        limit = self._gateway.settings.max_head_size_bytes
+        if end < 0 or end > limit:
+            self._keep_partial_head(data, limit)
+            return
+        size = end + len(HEAD_END)
+        try:
+            head = self._gateway.requests.read(data if size == len(data) else data[:size])
+        except RequestRefusedError as error:
+            self._refuse(_REFUSALS[error.status].with_detail(error.reason))
+            return
+        self._begin(head, data[size:])
+
+    def _keep_partial_head(self, data: bytes, limit: int) -> None:
+        """Wait for the rest of a head, unless what there is of it can never become one."""
+        if len(data) > limit:
+            self._refuse(failures.HEAD_TOO_LARGE if b"\n" in data[:limit] else failures.TARGET_TOO_LONG)
+            return
+        line, newline, _ = data.partition(b"\n")
+        if data and (newline and not _REQUEST_LINE.fullmatch(line) or not _may_begin_request(data)):
+            self._refuse(failures.BAD_REQUEST.with_detail("not an HTTP/1.x request"))
+            return
+        if data and not self._buffer:
+            self.deadline_s = min(
+                self.deadline_s, self._gateway.clock.now_s + self._gateway.settings.request_head_timeout_s
+            )
+        self._buffer = data
+
+    def _begin(self, head: RequestHead, rest: bytes) -> None:
+        limit = self._gateway.settings.max_request_body_bytes
+        self.exchange = exchange = Exchange(self._gateway, self, head)
+        self._gateway.stats.in_flight += 1
+        content_length = head.content_length
+        self._state = _RESPONSE if content_length == 0 else _CONTENT
+        exchange.begin()
+        if content_length == 0:
+            self._buffer = rest
+            return
+        if content_length is None:
+            self._decoder = ChunkedDecoder("request")
+        else:
+            self._remaining = content_length
+            if limit and content_length > limit:
+                exchange.fail(failures.CONTENT_TOO_LARGE)
+                return
+        if rest:
+            self._read_content(rest)
+
+    def _read_content(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        decoder = self._decoder
+        if decoder is None:
+            remaining = self._remaining
+            size = len(data)
+            if size < remaining:
+                self._remaining = remaining - size
+                exchange.request_content(data)
+                return
+            content, rest = (data, b"") if size == remaining else (data[:remaining], data[remaining:])
+            is_complete = True
+        else:
+            try:
+                content, rest = decoder.feed(data)
+            except MalformedContentError as error:
+                exchange.fail(failures.BAD_REQUEST.with_detail(str(error)))
+                return
+            is_complete = decoder.is_complete
+        if content:
+            exchange.request_content(content)
+        if is_complete and self.exchange is exchange:
+            self._decoder = None
+            self._state = _RESPONSE
+            self._buffer = rest
+            exchange.request_end()
+
+    # Closing
+
+    def _refuse(self, failure: Failure) -> None:
+        """Answer what never became an exchange, and close."""
+        gateway = self._gateway
+        data = render_failure(
+            failure, method="GET", client_minor=1, keep_alive=False, vary=(), date=gateway.clock.date
+        )
+        gateway.count_refusal(failure, self.address, len(data))
+        self.transport.write(data)
+        self._buffer = b"refused"
+        self._close()
+
+    def _close(self) -> None:
+        """Close after what is written has left.
+
+        Where the client is still sending, a plain close would reset the connection under the response
+        before it is read (RFC 9112 section 9.6): half-close, and read on for a while.
+        """
+        sends_on = bool(self._buffer) or self._state == _CONTENT
+        self._buffer = b""
+        self._decoder = None
+        self._state = _LINGER
+        self.deadline_s = self._gateway.clock.now_s + _LINGER_S
+        for holder in tuple(self._holders):
+            self.release_reading(holder)
+        if sends_on and self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+_REFUSALS: Final = {
+    400: failures.BAD_REQUEST,
+    431: failures.HEAD_TOO_LARGE,
+    501: failures.NOT_IMPLEMENTED,
+}
+
+
+def _may_begin_request(data: bytes) -> bool:
+    """Whether a method may begin here: a TLS handshake or a binary protocol is told at once."""
+    return data[:1].isupper() or data == b"\r"

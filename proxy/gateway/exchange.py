@@ -1,0 +1,483 @@
+"""One request and its response in flight, between a client's connection and an upstream's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from proxy.gateway import failures
+from proxy.gateway.access_log import Entry
+from proxy.gateway.failures import Failure, render_failure
+from proxy.message.request import IDEMPOTENT, RequestHead, render_request
+from proxy.message.response import (
+    NOT_MODIFIED,
+    SWITCHING_PROTOCOLS,
+    Framing,
+    ResponseHead,
+    render_informational,
+    render_response,
+    render_switch,
+)
+from proxy.rules.matching import Outcome, Resolution, Verdict
+from proxy.rules.policies import STRICT, treatment
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.gateway.client import ClientConnection
+    from proxy.gateway.upstream import UpstreamConnection
+    from proxy.gateway.worker import Gateway
+
+_log = logging.getLogger(__name__)
+
+_MAX_INFORMATIONAL: Final = 64  # 1xx without end would hold the client for ever
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_FAIL_SAFE: Final = Verdict(
+    outcomes=(Outcome(None, STRICT, treatment(STRICT)),),
+    vary=(),
+    strips_conditionals=True,
+    settled=Resolution(None, STRICT, treatment(STRICT)),
+)
+
+
+class Exchange:
+    """Moves one request to the upstream and its response to the client.
+
+    It is driven by its two connections: the client's calls `begin`, `request_content`, `request_end`,
+    `client_left`; the upstream's calls `response_head`, `response_content`, `response_end`, `upstream_lost`.
+
+    Attributes:
+        head: of the request.
+        responded: the head of a final response is on its way to the client.
+        request_complete: all of the request's content has been read from the client.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_bytes_in",
+        "_bytes_out",
+        "_gateway",
+        "_informational",
+        "_is_chunked",
+        "_is_half_closed",
+        "_keep_alive",
+        "_out",
+        "_pending",
+        "_policy",
+        "_rendered",
+        "_replayed",
+        "_resolution",
+        "_reuse_upstream",
+        "_started_s",
+        "_status",
+        "_upstream",
+        "_upstream_s",
+        "_upstream_status",
+        "_verdict",
+        "changed",
+        "client",
+        "head",
+        "is_tunnel",
+        "request_complete",
+        "responded",
+    )
+
+    def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead) -> None:
+        self._gateway = gateway
+        self.client = client
+        self.head = head
+        self.responded = False
+        self.request_complete = head.content_length == 0
+        self.is_tunnel = False
+        self.changed = 0
+        self._attempt: asyncio.Task[None] | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._pending: list[bytes] = []  # request content read before there was a connection
+        self._out: list[bytes] = []  # response bytes of the present callback, written by `flush`
+        self._started_s = time.perf_counter()
+        self._upstream_s = 0.0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._status = 0
+        self._upstream_status = 0
+        self._informational = 0
+        self._is_chunked = False
+        self._is_half_closed = False
+        self._keep_alive = False
+        self._reuse_upstream = False
+        self._replayed = False
+        self._resolution: Resolution | None = None
+
+    # The request
+
+    def begin(self) -> None:
+        """Decide, and send the head as soon as there is a connection."""
+        gateway = self._gateway
+        head = self.head
+        self._verdict = verdict = self._decide()
+        self._rendered, stripped = render_request(
+            head,
+            strips_conditionals=verdict.strips_conditionals,
+            forwarding=gateway.settings.forwarded,
+            peer=self.client.peer,
+            authority=gateway.authority,
+        )
+        if stripped:
+            gateway.stats.conditionals_stripped[self._rule_name()] += stripped
+        upstream = gateway.pool.take(must_be_fresh=not self._can_replay())
+        if upstream is not None:
+            self.upstream_ready(upstream)
+        else:
+            self._connect()
+
+    def upstream_ready(self, upstream: UpstreamConnection) -> None:
+        """Send what there is of the request."""
+        self._attempt = None
+        self._upstream = upstream
+        upstream.serve(self)
+        if self._pending:
+            upstream.transport.writelines([self._rendered, *self._pending])
+            self._pending.clear()
+            self.client.release_reading("connecting")
+        else:
+            upstream.transport.write(self._rendered)
+        if self.client.is_congested:
+            upstream.transport.pause_reading()
+        self.touch()
+
+    def request_content(self, data: bytes) -> None:
+        """Forward content, framed anew when it is chunked."""
+        self._bytes_in += len(data)
+        if self.head.content_length is None:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._send(data)
+
+    def request_end(self) -> None:
+        """All content was read."""
+        self.request_complete = True
+        if self.head.content_length is None:
+            self._send(_LAST_CHUNK)
+        self.touch()
+
+    def _send(self, data: bytes) -> None:
+        if self._upstream is not None:
+            self._upstream.transport.write(data)
+            self.touch()
+        elif not self.responded:
+            self._pending.append(data)
+            self.client.hold_reading("connecting")
+
+    def _connect(self) -> None:
+        self.client.deadline_s = self._gateway.clock.now_s + 2 * self._gateway.settings.connect_timeout_s + 1
+        self._attempt = self._gateway.pool.connect(self)
+
+    def _can_replay(self) -> bool:
+        """Whether the request may be sent twice, RFC 9110 section 9.2.2, and is still at hand."""
+        return self.head.method in IDEMPOTENT and self.head.content_length == 0 and not self.head.upgrade
+
+    def _decide(self) -> Verdict:
+        try:
+            return self._gateway.ruleset.decide(self.head.method, self.head.path, self.head.values)
+        except Exception:  # the guarantee holds even when a rule does not: DESIGN section 4, "fails safe"
+            _log.exception("deciding failed; the response is protected by the strict policy")
+            self._gateway.stats.decision_failures_total += 1
+            return _FAIL_SAFE
+
+    # The response
+
+    def informational(self, response: ResponseHead) -> None:
+        """Pass a 1xx on; HTTP/1.0 clients do not know them."""
+        self._informational += 1
+        if self._informational > _MAX_INFORMATIONAL:
+            self.fail(failures.UPSTREAM_MALFORMED.with_detail("informational responses without end"))
+        elif self.head.minor == 1:
+            self.client.transport.write(render_informational(response))
+
+    def response_head(self, response: ResponseHead) -> None:
+        """Answer the client with the upstream's final response.
+
+        Raises:
+            MalformedHeadError: its framing is ambiguous, or it switches to what was not asked for.
+        """
+        self._upstream_s = time.perf_counter() - self._started_s
+        self._upstream_status = response.status
+        if response.status == SWITCHING_PROTOCOLS:
+            self._switch_protocols(response)
+            return
+        head = self.head
+        verdict = self._verdict
+        if response.status == NOT_MODIFIED and verdict.strips_conditionals and head.method in ("GET", "HEAD"):
+            self.fail(failures.UPSTREAM_NOT_MODIFIED)
+            return
+        self._resolution = resolution = self._resolve(response)
+        outgoing = render_response(
+            response,
+            resolution.treatment,
+            method=head.method,
+            client_minor=head.minor,
+            keep_alive=head.keep_alive and self.request_complete and not self._gateway.is_draining,
+            now=self._gateway.clock.date,
+        )
+        self.responded = True
+        self._status = response.status
+        self._is_chunked = outgoing.is_chunked
+        self._keep_alive = outgoing.keep_alive
+        self._reuse_upstream = outgoing.reuse_upstream
+        self.changed = outgoing.changed
+        self._out.append(outgoing.data)
+        if self._upstream is not None:
+            self._upstream.expect_content(outgoing.framing, outgoing.content_length)
+        if outgoing.was_cached:
+            self._gateway.stats.upstream_cache_hits_total += 1
+        if outgoing.changed and resolution.rule is not None:
+            self._gateway.stats.fields_changed[resolution.rule.name] += outgoing.changed
+        if resolution.observed is not None:
+            self._gateway.stats.observed[resolution.observed.name] += 1
+
+    def response_content(self, data: bytes) -> None:
+        """Relay content; `flush` writes it."""
+        self._bytes_out += len(data)
+        if self._is_chunked:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def response_end(self, *, reuse: bool) -> None:
+        """The response is complete: let the upstream's connection rest, and the client go on.
+
+        Args:
+            reuse: nothing followed the content on the upstream's connection.
+        """
+        if self._is_chunked:
+            self._out.append(_LAST_CHUNK)
+        self.flush()
+        upstream = self._upstream
+        if upstream is not None:
+            self._upstream = None
+            upstream.release()
+            if reuse and self._reuse_upstream and self.request_complete:
+                if self.client.is_congested:
+                    upstream.transport.resume_reading()
+                self._gateway.pool.put(upstream)
+            else:
+                upstream.transport.abort()
+        self._finish(None)
+        self.client.exchange_done(keep_alive=self._keep_alive)
+
+    def flush(self) -> None:
+        """Write what has gathered, head and first content in one piece."""
+        out = self._out
+        if out:
+            self.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def _resolve(self, response: ResponseHead) -> Resolution:
+        try:
+            return self._verdict.resolve(response.status, response.fields)
+        except Exception:
+            _log.exception("deciding failed; the response is protected by the strict policy")
+            self._gateway.stats.decision_failures_total += 1
+            return Resolution(None, STRICT, treatment(STRICT, self._verdict.vary))
+
+    # The tunnel
+
+    def _switch_protocols(self, response: ResponseHead) -> None:
+        data = render_switch(response, self.head.upgrade)
+        self.is_tunnel = self.responded = True
+        self._status = SWITCHING_PROTOCOLS
+        self._keep_alive = False
+        self._gateway.stats.tunnels += 1
+        self._gateway.stats.tunnels_total += 1
+        self._out.append(data)
+        if self._upstream is not None:
+            self._upstream.switch_protocols()
+        self.flush()
+        self.client.switch_protocols()
+
+    def from_client(self, data: bytes) -> None:
+        """Relay tunnelled bytes to the upstream."""
+        self._bytes_in += len(data)
+        if self._upstream is not None:
+            self._upstream.transport.write(data)
+            self.touch()
+
+    def from_upstream(self, data: bytes) -> None:
+        """Relay tunnelled bytes to the client; `flush` writes them."""
+        self._bytes_out += len(data)
+        self._out.append(data)
+
+    def upstream_half_closed(self) -> bool:
+        """Pass the upstream's half-close on; whether its connection stays open for the other direction."""
+        self.flush()
+        return self._half_close() and self.client.half_close()
+
+    def client_half_closed(self) -> bool:
+        """Pass the client's half-close on; whether its connection stays open for the other direction."""
+        upstream = self._upstream
+        if upstream is None or not self._half_close() or not upstream.transport.can_write_eof():
+            return False
+        upstream.transport.write_eof()
+        return True
+
+    def _half_close(self) -> bool:
+        """Whether this is the first direction of the tunnel to end; with the second, both connections do."""
+        if not self._is_half_closed:
+            self._is_half_closed = True
+            return True
+        upstream = self._upstream
+        if upstream is not None:
+            self._upstream = None
+            upstream.release()
+            upstream.transport.close()
+        self._finish(None)
+        self.client.exchange_done(keep_alive=False)
+        return False
+
+    def tunnel_lost(self) -> None:
+        """The upstream's end of the tunnel is gone."""
+        self._upstream = None
+        self._finish(None)
+        self.client.exchange_done(keep_alive=False)
+
+    # Failures
+
+    def touch(self) -> None:
+        """Some byte moved: put the deadline off.
+
+        Once the request is complete, only the final response's head ends the wait for it.
+        """
+        settings = self._gateway.settings
+        if self.responded or not self.request_complete:
+            self.client.deadline_s = self._gateway.clock.now_s + settings.idle_timeout_s
+        elif self._informational == 0:
+            self.client.deadline_s = self._gateway.clock.now_s + settings.response_head_timeout_s
+
+    def upstream_lost(self, *, saw_bytes: bool, detail: str) -> None:
+        """The upstream's connection closed before a final response's head."""
+        was_used_before = self._upstream is not None and self._upstream.served > 0
+        self._upstream = None
+        if was_used_before and not saw_bytes and not self._replayed and self._can_replay():
+            self._replayed = True
+            self._gateway.stats.retries_total += 1
+            self._connect()
+            return
+        self.fail(failures.UPSTREAM_CLOSED.with_detail(detail))
+
+    def timed_out(self) -> None:
+        """Nothing moved for too long; say who is to blame."""
+        if self.is_tunnel:
+            self.abandon(failures.UPSTREAM_STALLED.with_detail("idle tunnel"))
+        elif self._attempt is not None:
+            self.fail(failures.CONNECT_TIMEOUT)
+        elif self.client.is_congested:
+            self.abandon(failures.CLIENT_STALLED)
+        elif not self.request_complete and not self.client.is_held("upstream"):
+            self.fail(failures.REQUEST_TIMEOUT)
+        elif self.responded:
+            self.fail(failures.UPSTREAM_STALLED)
+        else:
+            self.fail(failures.UPSTREAM_TIMEOUT)
+
+    def fail(self, failure: Failure) -> None:
+        """Answer in place of the upstream, or break the connection when its response is under way.
+
+        A cut response never gets a clean end: no last chunk, and a reset where closing would be one.
+        """
+        if self.responded:
+            self.flush()
+            self.abandon(failure)
+            return
+        self._drop_upstream()
+        self.responded = True
+        self._status = failure.status
+        keep_alive = self.head.keep_alive and self.request_complete and not self._gateway.is_draining
+        keep_alive = keep_alive and failure.is_upstream
+        self.client.transport.write(
+            render_failure(
+                failure,
+                method=self.head.method,
+                client_minor=self.head.minor,
+                keep_alive=keep_alive,
+                vary=self._verdict.vary,
+                date=self._gateway.clock.date,
+            )
+        )
+        self._finish(failure)
+        self.client.exchange_done(keep_alive=keep_alive)
+
+    def abandon(self, failure: Failure) -> None:
+        """Break both connections at once."""
+        self._drop_upstream()
+        self._finish(failure)
+        self.client.break_off()
+
+    def client_left(self) -> None:
+        """The client's connection is gone: the upstream need not go on."""
+        self._drop_upstream()
+        if self.is_tunnel:
+            self._finish(None)
+            return
+        self._gateway.stats.client_aborts_total += 1
+        self._finish(failures.CLIENT_LEFT)
+
+    def pause_upstream(self) -> None:
+        """The client does not take what is sent: let the upstream wait."""
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_upstream(self) -> None:
+        """The client takes more."""
+        if self._upstream is not None:
+            self._upstream.transport.resume_reading()
+
+    def _drop_upstream(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+        if self._upstream is not None:
+            self._upstream.abort()
+            self._upstream = None
+
+    def _rule_name(self) -> str:
+        rule = self._resolution.rule if self._resolution is not None else self._verdict.rule
+        return rule.name if rule is not None else ""
+
+    def _finish(self, failure: Failure | None) -> None:
+        """Count it and log it."""
+        stats = self._gateway.stats
+        duration_s = time.perf_counter() - self._started_s
+        rule = self._rule_name()
+        stats.in_flight -= 1
+        stats.tunnels -= self.is_tunnel
+        stats.request_bytes_total += self._bytes_in
+        stats.response_bytes_total += self._bytes_out
+        status = failure.status if failure is failures.CLIENT_LEFT else self._status
+        stats.count_exchange(rule, self.head.method, status, duration_s)
+        if failure is not None and failure.is_upstream:
+            stats.upstream_errors[failure.reason] += 1
+        elif failure is not None and failure is not failures.CLIENT_LEFT:
+            stats.client_errors[failure.reason] += 1
+        resolution = self._resolution
+        error = ""
+        if failure is not None:
+            error = f"{failure.reason}: {failure.detail}" if failure.detail else failure.reason
+        self._gateway.access_log.write(
+            Entry(
+                time.time(),
+                self.head.method,
+                self.head.target.decode("utf-8", "surrogateescape"),
+                status,
+                self._upstream_status,
+                duration_s,
+                self._upstream_s,
+                self._bytes_in,
+                self._bytes_out,
+                self.client.address,
+                rule,
+                resolution.policy.name if resolution is not None and resolution.rule is not None else "",
+                self.changed,
+                error,
+                resolution.observed.name if resolution is not None and resolution.observed is not None else "",
+            )
+        )

@@ -1,0 +1,123 @@
+"""What can go wrong in an exchange, by who failed, and the gateway's own response to it.
+
+Every response made here carries the fields of the `strict` policy: it is not the app's, and no cache may
+keep it (DESIGN section 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Final
+
+from proxy.message.lines import render_lines
+from proxy.message.response import Treatment
+from proxy.rules.policies import STRICT, treatment
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the gateway answers itself.
+
+    Attributes:
+        status: sent to the client; 499 is only ever logged.
+        reason: a short name for log and metrics: `connect_refused`.
+        proxy_status: the error type of RFC 9209, empty when the client failed.
+        text: one sentence for whoever reads the answer; nothing of the request in it.
+        detail: more for the log: the parser's words, the operating system's.
+    """
+
+    status: int
+    reason: str
+    proxy_status: str
+    text: str
+    detail: str = ""
+
+    @property
+    def is_upstream(self) -> bool:
+        """Whether it counts against the upstream."""
+        return self.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+
+    def with_detail(self, detail: str) -> Failure:
+        """The same with words for the log."""
+        return replace(self, detail=detail)
+
+
+CONNECT_REFUSED: Final = Failure(502, "connect_refused", "connection_refused", "the app does not accept connections")
+CONNECT_FAILED: Final = Failure(502, "connect_failed", "destination_unavailable", "the app cannot be reached")
+CONNECT_TIMEOUT: Final = Failure(504, "connect_timeout", "connection_timeout", "the app could not be reached in time")
+DNS_ERROR: Final = Failure(502, "dns_error", "dns_error", "the app's host name cannot be resolved")
+TLS_ERROR: Final = Failure(502, "tls_error", "tls_certificate_error", "the app's TLS certificate is not accepted")
+UPSTREAM_CLOSED: Final = Failure(502, "upstream_closed", "connection_terminated", "the app closed its connection")
+UPSTREAM_MALFORMED: Final = Failure(502, "upstream_malformed", "http_protocol_error", "the app sent what is not HTTP")
+UPSTREAM_NOT_MODIFIED: Final = Failure(
+    502, "upstream_not_modified", "http_protocol_error", "the app answered 304 to a request without a condition"
+)
+UPSTREAM_TOO_LARGE: Final = Failure(
+    502, "upstream_head_too_large", "http_response_header_section_size", "the app sent too large a header section"
+)
+UPSTREAM_TRUNCATED: Final = Failure(
+    502, "upstream_truncated", "http_response_incomplete", "the app broke off within its response"
+)
+UPSTREAM_TIMEOUT: Final = Failure(504, "upstream_timeout", "http_response_timeout", "the app did not answer in time")
+UPSTREAM_STALLED: Final = Failure(504, "upstream_stalled", "http_response_timeout", "the app stopped within an exchange")
+INTERNAL: Final = Failure(502, "internal_error", "proxy_internal_error", "the proxy failed")
+BAD_REQUEST: Final = Failure(400, "bad_request", "http_request_error", "the request is malformed")
+NOT_IMPLEMENTED: Final = Failure(501, "not_implemented", "http_request_error", "the method is not supported")
+HEAD_TOO_LARGE: Final = Failure(431, "head_too_large", "http_request_error", "the header section is too large")
+TARGET_TOO_LONG: Final = Failure(414, "target_too_long", "http_request_error", "the request target is too long")
+CONTENT_TOO_LARGE: Final = Failure(413, "content_too_large", "http_request_error", "the content is too large")
+REQUEST_TIMEOUT: Final = Failure(408, "request_timeout", "http_request_error", "the request did not arrive in time")
+TOO_MANY_CONNECTIONS: Final = Failure(
+    503, "too_many_connections", "connection_limit_reached", "too many connections are open"
+)
+CLIENT_LEFT: Final = Failure(499, "client_left", "", "the client left")
+CLIENT_STALLED: Final = Failure(499, "client_stalled", "", "the client stopped reading")
+DRAINED: Final = Failure(503, "drained", "", "the proxy is shutting down")
+
+_STRICT: Final = treatment(STRICT)
+
+
+def render_failure(
+    failure: Failure, *, method: str, client_minor: int, keep_alive: bool, vary: Iterable[str], date: bytes
+) -> bytes:
+    """Render the gateway's own response: head and, but for HEAD, one line of text."""
+    phrase = HTTPStatus(failure.status).phrase
+    content = f"{failure.status} {phrase}: {failure.text}\n".encode()
+    names = tuple(vary)
+    fields = [
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Date", date),
+    ]
+    if failure.proxy_status:
+        fields.append((b"Proxy-Status", f"nocache-proxy; error={failure.proxy_status}".encode()))
+    strict: Treatment = treatment(STRICT, names) if names else _STRICT
+    lines, noted = strict.walk(fields)
+    strict.apply(lines, noted, method, failure.status, date)
+    if not keep_alive:
+        lines.append(b"Connection: close")
+    elif client_minor == 0:
+        lines.append(b"Connection: keep-alive")
+    head = render_lines(b"HTTP/1.1 %d %b\r\n" % (failure.status, phrase.encode()), lines)
+    return head if method == "HEAD" else head + content
+
+
+def connect_failure(error: BaseException) -> Failure:
+    """Translate what the operating system or TLS says of a connection attempt."""
+    detail = f"{type(error).__name__}: {error}"
+    match error:
+        case asyncio.TimeoutError():
+            return CONNECT_TIMEOUT.with_detail(detail)
+        case ssl.SSLError():
+            return TLS_ERROR.with_detail(detail)
+        case socket.gaierror():
+            return DNS_ERROR.with_detail(detail)
+        case ConnectionRefusedError() | FileNotFoundError():
+            return CONNECT_REFUSED.with_detail(detail)
+        case _:
+            return CONNECT_FAILED.with_detail(detail)

@@ -1,0 +1,138 @@
+"""Upstream connections: opened when needed, kept for a short rest, never lent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from proxy.gateway import failures
+from proxy.gateway.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from proxy.gateway.exchange import Exchange
+    from proxy.gateway.worker import Gateway
+
+_RETRY_PAUSE_S: Final = 0.1  # what a server that is being restarted may need to listen again
+
+
+class Pool:
+    """The upstream connections of a worker.
+
+    Args:
+        gateway: whose settings and clock it uses.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._idle: deque[UpstreamConnection] = deque()  # longest at rest first
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._tls = _tls_context(gateway)
+
+    def take(self, *, must_be_fresh: bool) -> UpstreamConnection | None:
+        """Take a resting connection, the one used last first.
+
+        Args:
+            must_be_fresh: the request cannot be sent twice, so ask the operating system first whether the
+                upstream has closed the connection: a race lost means a 502 (its price is a system call).
+        """
+        oldest_s = self._gateway.clock.now_s - self._gateway.settings.upstream_keepalive_timeout_s
+        while self._idle:
+            connection = self._idle.pop()
+            is_usable = connection.idle_since_s >= oldest_s and not connection.transport.is_closing()
+            if is_usable and not (must_be_fresh and connection.is_stale()):
+                self._gateway.stats.upstream_reused_total += 1
+                return connection
+            connection.transport.abort()
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Let a connection rest until it is needed or too old."""
+        if self._gateway.is_draining or connection.transport.is_closing():
+            connection.transport.abort()
+            return
+        connection.idle_since_s = self._gateway.clock.now_s
+        self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection was lost while it rested."""
+        try:
+            self._idle.remove(connection)
+        except ValueError:
+            return
+
+    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Open a connection for an exchange; it is told by `upstream_ready` or `fail`.
+
+        Cancel the task when the exchange no longer needs it.
+        """
+        return self._spawn(self._connect(exchange))
+
+    def sweep(self) -> None:
+        """Close what has rested too long."""
+        oldest_s = self._gateway.clock.now_s - self._gateway.settings.upstream_keepalive_timeout_s
+        while self._idle and self._idle[0].idle_since_s < oldest_s:
+            self._idle.popleft().transport.abort()
+
+    def close(self) -> None:
+        """Close all that rest and give up all attempts."""
+        for attempt in self._attempts:
+            attempt.cancel()
+        while self._idle:
+            self._idle.pop().transport.abort()
+
+    async def open(self) -> UpstreamConnection:
+        """Open a connection.
+
+        Raises:
+            OSError, ssl.SSLError: it cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        upstream = self._gateway.settings.upstream
+        if upstream.scheme == "unix":
+            _, connection = await loop.create_unix_connection(self._protocol, str(upstream.path))
+        else:
+            server_hostname = upstream.host if self._tls else None
+            _, connection = await loop.create_connection(
+                self._protocol, upstream.host, upstream.port, ssl=self._tls, server_hostname=server_hostname
+            )
+        return connection
+
+    async def _connect(self, exchange: Exchange) -> None:
+        timeout_s = self._gateway.settings.connect_timeout_s
+        for is_last in (False, True):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    connection = await self.open()
+            except (OSError, ssl.SSLError, TimeoutError) as error:
+                # Nothing was sent, so any request may be tried again; a time-out has taken long enough.
+                if is_last or isinstance(error, TimeoutError):
+                    exchange.fail(failures.connect_failure(error))
+                    return
+                self._gateway.stats.retries_total += 1
+                await asyncio.sleep(_RETRY_PAUSE_S)
+            else:
+                exchange.upstream_ready(connection)
+                return
+
+    def _protocol(self) -> UpstreamConnection:
+        return UpstreamConnection(self._gateway)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._attempts.add(task)
+        task.add_done_callback(self._attempts.discard)
+        return task
+
+
+def _tls_context(gateway: Gateway) -> ssl.SSLContext | None:
+    settings = gateway.settings
+    if settings.upstream.scheme != "https":
+        return None
+    context = ssl.create_default_context(cafile=str(settings.upstream_ca) if settings.upstream_ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,216 @@
+"""A connection to the upstream: reads responses, one exchange after the other, and rests in the pool between."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.gateway import failures
+from proxy.message.response import Framing, ResponseHead, read_response
+from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
+
+if TYPE_CHECKING:
+    from proxy.gateway.exchange import Exchange
+    from proxy.gateway.worker import Gateway
+
+# What `_framing` can be besides a `Framing`: a head is awaited, or the protocol was switched.
+_HEAD: Final = -1
+_TUNNEL: Final = -2
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection; it serves at most one exchange at a time.
+
+    Attributes:
+        exchange: the one it serves, `None` while it rests.
+        idle_since_s: the clock's time when it was last put to rest.
+        served: exchanges it has finished; 0 on a new connection.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_framing",
+        "_gateway",
+        "_partial",
+        "_remaining",
+        "exchange",
+        "idle_since_s",
+        "served",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._partial = bytearray()
+        self._framing = _HEAD
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self.exchange: Exchange | None = None
+        self.idle_since_s = 0.0
+        self.served = 0
+
+    # Called by the exchange
+
+    def serve(self, exchange: Exchange) -> None:
+        """Belong to an exchange from here on."""
+        self.exchange = exchange
+        self._framing = _HEAD
+
+    def expect_content(self, framing: int, content_length: int) -> None:
+        """Be told, from within `Exchange.response_head`, how the response's content is framed."""
+        self._framing = framing
+        self._remaining = content_length
+        if framing == Framing.CHUNKED:
+            self._decoder = ChunkedDecoder("response")
+
+    def switch_protocols(self) -> None:
+        """Relay bytes as they are from here on."""
+        self._framing = _TUNNEL
+
+    def release(self) -> None:
+        """Serve nobody any more; the caller puts it to rest or closes it."""
+        self.exchange = None
+        self.served += 1
+
+    def is_stale(self) -> bool:
+        """Ask the operating system whether the upstream has closed it, or sent what nobody asked for."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def abort(self) -> None:
+        """End it at once."""
+        self.exchange = None
+        self.transport.abort()
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._gateway.stats.upstream_connections += 1
+        self._gateway.stats.upstream_connections_total += 1
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self._gateway.pool.forget(self)
+            self.transport.abort()  # nobody asked: it could be taken for the next response
+            return
+        exchange.touch()
+        if self._framing == _HEAD:
+            rest = self._read_heads(exchange, data)
+            if rest is None:
+                return
+            data = rest
+        self._read_content(exchange, data)
+        exchange.flush()
+
+    def eof_received(self) -> bool:
+        if self._framing == _TUNNEL and self.exchange is not None:
+            return self.exchange.upstream_half_closed()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gateway.stats.upstream_connections -= 1
+        exchange = self.exchange
+        if exchange is None:
+            self._gateway.pool.forget(self)
+            return
+        self.exchange = None
+        if self._framing == Framing.UNTIL_CLOSE and exc is None:
+            exchange.response_end(reuse=False)
+        elif self._framing == _HEAD:
+            exchange.upstream_lost(saw_bytes=bool(self._partial), detail=str(exc or ""))
+        elif self._framing == _TUNNEL:
+            exchange.tunnel_lost()
+        else:
+            exchange.fail(failures.UPSTREAM_TRUNCATED.with_detail(str(exc or "")))
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.client.hold_reading("upstream")
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.client.release_reading("upstream")
+
+    # Reading
+
+    def _read_heads(self, exchange: Exchange, data: bytes) -> bytes | None:
+        """Read heads until a final one; return what follows it, or `None` when there is nothing to do."""
+        if self._partial:
+            self._partial += data
+            data = bytes(self._partial)
+            self._partial.clear()
+        while True:
+            end = data.find(HEAD_END)
+            if end < 0 or end > self._gateway.settings.max_head_size_bytes:
+                self._keep_partial(exchange, data)
+                return None
+            head = data[: end + len(HEAD_END)]
+            data = data[end + len(HEAD_END) :]
+            try:
+                response = read_response(head, self._gateway.response_parser)
+                self._hand_over(exchange, response)
+            except ValueError as error:
+                exchange.fail(failures.UPSTREAM_MALFORMED.with_detail(str(error)))
+                return None
+            if self.exchange is not exchange:
+                return None  # refused, or failed
+            if response.is_final:
+                return data
+            if not data:
+                return None
+
+    def _hand_over(self, exchange: Exchange, response: ResponseHead) -> None:
+        if response.is_final:
+            exchange.response_head(response)
+        else:
+            exchange.informational(response)
+
+    def _keep_partial(self, exchange: Exchange, data: bytes) -> None:
+        if len(data) > self._gateway.settings.max_head_size_bytes:
+            exchange.fail(failures.UPSTREAM_TOO_LARGE)
+        elif data.count(b"\n") != data.count(b"\r\n") or not b"HTTP/1."[: len(data)].startswith(data[:7]):
+            exchange.fail(failures.UPSTREAM_MALFORMED.with_detail("bare line feed, or not HTTP/1.x"))
+        else:
+            self._partial += data
+
+    def _read_content(self, exchange: Exchange, data: bytes) -> None:
+        framing = self._framing
+        if framing == Framing.FIXED:
+            remaining = self._remaining
+            size = len(data)
+            if size < remaining:
+                self._remaining = remaining - size
+                exchange.response_content(data)
+                return
+            exchange.response_content(data if size == remaining else data[:remaining])
+            exchange.response_end(reuse=size == remaining)
+        elif framing == Framing.NONE:
+            exchange.response_end(reuse=not data)
+        elif framing == Framing.CHUNKED:
+            self._read_chunks(exchange, data)
+        elif framing == Framing.UNTIL_CLOSE:
+            if data:
+                exchange.response_content(data)
+        elif data:
+            exchange.from_upstream(data)
+
+    def _read_chunks(self, exchange: Exchange, data: bytes) -> None:
+        decoder = self._decoder
+        if not data or decoder is None:
+            return
+        try:
+            content, rest = decoder.feed(data)
+        except MalformedContentError as error:
+            exchange.fail(failures.UPSTREAM_TRUNCATED.with_detail(str(error)))
+            return
+        if content:
+            exchange.response_content(content)
+        if decoder.is_complete:
+            self._decoder = None
+            exchange.response_end(reuse=not rest)

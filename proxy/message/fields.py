@@ -1,0 +1,62 @@
+"""Field names and list-based field values, RFC 9110 section 5: the vocabulary of every other module here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+Field = tuple[bytes, bytes]
+Fields = Sequence[Field]
+"""Field lines in wire order, duplicates and spelling kept, values without surrounding white space."""
+
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+"""RFC 9110 section 7.6.1, and `Trailer`: trailers are not forwarded (section 6.5.1 allows that)."""
+
+NEVER_HOP_BY_HOP = frozenset((b"content-length", b"host", b"date", b"via"))
+"""Fields that a `Connection` option cannot take away: they frame, route or date the message."""
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PRINTABLE_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/, \t]+")
+
+
+def is_token(value: bytes) -> bool:
+    """Tell whether `value` is a token, RFC 9110 section 5.6.2."""
+    return _TOKEN.fullmatch(value) is not None
+
+
+def list_members(value: bytes) -> list[bytes]:
+    """Split a list-based value without quoted strings into its non-empty members, trimmed, in order."""
+    return [trimmed for member in value.split(b",") if (trimmed := member.strip(b" \t"))]
+
+
+def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
+    """Collect the options of all `Connection` lines, lower case, RFC 9110 section 7.6.1."""
+    return frozenset(option.lower() for value in values for option in list_members(value))
+
+
+def is_upgrade_token_list(value: bytes) -> bool:
+    """Tell whether an `Upgrade` value is a plain list of protocols (`websocket`, `foo/2`), section 7.8."""
+    return _PRINTABLE_TOKENS.fullmatch(value) is not None
+
+
+def merge_vary(values: Sequence[bytes], names: Sequence[bytes]) -> bytes:
+    """Merge field names into what the upstream's `Vary` lines say, RFC 9110 section 12.5.5.
+
+    Args:
+        values: the upstream's `Vary` lines, in order; none when it sent none.
+        names: field names to add, as they are to be spelt.
+
+    Returns:
+        One value: the upstream's members in order without duplicates, then the new ones. A `*` among
+        them stands alone: some caches recognise it only as the whole value (nginx, Varnish). It is
+        never generated.
+    """
+    merged: dict[bytes, bytes] = {}
+    for value in (*values, *names):
+        for member in list_members(value):
+            merged.setdefault(member.lower(), member)
+    if b"*" in merged:
+        return b"*"
+    return b", ".join(merged.values())

@@ -1,0 +1,286 @@
+"""A request's head: what came in, what rules and framing need of it, and what goes out to the upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiohttp.http import RawRequestMessage
+
+from proxy.message import entity_tags
+from proxy.message.fields import is_upgrade_token_list, list_members
+from proxy.message.lines import LineTable, Noted, drop, drop_hop_by_hop, render_lines, value_of, values_of
+from proxy.message.syntax import MalformedHeadError, RequestHeadParser, TooManyFieldsError
+from proxy.message.target import Target, TargetError, is_host, parse_target
+
+METHODS: Final = frozenset(
+    (
+        "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
+        "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK "
+        "UNLOCK UNSUBSCRIBE"
+    ).split()
+)
+"""Methods that are forwarded. Any other, and any in lower case, is refused: app and rules would differ on it."""
+
+IDEMPOTENT: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"))
+"""RFC 9110 section 9.2.2, and the reading methods of WebDAV."""
+
+Forwarding = Literal["append", "replace", "off"]
+Underscores = Literal["drop", "keep"]
+
+_VALIDATION: Final = (b"if-none-match", b"if-modified-since")
+_FORWARDING_FIELDS: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
+_READ_HERE: Final = (
+    *_VALIDATION,
+    *_FORWARDING_FIELDS,
+    *(b"host", b"content-length", b"expect", b"if-range", b"range", b"if-match"),
+)
+# What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
+_PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
+# An upgrade to another HTTP would carry requests past the rules ("h2c smuggling").
+_HTTP_UPGRADES: Final = (b"h2c", b"h2", b"http/", b"tls/")
+_MAX_LENGTH_DIGITS: Final = 18
+
+
+class RequestRefusedError(Exception):
+    """The request cannot be forwarded; it is answered and the connection closed.
+
+    Attributes:
+        status: 400, 431 or 501.
+        reason: one line for log and answer, with nothing of the request in it.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What forwarding fields say of the client's connection.
+
+    Attributes:
+        address: the IP address as text, empty on a Unix socket.
+        is_trusted: the forwarding fields that it sends are kept and added to.
+    """
+
+    address: bytes = b""
+    is_trusted: bool = False
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request's head as it came in, checked.
+
+    Attributes:
+        method: one of `METHODS`.
+        target: what is forwarded; `path` is it up to the first `?`. Bytes as sent.
+        minor: 0 for an HTTP/1.0 client, 1 for HTTP/1.1.
+        host: the authority of absolute-form or `Host`; `None` for an HTTP/1.0 client that names none.
+        lines: one a field, end-to-end fields only, in order and spelling as sent.
+        noted: where the fields stand that are read here or by rules.
+        values: of the fields that rules read, lines joined by `, `; `None` when absent.
+        content_length: bytes of content; `None` when it is chunked.
+        keep_alive: the client lets its connection serve another request.
+        upgrade: the protocols asked for, as sent; empty when none may be forwarded.
+    """
+
+    method: str
+    target: bytes
+    path: bytes
+    minor: int
+    host: bytes | None
+    lines: list[bytes]
+    noted: Noted
+    values: tuple[bytes | None, ...]
+    content_length: int | None
+    keep_alive: bool
+    expects_continue: bool
+    upgrade: bytes
+
+
+class RequestTable:
+    """Reads request heads; made anew for each version of the rules.
+
+    Args:
+        read_names: lower-case names of the fields that rules read; `RequestHead.values` follows this order.
+        underscores: `keep` lets a field with `_` in its name through unless it aliases one that is read.
+    """
+
+    __slots__ = ("_lines", "_parser", "_read_names", "_underscores")
+
+    def __init__(self, read_names: Iterable[bytes] = (), underscores: Underscores = "drop") -> None:
+        self._parser = RequestHeadParser()
+        self._read_names = tuple(read_names)
+        self._underscores = underscores
+        self._lines = LineTable((*_READ_HERE, *self._read_names), aliases=True)
+
+    def read(self, head: bytes) -> RequestHead:
+        """Parse and check one request head, from the method to the empty line.
+
+        Raises:
+            RequestRefusedError: nothing of it may be forwarded.
+        """
+        message, target = self._parse(head)
+        lines, noted = self._lines.walk(message.raw_headers)
+        minor = message.version.minor
+        upgrade = _upgrade(noted) if b"upgrade" in noted else b""
+        content_length = _content_length(noted, minor)
+        options = drop_hop_by_hop(lines, noted)
+        if LineTable.underscored in noted:
+            self._drop_aliases(lines, noted)
+        return RequestHead(
+            method=message.method,
+            target=target.forwarded,
+            path=target.path,
+            minor=minor,
+            host=_host(noted, target, minor),
+            lines=lines,
+            noted=noted,
+            values=tuple([value_of(noted, name) for name in self._read_names]),
+            content_length=content_length,
+            keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
+            expects_continue=b"expect" in noted and minor == 1,
+            upgrade=upgrade if minor == 1 and b"upgrade" in options else b"",
+        )
+
+    def _parse(self, head: bytes) -> tuple[RawRequestMessage, Target]:
+        try:
+            message = self._parser.parse(head)
+            method, target, protocol = head[: head.index(b"\r\n")].split(b" ")
+            if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
+                raise MalformedHeadError("not HTTP/1.0 or HTTP/1.1")
+            if message.method not in METHODS or method != message.method.encode():
+                raise MalformedHeadError("unknown method")
+            if method == b"CONNECT":
+                raise RequestRefusedError(501, "CONNECT is for forward proxies")
+            return message, parse_target(message.method, target)
+        except TooManyFieldsError as error:
+            raise RequestRefusedError(431, str(error)) from error
+        except (MalformedHeadError, TargetError) as error:
+            raise RequestRefusedError(400, str(error)) from error
+        except ValueError as error:
+            raise RequestRefusedError(400, "a request line that is not method, target and version") from error
+
+    def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
+        """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
+        for place, _ in noted[LineTable.underscored]:
+            alias = lines[place].partition(b":")[0].lower().replace(b"_", b"-")
+            read = (*_READ_HERE, *self._read_names, *_METHOD_OVERRIDES, *_PATH_ALIASES, *_FRAMING)
+            if self._underscores == "drop" or alias in read:
+                lines[place] = b""
+
+
+def render_request(
+    head: RequestHead, *, strips_conditionals: bool, forwarding: Forwarding, peer: Peer, authority: bytes
+) -> tuple[bytes, int]:
+    """Render what the upstream gets: the request target byte for byte, framing and hop-by-hop fields anew.
+
+    Args:
+        strips_conditionals: take validation preconditions off, so that the app cannot answer 304.
+        authority: `Host` for an HTTP/1.0 client that sent none.
+
+    Returns:
+        The bytes, and how many conditional field lines were stripped.
+    """
+    lines, noted = head.lines, head.noted
+    stripped = 0
+    if strips_conditionals and head.method in ("GET", "HEAD"):
+        stripped = strip_conditionals(lines, noted)
+    _restore_entity_tags(head)
+    tail: list[bytes] = []
+    if head.host is None or b"host" not in noted:
+        tail.append(b"Host: " + (head.host or authority))
+    if head.content_length is None:
+        tail.append(b"Transfer-Encoding: chunked")
+    if forwarding != "off":
+        tail += _forwarding_lines(head, keeps_theirs=forwarding == "append" and peer.is_trusted, peer=peer)
+    tail.append(_VIA[head.minor])
+    if head.upgrade:
+        tail += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
+    start = head.method.encode() + b" " + head.target + b" HTTP/1.1\r\n"
+    return render_lines(start, lines + tail), stripped
+
+
+def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
+    """Take validation preconditions off a GET or HEAD; return how many lines went.
+
+    `If-Range` goes together with `Range`: alone it would turn into an unconditional 206 (RFC 9110
+    section 13.1.5). `If-Match` and `If-Unmodified-Since` protect updates and stay.
+    """
+    stripped = sum(drop(lines, noted, name) for name in _VALIDATION)
+    if b"if-range" in noted:
+        stripped += drop(lines, noted, b"if-range") + drop(lines, noted, b"range")
+    return stripped
+
+
+_VIA: Final = (b"Via: 1.0 nocache-proxy", b"Via: 1.1 nocache-proxy")
+_FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
+_METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+
+
+def _content_length(noted: Noted, minor: int) -> int | None:
+    """Decide the framing, RFC 9112 section 6.3, refusing all that two parsers could read differently."""
+    codings = noted.get(b"transfer-encoding")
+    lengths = noted.get(b"content-length")
+    if codings:
+        if len(codings) > 1 or codings[0][1].lower() != b"chunked" or lengths or minor == 0:
+            raise RequestRefusedError(400, "ambiguous framing: Transfer-Encoding")
+        return None
+    if not lengths:
+        return 0
+    value = lengths[0][1]
+    if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        raise RequestRefusedError(400, "ambiguous framing: Content-Length")
+    return int(value)
+
+
+def _host(noted: Noted, target: Target, minor: int) -> bytes | None:
+    hosts = values_of(noted, b"host")
+    if len(hosts) > 1 or (minor == 1 and not hosts) or not all(map(is_host, hosts)):
+        raise RequestRefusedError(400, "missing, double or malformed Host")
+    host = hosts[0] if hosts else None
+    if target.authority is None:
+        return host
+    # RFC 9112 section 3.2.2 lets the target win; two parsers in a row need not both know that.
+    if not is_host(target.authority) or (host is not None and host.lower() != target.authority.lower()):
+        raise RequestRefusedError(400, "Host and request target name different hosts")
+    return target.authority
+
+
+def _upgrade(noted: Noted) -> bytes:
+    value = value_of(noted, b"upgrade") or b""
+    if not is_upgrade_token_list(value):
+        return b""
+    return b", ".join(member for member in list_members(value) if not member.lower().startswith(_HTTP_UPGRADES))
+
+
+def _restore_entity_tags(head: RequestHead) -> None:
+    names = (b"if-match",) if head.method in ("GET", "HEAD") else (b"if-match", b"if-none-match")
+    for name in names:
+        for place, value in head.noted.get(name, ()):
+            restored = entity_tags.restore(value)
+            if restored is not value:
+                head.lines[place] = head.lines[place].partition(b":")[0] + b": " + restored
+
+
+def _forwarding_lines(head: RequestHead, *, keeps_theirs: bool, peer: Peer) -> Sequence[bytes]:
+    """Say who asked for what: X-Forwarded-*, theirs kept only from a trusted peer (Go's `SetXForwarded`)."""
+    lines, noted = head.lines, head.noted
+    address = peer.address or b"unix:"
+    host = head.host or b""
+    theirs: dict[bytes, bytes] = {}
+    for name in _FORWARDING_FIELDS:
+        if name in noted and not (keeps_theirs and name == b"forwarded"):
+            theirs[name] = value_of(noted, name) or b""
+            drop(lines, noted, name)
+    if not (keeps_theirs and theirs):
+        return (b"X-Forwarded-For: " + address, b"X-Forwarded-Proto: http", b"X-Forwarded-Host: " + host)
+    chain = theirs.get(b"x-forwarded-for")
+    return (
+        b"X-Forwarded-For: " + (chain + b", " + address if chain else address),
+        b"X-Forwarded-Proto: " + theirs.get(b"x-forwarded-proto", b"http"),
+        b"X-Forwarded-Host: " + theirs.get(b"x-forwarded-host", host),
+    )

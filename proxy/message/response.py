@@ -1,0 +1,298 @@
+"""A response's head: what came in, how its content is framed, and what goes out under a treatment.
+
+The treatment is a policy compiled for one pass over the fields. What no treatment touches leaves as it
+came: order, spelling and multiplicity of fields, reason phrase, and the place of every line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from proxy.message import entity_tags
+from proxy.message.directives import has_no_transform
+from proxy.message.fields import Field, merge_vary
+from proxy.message.lines import LineTable, Noted, drop, drop_hop_by_hop, render_lines, value_of, values_of
+from proxy.message.syntax import MalformedHeadError, ResponseHeadParser
+
+ETagMode = Literal["one-time", "keep", "remove"]
+LastModifiedMode = Literal["date", "keep", "remove"]
+
+SWITCHING_PROTOCOLS: Final = 101
+OK: Final = 200
+NO_CONTENT: Final = 204
+PARTIAL_CONTENT: Final = 206
+NOT_MODIFIED: Final = 304
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?\r\n")
+_READ_HERE: Final = (b"content-length", b"date")
+_MAX_LENGTH_DIGITS: Final = 18
+
+
+class Framing:
+    """How the end of a response's content is told, RFC 9112 section 6.3."""
+
+    NONE: Final = 0
+    FIXED: Final = 1
+    CHUNKED: Final = 2
+    UNTIL_CLOSE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A response's head as it came in, checked.
+
+    Attributes:
+        status: 100 to 999.
+        reason: the reason phrase as sent, often empty.
+        minor: 0 for an HTTP/1.0 upstream.
+        fields: in wire order.
+    """
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: Sequence[Field]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no other response to the same request follows (101 ends HTTP altogether)."""
+        return self.status >= OK or self.status == SWITCHING_PROTOCOLS
+
+
+class Treatment:
+    """What happens to the fields of a response; immutable, made once for a policy and a set of `Vary` names.
+
+    Args:
+        set_fields: written last, in this order, in place of every upstream line of their names. A
+            `Cache-Control` keeps the upstream's `no-transform` (RFC 9111 section 5.2.2.6).
+        remove: lower-case names; with a leading `*` every name that ends with the rest.
+        etag: `one-time` rewrites the tag of a 200 to GET or HEAD.
+        last_modified: `date` sets it to the response's `Date`; a 206 keeps its own, as ranges must fit.
+        vary: names to merge into `Vary`.
+    """
+
+    __slots__ = ("_etag", "_last_modified", "_prefixes", "_replaced", "_set_lines", "_table", "_vary")
+
+    def __init__(
+        self,
+        set_fields: Iterable[tuple[bytes, bytes]] = (),
+        remove: Iterable[bytes] = (),
+        etag: ETagMode = "keep",
+        last_modified: LastModifiedMode = "keep",
+        vary: Iterable[bytes] = (),
+    ) -> None:
+        self._set_lines = [(name.lower(), name + b": " + value) for name, value in set_fields]
+        removed = tuple(remove)
+        self._replaced = frozenset(name for name, _ in self._set_lines) | {
+            name for name in removed if not name.startswith(b"*")
+        }
+        self._prefixes = tuple(name[1:] for name in removed if name.startswith(b"*"))
+        self._etag = etag
+        self._last_modified = last_modified
+        self._vary = tuple(vary)
+        read = [*_READ_HERE, *self._replaced]
+        read += [b"etag"] if etag != "keep" else []
+        read += [b"last-modified"] if last_modified != "keep" else []
+        read += [b"vary"] if self._vary else []
+        self._table = LineTable(read, self._prefixes)
+
+    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted]:
+        """Make the lines of a response, noting the fields that this treatment or the framing reads."""
+        return self._table.walk(fields)
+
+    def apply(self, lines: list[bytes], noted: Noted, method: str, status: int, date: bytes) -> int:
+        """Change the lines of a final response as the policy says, `Vary` included.
+
+        Args:
+            date: the value of the response's `Date`.
+
+        Returns:
+            How many lines were taken away, rewritten or written.
+        """
+        changed = 0
+        no_transform = b""
+        if b"cache-control" in noted and b"cache-control" in self._replaced:
+            no_transform = b", no-transform" if has_no_transform(values_of(noted, b"cache-control")) else b""
+        for name in noted:
+            if name in self._replaced or (self._prefixes and name.endswith(self._prefixes)):
+                changed += drop(lines, noted, name)
+        if self._etag != "keep" and b"etag" in noted:
+            changed += self._apply_etag(lines, noted, method, status)
+        if self._last_modified != "keep" and status != PARTIAL_CONTENT:
+            changed += drop(lines, noted, b"last-modified")
+            if self._last_modified == "date":
+                lines.append(b"Last-Modified: " + date)
+                changed += 1
+        if self._vary:
+            changed += self._apply_vary(lines, noted)
+        for name, line in self._set_lines:
+            lines.append(line + no_transform if name == b"cache-control" else line)
+        return changed + len(self._set_lines)
+
+    def _apply_etag(self, lines: list[bytes], noted: Noted, method: str, status: int) -> int:
+        if self._etag == "remove":
+            return drop(lines, noted, b"etag")
+        if status != OK or method not in ("GET", "HEAD"):
+            return 0
+        for place, value in noted[b"etag"]:
+            lines[place] = lines[place].partition(b":")[0] + b": " + entity_tags.make_one_time(value)
+        return len(noted[b"etag"])
+
+    def _apply_vary(self, lines: list[bytes], noted: Noted) -> int:
+        theirs = noted.get(b"vary")
+        if not theirs:
+            lines.append(b"Vary: " + merge_vary((), self._vary))
+            return 1
+        place, value = theirs[0]
+        merged = merge_vary([value for _, value in theirs], self._vary)
+        if len(theirs) == 1 and merged == value:
+            return 0
+        drop(lines, noted, b"vary")
+        lines[place] = b"Vary: " + merged
+        return len(theirs)
+
+
+UNTOUCHED: Final = Treatment()
+"""What a response that no rule touches gets."""
+
+
+@dataclass(slots=True)
+class OutgoingHead:
+    """A response's head as it goes out, and what comes after it.
+
+    Attributes:
+        data: the bytes of the head.
+        framing: how the upstream ends the content: one of `Framing`.
+        content_length: bytes of content when that is fixed.
+        is_chunked: the content goes out in the chunked coding.
+        keep_alive: the client's connection may serve another request.
+        reuse_upstream: the upstream's connection may, once the content has ended.
+        changed: lines taken away, rewritten or written by the treatment.
+        was_cached: an `Age` that the treatment removes says that a cache behind the gateway answered.
+    """
+
+    data: bytes
+    framing: int
+    content_length: int
+    is_chunked: bool
+    keep_alive: bool
+    reuse_upstream: bool
+    changed: int
+    was_cached: bool
+
+
+def read_response(head: bytes, parser: ResponseHeadParser) -> ResponseHead:
+    """Parse and check one response head.
+
+    Raises:
+        MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
+    """
+    status_line = _STATUS_LINE.match(head)
+    if status_line is None:
+        raise MalformedHeadError("bad status line")
+    message = parser.parse(head)
+    return ResponseHead(message.code, status_line[3] or b"", int(status_line[1]), message.raw_headers)
+
+
+def render_response(
+    head: ResponseHead, treatment: Treatment, *, method: str, client_minor: int, keep_alive: bool, now: bytes
+) -> OutgoingHead:
+    """Render the head of a final response for the client.
+
+    Args:
+        method: of the request.
+        client_minor: 0 for an HTTP/1.0 client: it gets no chunked coding.
+        keep_alive: whether the gateway wants to keep the client's connection.
+        now: an IMF-fixdate, used when the upstream sent no `Date` (RFC 9110 section 6.6.1).
+
+    Raises:
+        MalformedHeadError: framing that two parsers could read differently; 502.
+    """
+    lines, noted = treatment.walk(head.fields)
+    status = head.status
+    framing, content_length = _framing(noted, head, method)
+    options = drop_hop_by_hop(lines, noted)
+    if status == NO_CONTENT:
+        drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
+    date = value_of(noted, b"date")
+    changed = treatment.apply(lines, noted, method, status, now if date is None else date)
+    if date is None:
+        lines.append(b"Date: " + now)
+    is_chunked = framing >= Framing.CHUNKED and client_minor == 1
+    if is_chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif framing >= Framing.CHUNKED:
+        keep_alive = False
+    if not keep_alive:
+        lines.append(b"Connection: close")
+    elif client_minor == 0:
+        lines.append(b"Connection: keep-alive")
+    return OutgoingHead(
+        data=render_lines(b"HTTP/1.1 %d %b\r\n" % (status, head.reason), lines),
+        framing=framing,
+        content_length=content_length,
+        is_chunked=is_chunked,
+        keep_alive=keep_alive,
+        reuse_upstream=(
+            framing != Framing.UNTIL_CLOSE
+            and b"close" not in options
+            and (head.minor == 1 or b"keep-alive" in options)
+        ),
+        changed=changed,
+        was_cached=b"age" in noted,
+    )
+
+
+def render_informational(head: ResponseHead) -> bytes:
+    """Render a 1xx response other than 101 as it came, hop-by-hop fields and framing aside."""
+    lines, noted = UNTOUCHED.walk(head.fields)
+    drop_hop_by_hop(lines, noted)
+    drop(lines, noted, b"content-length")
+    return render_lines(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), lines)
+
+
+def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
+    """Render a 101, RFC 9110 section 7.8.
+
+    Args:
+        asked_for: the protocols that the client asked for.
+
+    Raises:
+        MalformedHeadError: the upstream switches to a protocol that nobody asked for.
+    """
+    lines, noted = _SWITCH.walk(head.fields)
+    protocol = value_of(noted, b"upgrade") or b""
+    asked = {member.strip().lower() for member in asked_for.split(b",")}
+    if not protocol or not {member.strip().lower() for member in protocol.split(b",")} <= asked:
+        raise MalformedHeadError("101 to a protocol that was not asked for")
+    drop_hop_by_hop(lines, noted)
+    drop(lines, noted, b"content-length")
+    lines += (b"Connection: Upgrade", b"Upgrade: " + protocol)
+    return render_lines(b"HTTP/1.1 101 %b\r\n" % head.reason, lines)
+
+
+_SWITCH: Final = LineTable(_READ_HERE)
+
+
+def _framing(noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:
+    """Decide how the content ends, RFC 9112 section 6.3; stricter than it, nothing ambiguous passes."""
+    codings = noted.get(b"transfer-encoding")
+    lengths = noted.get(b"content-length")
+    content_length = 0
+    if codings and (len(codings) > 1 or codings[0][1].lower() != b"chunked" or lengths or head.minor == 0):
+        raise MalformedHeadError("ambiguous framing: Transfer-Encoding")
+    if lengths:
+        value = lengths[0][1]
+        if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+            raise MalformedHeadError("ambiguous framing: Content-Length")
+        content_length = int(value)
+    if method == "HEAD" or head.status in (NO_CONTENT, NOT_MODIFIED):
+        return Framing.NONE, 0
+    if codings:
+        return Framing.CHUNKED, 0
+    if lengths:
+        return (Framing.FIXED, content_length) if content_length else (Framing.NONE, 0)
+    return Framing.UNTIL_CLOSE, 0

@@ -1,0 +1,209 @@
+"""Heads from bytes to fields: one place that uses aiohttp's parsers, and the checks that make both of them agree.
+
+`aiohttp.http` has two parsers of each kind, in C (llhttp) and in Python, that differ at the edges (aiohttp
+#12826, #13171, #13246). Each head is cut out first, checked for the bytes and line ends on which parsers
+differ, and then fed to the parser whole; it must come back as exactly one message. Content never passes
+through: the head alone decides how it is framed, and only the chunked coding goes to a parser again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from aiohttp import StreamReader
+from aiohttp.http import HttpRequestParser, HttpResponseParser, RawRequestMessage, RawResponseMessage
+from aiohttp.http_exceptions import HttpProcessingError
+
+HEAD_END: Final = b"\r\n\r\n"
+MAX_FIELDS: Final = 256
+_NO_LIMIT: Final = 2**30  # the gateway bounds heads before they come here
+_TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t\r\n"
+_HIGH_BYTES_TO_X = bytes(range(0x80)) + b"x" * 0x80
+_OPTIONS: Final[dict[str, Any]] = {
+    "limit": _NO_LIMIT,
+    "max_line_size": _NO_LIMIT,
+    "max_field_size": _NO_LIMIT,
+    "max_headers": MAX_FIELDS + 8,
+    "auto_decompress": False,
+}
+
+
+class MalformedHeadError(ValueError):
+    """A head that is not HTTP/1.1, or that two parsers could read differently."""
+
+
+class TooManyFieldsError(ValueError):
+    """A head with more than `MAX_FIELDS` field lines."""
+
+
+class MalformedContentError(ValueError):
+    """Content that is not in the chunked coding although its head says so."""
+
+
+class RequestHeadParser:
+    """Parses complete request heads, one after the other, for all connections of a worker."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self) -> None:
+        self._parser = _request_parser()
+
+    def parse(self, head: bytes) -> RawRequestMessage:
+        """Parse one head, from the method to the empty line.
+
+        Returns:
+            aiohttp's message; its `path` is not the request target when that has bytes from 0x80 on.
+
+        Raises:
+            MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
+        """
+        _check(head)
+        line, _, rest = head.partition(b"\r\n")
+        if not line.isascii():  # llhttp refuses what Internet Explorer sends; the target is checked elsewhere
+            head = line.translate(_HIGH_BYTES_TO_X) + b"\r\n" + rest
+        try:
+            messages, _, _ = self._parser.feed_data(head)
+        except (HttpProcessingError, ValueError) as error:
+            self._parser = _request_parser()
+            raise MalformedHeadError(_first_line(error)) from error
+        if len(messages) != 1:
+            self._parser = _request_parser()
+            raise MalformedHeadError("not one request head")
+        message: RawRequestMessage = messages[0][0]
+        if message.should_close or message.upgrade:
+            self._parser = _request_parser()  # llhttp takes no further message after one of these
+        if len(message.raw_headers) != head.count(b"\n") - 2:
+            raise MalformedHeadError("a field line that is not one field")
+        return message
+
+
+class ResponseHeadParser:
+    """Parses complete response heads, one after the other, for all connections of a worker."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self) -> None:
+        self._parser = _response_parser()
+
+    def parse(self, head: bytes) -> RawResponseMessage:
+        """Parse one head, from the protocol version to the empty line.
+
+        Raises:
+            MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
+        """
+        _check(head)
+        try:
+            messages, _, _ = self._parser.feed_data(head)
+        except (HttpProcessingError, ValueError) as error:
+            self._parser = _response_parser()
+            raise MalformedHeadError(_first_line(error)) from error
+        if len(messages) != 1:
+            self._parser = _response_parser()
+            raise MalformedHeadError("not one response head")
+        message: RawResponseMessage = messages[0][0]
+        if message.should_close or message.upgrade:
+            self._parser = _response_parser()
+        if len(message.raw_headers) != head.count(b"\n") - 2:
+            raise MalformedHeadError("a field line that is not one field")
+        return message
+
+
+class ChunkedDecoder:
+    """Takes the chunked coding off, RFC 9112 section 7.1. Trailers and chunk extensions are dropped.
+
+    The request parser is primed with a head of our own that asks for an upgrade after its content: so it
+    stops at the content's very end and hands back what follows (aiohttp defers the switch, RFC 9110
+    section 7.8): the next pipelined request.
+    """
+
+    __slots__ = ("_content", "_last_bytes", "_parser", "_stops_at_end", "is_complete")
+
+    def __init__(self, side: Literal["request", "response"]) -> None:
+        # The response parser is lenient towards white space after a chunk size, which old servers send.
+        parser: HttpRequestParser | HttpResponseParser
+        if side == "request":
+            parser = HttpRequestParser(_PROTOCOL, _LOOP, **_OPTIONS)
+            content = parser.feed_data(
+                b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n"
+            )[0][0][1]
+        else:
+            parser = HttpResponseParser(_PROTOCOL, _LOOP, **_OPTIONS)
+            content = parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")[0][0][1]
+        self._parser = parser
+        self._content: StreamReader = content
+        self._stops_at_end = side == "request"
+        self._last_bytes = b""
+        self.is_complete = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Decode what has arrived.
+
+        Returns:
+            The content in it (perhaps none yet), and once `is_complete` what follows the content: for
+            a request exactly, for a response (which nothing may follow) perhaps only a part of it.
+
+        Raises:
+            MalformedContentError: the coding is broken; the connection cannot be used any further.
+        """
+        rest = b""
+        is_followed = False
+        try:
+            messages, _, rest = self._parser.feed_data(data)
+            is_followed = bool(messages)
+        except (HttpProcessingError, ValueError) as error:
+            if not self._content.is_eof():
+                raise MalformedContentError(_first_line(error)) from error
+            is_followed = True
+        failure = self._content.exception()
+        if failure is not None:
+            raise MalformedContentError(_first_line(failure)) from failure
+        self.is_complete = self._content.is_eof()
+        self._last_bytes = (self._last_bytes + data)[-len(HEAD_END) :]
+        if self.is_complete and not self._stops_at_end and (is_followed or self._last_bytes != HEAD_END):
+            rest = data[-1:]
+        return self._content.read_nowait(), rest
+
+
+def _check(head: bytes) -> None:
+    """Refuse the bytes and line ends on which parsers differ, before any parser sees them."""
+    if head.translate(None, _TEXT):
+        raise MalformedHeadError("a control character")
+    lines = head.count(b"\n")
+    if lines != head.count(b"\r\n") or lines != head.count(b"\r"):
+        raise MalformedHeadError("a line that does not end with CRLF")
+    if b"\n " in head or b"\n\t" in head:
+        raise MalformedHeadError("a folded or indented field line")  # RFC 9112 section 5.2
+    if lines > MAX_FIELDS + 2:
+        raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
+
+
+def _first_line(error: BaseException) -> str:
+    """One line of a parser's error for the log, without the bytes it quotes."""
+    text = str(getattr(error, "message", error))
+    return text.partition("\n")[0].rstrip(":")[:120]
+
+
+class _Unused:
+    """Stands where aiohttp expects a protocol and a loop; back-pressure is the gateway's own business."""
+
+    _reading_paused = False
+
+    def pause_reading(self, *_: object, **__: object) -> None: ...
+
+    def resume_reading(self, *_: object, **__: object) -> None: ...
+
+    def get_debug(self) -> bool:
+        return False
+
+
+_PROTOCOL: Any = _Unused()
+_LOOP: Any = _PROTOCOL
+
+
+def _request_parser() -> HttpRequestParser:
+    return HttpRequestParser(_PROTOCOL, _LOOP, response_with_body=False, **_OPTIONS)
+
+
+def _response_parser() -> HttpResponseParser:
+    return HttpResponseParser(_PROTOCOL, _LOOP, response_with_body=False, **_OPTIONS)

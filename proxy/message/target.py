@@ -1,0 +1,60 @@
+"""The request target, RFC 9112 section 3.2: checked, reduced to origin-form, and otherwise left as sent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
+# different places), and bytes from 0x80, which RFC 3986 forbids but Internet Explorer sends in queries.
+_ALLOWED = bytes(set(range(0x21, 0x7F)) - {0x23}) + bytes(range(0x80, 0x100))
+_ABSOLUTE = re.compile(rb"(?P<scheme>https?)://(?P<authority>[^/?]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+)
+
+
+class TargetError(ValueError):
+    """The request target, or the `Host` beside it, is one that no two parsers need agree on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target.
+
+    Attributes:
+        forwarded: what the upstream gets: origin-form or `*`, byte for byte as sent.
+        path: `forwarded` up to the first `?`, not decoded: what rules are asked about.
+        authority: of absolute-form, else `None`.
+    """
+
+    forwarded: bytes
+    path: bytes
+    authority: bytes | None = None
+
+
+def parse_target(method: str, target: bytes) -> Target:
+    """Check a request target and reduce it to what is forwarded.
+
+    Raises:
+        TargetError: control characters, white space or `#` in it, or a form this method cannot have.
+    """
+    if target.translate(None, _ALLOWED):
+        raise TargetError("a control character, white space or '#' in the request target")
+    if target.startswith(b"/"):
+        return Target(target, target.partition(b"?")[0])
+    if target == b"*":
+        if method != "OPTIONS":
+            raise TargetError("the request target '*' belongs to OPTIONS")
+        return Target(target, target)
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or not match["authority"]:
+        raise TargetError("the request target is neither a path nor an absolute http URI")
+    rest: bytes = match["rest"]
+    forwarded = rest if rest.startswith(b"/") else b"/" + rest
+    return Target(forwarded, forwarded.partition(b"?")[0], match["authority"])
+
+
+def is_host(value: bytes) -> bool:
+    """Tell whether a `Host` value is `uri-host [ ":" port ]`, RFC 9110 section 7.2. Empty is allowed."""
+    return _HOST.fullmatch(value) is not None

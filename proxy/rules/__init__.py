@@ -1,0 +1,1 @@
+"""The rules: read, checked, compiled and asked. Pure: no socket, no clock."""

@@ -1,0 +1,469 @@
+"""The decision: which rule speaks for a request, and, once its head is there, for the response.
+
+What rules ask of paths is compiled into two RE2 sets, so that a thousand rules cost what one costs; what
+they ask of fields is asked once for each combination of values and then remembered.
+
+Two readings of every condition keep the guarantee. An enforcing rule matches if *any* reading of the
+request (spelling of the path, overridden method) does, and is excepted by `unless` only if *all* do; a
+rule that weakens protection (`pass`, `revalidate`) the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import re2
+
+from proxy.message.fields import Field, list_members
+from proxy.message.response import UNTOUCHED, Treatment
+from proxy.rules.globs import compile_quietly, path_glob, value_glob
+from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
+from proxy.rules.policies import PASS, enforces, treatment
+from proxy.rules.spellings import spellings
+
+METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+"""Fields that WSGI middlewares turn into the request method, whatever the method on the wire."""
+
+X_REQUESTED_WITH: Final = "X-Requested-With"
+SEC_FETCH_DEST: Final = "Sec-Fetch-Dest"
+
+# Tables are emptied when full: a peer that sends ever new paths or values costs time, never memory.
+_MAX_PLANS: Final = 4096
+_MAX_VERDICTS: Final = 512
+_RE2_MEMORY_BYTES: Final = 256 << 20  # a ceiling: RE2 takes what its states need
+
+Values = tuple[bytes | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A rule whose request conditions hold, or (`rule` is `None`) that none did.
+
+    Attributes:
+        needs, excepted_by: response conditions still to be asked; `None` when there are none.
+    """
+
+    rule: Rule | None
+    policy: Policy
+    treatment: Treatment
+    needs: ResponseConditions | None = None
+    excepted_by: ResponseConditions | None = None
+
+    @property
+    def observes(self) -> bool:
+        """The rule is only watched."""
+        return self.rule is not None and self.rule.mode == "observe"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What is done with a response.
+
+    Attributes:
+        rule: the one that decides, `None` when no rule matched.
+        observed: the first `observe` rule that would have decided before it.
+    """
+
+    rule: Rule | None
+    policy: Policy
+    treatment: Treatment
+    observed: Rule | None = None
+    observed_treatment: Treatment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of a request before its response is known.
+
+    Attributes:
+        outcomes: in the order of the rules; the last one depends on nothing.
+        vary: names of request fields that decide here, for `Vary`.
+        strips_conditionals: some outcome strips them: the app must not be able to answer 304.
+        settled: the resolution when no response can change it.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    vary: tuple[str, ...]
+    strips_conditionals: bool
+    settled: Resolution | None = None
+
+    def resolve(self, status: int, fields: Sequence[Field]) -> Resolution:
+        """Decide for a final response with this status and these fields."""
+        if self.settled is not None:
+            return self.settled
+        return _resolve(self.outcomes, _ResponseFacts(status, fields))
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that decides unless the response's conditions say otherwise."""
+        return next((outcome.rule for outcome in self.outcomes if not outcome.observes), None)
+
+
+class Ruleset:
+    """The rules, compiled. Immutable to its users; what it remembers is only a matter of speed.
+
+    Attributes:
+        rules: in the order of the file.
+        field_names: lower-case names of the request fields that rules read, in the order of `values`.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules = tuple(rules)
+        names = [name.lower().encode("latin-1") for rule in self.rules for name in _fields_read(rule)]
+        if any(_names_methods(rule) for rule in self.rules):
+            names += METHOD_OVERRIDES
+        self.field_names = tuple(dict.fromkeys(names))
+        self._broad, self._narrow = _PathSet(), _PathSet()
+        self._compiled = tuple(_CompiledRule(rule, self) for rule in self.rules)
+        self._plans: dict[bytes, _Plan] = {}
+        self._plans_by_hits: dict[tuple[frozenset[int], frozenset[int]], _Plan] = {}
+
+    def decide(self, method: str, path: bytes, values: Values) -> Verdict:
+        """Decide as far as a request can tell.
+
+        Args:
+            method: as sent.
+            path: the request target up to `?`, as sent.
+            values: of `field_names`: the lines of each joined by `, `, `None` when absent.
+        """
+        plan = self._plans.get(path)
+        if plan is None:
+            plan = self._plan(path)
+        verdict = plan.verdicts.get((method, values))
+        if verdict is None:
+            verdict = self._verdict(plan, method, values)
+            if len(plan.verdicts) >= _MAX_VERDICTS:
+                plan.verdicts.clear()
+            plan.verdicts[method, values] = verdict
+        return verdict
+
+    def value(self, values: Values, name: str) -> str | None:
+        """Return what the request has in a field that rules read."""
+        raw = values[self.field_names.index(name.lower().encode("latin-1"))]
+        return None if raw is None else raw.decode("latin-1")
+
+    def broad_path(self, expression: str) -> int:
+        """Add a path expression that holds if any spelling matches it, with or without a slash at the end."""
+        # Asked of `/path/`: the expression may or may not take that last slash for itself.
+        return self._broad.add(f"(?:{expression})/?")
+
+    def narrow_path(self, expression: str) -> int:
+        """Add a path expression that holds if every spelling matches it."""
+        return self._narrow.add(expression)
+
+    def _plan(self, path: bytes) -> _Plan:
+        found = spellings(path)
+        broad = frozenset().union(*(self._broad.match(_with_slash(spelling)) for spelling in found))
+        narrow = frozenset.intersection(*(self._narrow.match(spelling) for spelling in found))
+        plan = self._plans_by_hits.get((broad, narrow))
+        if plan is None:
+            if len(self._plans_by_hits) >= _MAX_PLANS:
+                self._plans_by_hits.clear()
+            possible = tuple(rule for rule in self._compiled if rule.may_match_path(broad, narrow))
+            plan = self._plans_by_hits[broad, narrow] = _Plan(broad, narrow, possible)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[path] = plan
+        return plan
+
+    def _verdict(self, plan: _Plan, method: str, values: Values) -> Verdict:
+        facts = _RequestFacts(plan, self._methods(method, values), values, self)
+        vary: dict[str, str] = {}
+        hits: list[tuple[_CompiledRule, ResponseConditions | None, ResponseConditions | None]] = []
+        is_decided = False
+        for rule in plan.rules:
+            if not rule.may_match(facts):
+                continue
+            if not rule.observes:
+                for name in rule.fields_read:
+                    vary.setdefault(name.lower(), name)
+            if not is_decided:
+                holds, excepted = rule.ask(facts)
+                if holds and excepted is not True:
+                    excepted_by = None if excepted is False else excepted
+                    hits.append((rule, rule.source.match.response, excepted_by))
+                    is_decided = rule.source.match.response is None and excepted_by is None and not rule.observes
+            if is_decided and rule.is_unconditional:
+                break  # no later rule can apply to this method and path, so none adds to `Vary`
+        names = tuple(vary.values())
+        outcomes = [
+            Outcome(rule.source, rule.source.policy, rule.treatment_with(names), needs, excepted_by)
+            for rule, needs, excepted_by in hits
+        ]
+        if not hits or outcomes[-1].needs or outcomes[-1].excepted_by or outcomes[-1].observes:
+            outcomes.append(Outcome(None, PASS, treatment(PASS, names) if names else UNTOUCHED))
+        settled = all(outcome.needs is None and outcome.excepted_by is None for outcome in outcomes)
+        return Verdict(
+            outcomes=tuple(outcomes),
+            vary=names,
+            strips_conditionals=any(o.policy.conditionals == "strip" and not o.observes for o in outcomes),
+            settled=_resolve(outcomes, None) if settled else None,
+        )
+
+    def _methods(self, method: str, values: Values) -> frozenset[str]:
+        methods = {method}
+        for name in METHOD_OVERRIDES:
+            if name in self.field_names:
+                override = values[self.field_names.index(name)]
+                if override:
+                    methods |= {member.decode("latin-1").upper() for member in list_members(override)}
+        return frozenset(methods)
+
+
+def response_holds(conditions: ResponseConditions, status: int, fields: Sequence[Field]) -> bool:
+    """Tell whether response conditions hold for a response's head."""
+    return _response_holds(conditions, _ResponseFacts(status, fields))
+
+
+def _resolve(outcomes: Sequence[Outcome], facts: _ResponseFacts | None) -> Resolution:
+    observed: Outcome | None = None
+    for outcome in outcomes:
+        if facts is not None and (
+            (outcome.needs is not None and not _response_holds(outcome.needs, facts))
+            or (outcome.excepted_by is not None and _response_holds(outcome.excepted_by, facts))
+        ):
+            continue
+        if not outcome.observes:
+            watched = (observed.rule, observed.treatment) if observed else (None, None)
+            return Resolution(outcome.rule, outcome.policy, outcome.treatment, *watched)
+        observed = observed or outcome
+    raise AssertionError("the last outcome depends on nothing")
+
+
+class _PathSet:
+    """Path expressions matched all at once."""
+
+    def __init__(self) -> None:
+        self._expressions: list[str] = []
+        self._compiled: re2.Set | None = None
+
+    def add(self, expression: str) -> int:
+        if expression in self._expressions:
+            return self._expressions.index(expression)
+        self._compiled = None
+        self._expressions.append(expression)
+        return len(self._expressions) - 1
+
+    def match(self, path: str) -> frozenset[int]:
+        if not self._expressions:
+            return frozenset()
+        if self._compiled is None:
+            self._compiled = self._compile()
+        found = self._compiled.Match(path.encode())
+        canary = len(self._expressions)
+        if not found or canary not in found:
+            # RE2 ran out of memory: a set that fails says "no match", which would leave a rule out.
+            return frozenset(i for i, expression in enumerate(self._expressions) if _full_match(expression, path))
+        return frozenset(found) - {canary}
+
+    def _compile(self) -> re2.Set:
+        options = re2.Options()
+        options.max_mem = _RE2_MEMORY_BYTES
+        options.dot_nl = True
+        options.log_errors = False
+        compiled = re2.Set.FullMatchSet(options)
+        for expression in (*self._expressions, ".*"):
+            compiled.Add(expression)
+        compiled.Compile()
+        return compiled
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What the path alone tells: shared by all paths that the same expressions match."""
+
+    broad: frozenset[int]
+    narrow: frozenset[int]
+    rules: tuple[_CompiledRule, ...]
+    verdicts: dict[tuple[str, Values], Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestFacts:
+    plan: _Plan
+    methods: frozenset[str]
+    values: Values
+    ruleset: Ruleset
+
+    def value(self, name: str) -> str | None:
+        return self.ruleset.value(self.values, name)
+
+
+class _CompiledRule:
+    """A rule with its conditions in both readings."""
+
+    def __init__(self, rule: Rule, ruleset: Ruleset) -> None:
+        self.source = rule
+        self.observes = rule.mode == "observe"
+        is_broad = enforces(rule.policy)
+        self.match = _CompiledConditions(rule.match, ruleset, is_broad=is_broad)
+        self.unless = None if rule.unless is None else _CompiledConditions(rule.unless, ruleset, is_broad=not is_broad)
+        self.fields_read = _fields_read(rule)
+        self.is_unconditional = not self.match.reads_more_than_path and (
+            self.unless is None or not self.unless.reads_more_than_path
+        )
+        self._treatments: dict[tuple[str, ...], Treatment] = {}
+
+    def may_match_path(self, broad: frozenset[int], narrow: frozenset[int]) -> bool:
+        return self.match.path_holds(broad, narrow)
+
+    def may_match(self, facts: _RequestFacts) -> bool:
+        """Whether method and path leave the answer to fields and response: `Vary` depends on it."""
+        if not self.match.method_holds(facts.methods):
+            return False
+        unless = self.unless
+        return unless is None or unless.reads_more_than_path or not unless.holds(facts)
+
+    def ask(self, facts: _RequestFacts) -> tuple[bool, bool | ResponseConditions]:
+        """Whether `match` holds, and whether `unless` does: yes, no, or if the response is such."""
+        if not self.match.fields_hold(facts):
+            return False, False
+        if self.unless is None or not self.unless.holds(facts):
+            return True, False
+        return True, self.unless.source.response or True
+
+    def treatment_with(self, vary: tuple[str, ...]) -> Treatment:
+        made = self._treatments.get(vary)
+        if made is None:
+            made = self._treatments[vary] = treatment(self.source.policy, vary)
+        return made
+
+
+class _CompiledConditions:
+    """`match` or `unless`, compiled in the broad reading (any) or the narrow one (all)."""
+
+    def __init__(self, conditions: Conditions, ruleset: Ruleset, *, is_broad: bool) -> None:
+        self.source = conditions
+        self.is_broad = is_broad
+        add = ruleset.broad_path if is_broad else ruleset.narrow_path
+        groups = (
+            None if conditions.paths is None else [path_glob(glob) for glob in conditions.paths],
+            conditions.path_regexes,
+        )
+        self._path_groups = [frozenset(add(expression) for expression in group) for group in groups if group is not None]
+        self._field_conditions = [(condition, _FieldTest(condition)) for condition in conditions.fields]
+
+    @property
+    def reads_more_than_path(self) -> bool:
+        source = self.source
+        return bool(source.fields) or source.script_request is not None or source.response is not None
+
+    def holds(self, facts: _RequestFacts) -> bool:
+        return (
+            self.method_holds(facts.methods)
+            and self.path_holds(facts.plan.broad, facts.plan.narrow)
+            and self.fields_hold(facts)
+        )
+
+    def method_holds(self, methods: frozenset[str]) -> bool:
+        asked = self.source.methods
+        if asked is None:
+            return True
+        return not asked.isdisjoint(methods) if self.is_broad else methods <= asked
+
+    def path_holds(self, broad: frozenset[int], narrow: frozenset[int]) -> bool:
+        hits = broad if self.is_broad else narrow
+        return all(not group.isdisjoint(hits) for group in self._path_groups)
+
+    def fields_hold(self, facts: _RequestFacts) -> bool:
+        script = self.source.script_request
+        if script is not None and script is not is_script_request(
+            facts.value(X_REQUESTED_WITH), facts.value(SEC_FETCH_DEST)
+        ):
+            return False
+        return all(test.holds(facts.value(condition.name)) for condition, test in self._field_conditions)
+
+
+class _FieldTest:
+    """One condition on a request field, compiled."""
+
+    def __init__(self, condition: FieldCondition) -> None:
+        self._condition = condition
+
+    @cached_property
+    def _expression(self) -> re2._Regexp[str]:
+        return compile_quietly("|".join(f"(?:{value_glob(glob)})" for glob in self._condition.globs))
+
+    def holds(self, value: str | None) -> bool:
+        """Ask it of all lines of the field, joined, or `None` when it is absent."""
+        if self._condition.present is not None:
+            return (value is not None) is self._condition.present
+        if value is None:
+            return False
+        if self._expression.fullmatch(value) is not None:
+            return True
+        return self._condition.by_member and any(
+            self._expression.fullmatch(member.strip(" \t")) is not None for member in value.split(",")
+        )
+
+
+def field_holds(condition: FieldCondition, value: str | None) -> bool:
+    """Tell whether a condition on a request field holds for its value (`None`: absent)."""
+    return _FieldTest(condition).holds(value)
+
+
+def is_script_request(x_requested_with: str | None, sec_fetch_dest: str | None) -> bool:
+    """Tell whether a script asked: jQuery and its kin say so by X-Requested-With, browsers by Sec-Fetch-Dest."""
+    members = (x_requested_with or "").split(",")
+    if any(member.strip(" \t").lower() == "xmlhttprequest" for member in members):
+        return True
+    return (sec_fetch_dest or "").strip(" \t").lower() == "empty"
+
+
+class _ResponseFacts:
+    """What response conditions ask of a response's head."""
+
+    def __init__(self, status: int, fields: Sequence[Field]) -> None:
+        self.status = status
+        self._fields = fields
+
+    @cached_property
+    def content_type(self) -> str:
+        return self._value(b"content-type").partition(";")[0].strip().lower()
+
+    @cached_property
+    def is_attachment(self) -> bool:
+        return self._value(b"content-disposition").partition(";")[0].strip().lower() == "attachment"
+
+    def _value(self, name: bytes) -> str:
+        return next((value.decode("latin-1") for key, value in self._fields if key.lower() == name), "")
+
+
+def _response_holds(conditions: ResponseConditions, facts: _ResponseFacts) -> bool:
+    status = str(facts.status)
+    if conditions.statuses and status not in conditions.statuses and f"{status[0]}xx" not in conditions.statuses:
+        return False
+    if conditions.content_types and not any(
+        _full_match(value_glob(glob), facts.content_type) for glob in conditions.content_types
+    ):
+        return False
+    return conditions.attachment is None or conditions.attachment is facts.is_attachment
+
+
+def _full_match(expression: str, text: str) -> bool:
+    return compile_quietly(expression).fullmatch(text) is not None
+
+
+def _with_slash(path: str) -> str:
+    return path if path.endswith("/") else path + "/"
+
+
+def _fields_read(rule: Rule) -> tuple[str, ...]:
+    """Names of the request fields that a rule reads, spelt as its author did, without duplicates."""
+    names: dict[str, str] = {}
+    for conditions in (rule.match, rule.unless):
+        if conditions is None:
+            continue
+        if conditions.script_request is not None:
+            names.setdefault(X_REQUESTED_WITH.lower(), X_REQUESTED_WITH)
+            names.setdefault(SEC_FETCH_DEST.lower(), SEC_FETCH_DEST)
+        for condition in conditions.fields:
+            names.setdefault(condition.name.lower(), condition.name)
+    return tuple(names.values())
+
+
+def _names_methods(rule: Rule) -> bool:
+    return any(conditions is not None and conditions.methods is not None for conditions in (rule.match, rule.unless))

@@ -1,0 +1,106 @@
+"""The built-in policies, and how one policy is made from another. Why each field: DESIGN section 4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from proxy.message.directives import parse_directives
+from proxy.message.response import Treatment
+from proxy.rules.model import ConditionalsMode, ETagMode, LastModifiedMode, Policy
+
+# RFC 9111's own example of a date long past. The epoch counts as absent in Varnish, and a recent date is
+# not past for a cache whose clock is behind.
+_EXPIRED: Final = ("Expires", "Thu, 01 Dec 1994 16:00:00 GMT")
+# The one protection against an nginx that is told to ignore Cache-Control and Expires.
+_NGINX_NO_STORE: Final = ("X-Accel-Expires", "0")
+_HTTP_1_0_NO_CACHE: Final = ("Pragma", "no-cache")
+# What beats Cache-Control in one cache or another, claims an age, or lets a copy answer other URIs.
+_BYPASSES: Final = ("surrogate-control", "*-cache-control", "edge-control", "age", "warning", "no-vary-search")
+
+CLASSIC: Final = Policy(
+    name="classic",
+    set_fields=(
+        ("Cache-Control", "no-store, no-cache, must-revalidate, post-check=0, pre-check=0"),
+        _HTTP_1_0_NO_CACHE,
+        _EXPIRED,
+        _NGINX_NO_STORE,
+    ),
+    remove=_BYPASSES,
+    etag="one-time",
+    last_modified="date",
+    conditionals="strip",
+)
+STRICT: Final = replace(
+    CLASSIC,
+    name="strict",
+    set_fields=(
+        ("Cache-Control", "no-store, no-cache, must-revalidate, max-age=0, private"),
+        _HTTP_1_0_NO_CACHE,
+        _EXPIRED,
+        _NGINX_NO_STORE,
+    ),
+    last_modified="remove",
+)
+REVALIDATE: Final = Policy(
+    name="revalidate",
+    set_fields=(("Cache-Control", "no-cache, must-revalidate, max-age=0, private"), _EXPIRED),
+    remove=_BYPASSES,
+)
+PASS: Final = Policy(name="pass")
+
+BUILT_IN: Final[Mapping[str, Policy]] = {policy.name: policy for policy in (CLASSIC, STRICT, REVALIDATE, PASS)}
+
+
+def extend(  # noqa: PLR0913 - the keys of a policy in the rules file, one to one
+    base: Policy,
+    name: str,
+    *,
+    set_fields: Mapping[str, str] | None = None,
+    remove: Sequence[str] = (),
+    etag: ETagMode | None = None,
+    last_modified: LastModifiedMode | None = None,
+    conditionals: ConditionalsMode | None = None,
+) -> Policy:
+    """Make a policy of your own from another.
+
+    Args:
+        set_fields: replace the base's fields of the same name in place, others follow in this order.
+        remove: field names to take away too; naming one that the base sets takes that setting back.
+        etag, last_modified, conditionals: `None` keeps what the base does.
+    """
+    own = dict(set_fields or {})
+    removed = {field_name.lower() for field_name in remove}
+    by_lower_name = {field_name.lower(): (field_name, value) for field_name, value in own.items()}
+    merged = [
+        by_lower_name.pop(field_name.lower(), (field_name, value))
+        for field_name, value in base.set_fields
+        if field_name.lower() not in removed or field_name.lower() in by_lower_name
+    ]
+    set_names = {field_name.lower() for field_name, _ in merged} | by_lower_name.keys()
+    return Policy(
+        name=name,
+        set_fields=(*merged, *by_lower_name.values()),
+        remove=tuple(dict.fromkeys(n for n in (*base.remove, *sorted(removed)) if n not in set_names)),
+        etag=etag or base.etag,
+        last_modified=last_modified or base.last_modified,
+        conditionals=conditionals or base.conditionals,
+    )
+
+
+def enforces(policy: Policy) -> bool:
+    """Tell whether a policy forbids storing. Every other policy weakens: it matches only what it must."""
+    values = [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]
+    return any(directive.name == "no-store" for directive in parse_directives(values))
+
+
+def treatment(policy: Policy, vary: Sequence[str] = ()) -> Treatment:
+    """Compile a policy, and the names that go into `Vary` beside it, for the response's head."""
+    return Treatment(
+        set_fields=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in policy.set_fields],
+        remove=[name.lower().encode("latin-1") for name in policy.remove],
+        etag=policy.etag,
+        last_modified=policy.last_modified,
+        vary=[name.encode("latin-1") for name in vary],
+    )
