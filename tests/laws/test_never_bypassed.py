@@ -190,7 +190,7 @@ def _hold(examples: int) -> Counter[str]:
 def test_whatever_reaches_a_view_matches_the_rule_for_it() -> None:
     """Few thousand requests; so many of them reach a view under each server that the law means something."""
     reached = _hold(3000)
-    assert all(reached[server] > reached["requests"] // 10 for server in DECODERS), reached
+    assert all(reached[server] > reached["requests"] // 20 for server in DECODERS), reached
 
 
 @pytest.mark.slow

@@ -1,0 +1,64 @@
+# nocache-proxy; with `--target demo`, the legacy app of its demo instead.
+#
+#   docker build -t nocache-proxy .
+#   docker run -p 8080:8080 -v ./config:/app/config:ro -e NOCACHE_PROXY_UPSTREAM=http://app:8000 nocache-proxy
+#
+# Mount config/ as a directory, not rules.yaml alone: a mounted file stays the old one when an editor replaces it.
+
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS wheels
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+# The only step that needs a network. The list is complete, build backend included: nothing is left to resolve.
+COPY config/constraints.txt config/
+RUN pip wheel --no-deps --wheel-dir /wheels --requirement config/constraints.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY config/rules.yaml config/
+COPY proxy proxy
+RUN pip wheel --no-deps --no-index --find-links /wheels --wheel-dir /wheels .
+
+# Bytecode is compiled here, as the root file system is read-only later, and is not checked against the time stamps of
+# the sources, as those do not survive every image builder.
+FROM wheels AS proxy
+RUN python3 -m venv --without-pip /opt/nocache-proxy \
+ && pip --python /opt/nocache-proxy/bin/python install --no-compile --no-index --find-links /wheels nocache-proxy \
+ && /opt/nocache-proxy/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/nocache-proxy/lib
+
+FROM proxy AS proxy-with-demo
+RUN pip --python /opt/nocache-proxy/bin/python install --no-compile --no-index --find-links /wheels 'nocache-proxy[demo]' \
+ && /opt/nocache-proxy/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/nocache-proxy/lib
+
+FROM ${PYTHON_IMAGE} AS demo
+COPY --from=proxy-with-demo /opt/nocache-proxy /opt/nocache-proxy
+ENV PATH=/opt/nocache-proxy/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+EXPOSE 8000
+# Uploads go to /tmp, the one place that must be writable. The control file of the worker is touched every second: memory.
+ENTRYPOINT ["gunicorn", "--config", "python:proxy.demo.gunicorn_settings", "--worker-tmp-dir", "/dev/shm", "proxy.demo.app:create_app('/tmp')"]
+CMD ["--bind", "0.0.0.0:8000"]
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=1.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="nocache-proxy" \
+      org.opencontainers.image.description="A reverse-proxy sidecar that keeps every cache from reusing the responses you name" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=proxy /opt/nocache-proxy /opt/nocache-proxy
+WORKDIR /app
+COPY config/rules.yaml config/rules.schema.json config/
+# Inside a container, loopback would be of no use to anybody. The admin port must still not be published.
+ENV PATH=/opt/nocache-proxy/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NOCACHE_PROXY_LISTEN=0.0.0.0:8080 \
+    NOCACHE_PROXY_ADMIN=0.0.0.0:9901 \
+    NOCACHE_PROXY_RULES=/app/config/rules.yaml
+USER 10001:10001
+EXPOSE 8080 9901
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["nocache-proxy", "healthcheck"]
+ENTRYPOINT ["nocache-proxy"]
+CMD ["serve"]

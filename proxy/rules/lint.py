@@ -1,0 +1,340 @@
+"""Warnings: what a rules file may say, and its author probably did not mean. Each says why and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from typing import Final
+
+from proxy.message.directives import parse_directives
+from proxy.rules.containment import covers, covers_fields, covers_paths
+from proxy.rules.loading import RulesFile
+from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH
+from proxy.rules.mistakes import Mistake, Path, did_you_mean, show_text
+from proxy.rules.model import Conditions, FieldCondition, Policy, Rule
+from proxy.rules.policies import BUILT_IN, PASS, enforces
+
+CODES: Final = {
+    "no-rules": "the file has no rule",
+    "unreachable-rule": "a rule that an earlier rule leaves nothing to",
+    "never-applies": "a rule whose `unless` takes all that its `match` gives",
+    "late-exception": "a `pass` rule after the rule that it is to be an exception of",
+    "matches-everything": "a rule that takes every request, or every GET",
+    "x-requested-with-only": "a rule that does not see fetch(), which sends no X-Requested-With",
+    "post-navigation": "no-store on the answer to a form",
+    "pass-by-field": "a client can turn protection off with a request field",
+    "costly-vary": "a field in Vary that differs from client to client",
+    "classic-for-shared-caches": "a Cache-Control that some CDNs do not honour",
+    "unused-policy": "a policy of your own that no rule uses",
+    "weakened-policy": "a policy that extends an enforcing one and lets caches store",
+    "unknown-directive": "a Cache-Control directive that no cache knows",
+    "undone-no-store": "a Cache-Control directive that takes no-store back",
+    "validators-kept": "a policy that forbids storing and lets caches revalidate",
+    "idle-observer": "a rule that observes a policy which changes nothing",
+    "encoded-path": "a path with percent-encoding, where paths are compared decoded",
+    "regex-without-slash": "a regular expression that matches no path",
+    "status-304": "a condition on a status that this rule's policy prevents",
+}
+"""Every code, with what it stands for."""
+
+_DIRECTIVES: Final = frozenset(
+    (
+        "no-store no-cache no-transform must-revalidate proxy-revalidate must-understand private public max-age "
+        "s-maxage immutable stale-while-revalidate stale-if-error post-check pre-check"
+    ).split()
+)
+_NAVIGATION_FIELDS: Final = frozenset(("sec-fetch-dest", "sec-fetch-mode", "accept", "x-requested-with"))
+_DIFFERS_PER_CLIENT: Final = {
+    "cookie": "every user, often every request, has its own",
+    "user-agent": "there are thousands of them",
+    "authorization": "every user has its own",
+    "referer": "every page has its own",
+    "x-forwarded-for": "every client has its own",
+}
+
+
+def lint(rules_file: RulesFile) -> list[Mistake]:
+    """Find what is doubtful in a rules file that can be used.
+
+    Returns:
+        Warnings in the order of the file, each with a `code` of `CODES`.
+    """
+    checks: tuple[Callable[[RulesFile], Iterator[Mistake]], ...] = (_lint_file, _lint_rules, _lint_policies)
+    return sorted({mistake for check in checks for mistake in check(rules_file)})
+
+
+def _lint_file(rules_file: RulesFile) -> Iterator[Mistake]:
+    if not rules_file.rules:
+        text = "there are no rules, so every response is passed through as it is; write at least one rule"
+        yield rules_file.document.mistake(("rules",), text, code="no-rules")
+
+
+def _lint_rules(rules_file: RulesFile) -> Iterator[Mistake]:
+    for index, rule in enumerate(rules_file.rules):
+
+        def warn(code: str, text: str, *steps: str | int, at: int = index) -> Mistake:
+            path: Path = ("rules", at, *steps)
+            return rules_file.document.mistake(path, text, code=code)
+
+        earlier = rules_file.rules[:index]
+        for check in _RULE_CHECKS:
+            yield from check(rule, rules_file.rules, earlier, warn)
+
+
+Warn = Callable[..., Mistake]
+_RuleCheck = Callable[[Rule, Sequence[Rule], Sequence[Rule], Warn], Iterator[Mistake]]
+
+
+def _order(rule: Rule, _rules: Sequence[Rule], earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    for index, other in enumerate(earlier):
+        if _shadows(other, rule):
+            text = f"no request gets here: rules[{index}] ({other.name}) takes all of them before"
+            if not enforces(rule.policy) and enforces(other.policy):
+                text += ", and the first rule that matches decides; move this exception before it"
+            else:
+                text += "; move this rule before it, or delete one of the two"
+            yield warn("unreachable-rule", text, "name")
+            return
+    for index, other in enumerate(earlier):
+        if _is_pass(rule.policy) and _comes_too_late(rule, other):
+            text = (
+                f"this exception comes after rules[{index}] ({other.name}), which decides first on the same paths; "
+                "move it before that rule"
+            )
+            yield warn("late-exception", text, "name")
+            return
+
+
+def _shadows(earlier: Rule, later: Rule) -> bool:
+    if earlier.mode == "observe" or (earlier.unless is not None and earlier.unless != later.unless):
+        return False
+    # Of an odd spelling of a path a weakening rule may leave something to an enforcing one.
+    is_same_reading = enforces(earlier.policy) or not enforces(later.policy)
+    return is_same_reading and covers(earlier.match, later.match)
+
+
+def _comes_too_late(exception: Rule, earlier: Rule) -> bool:
+    if earlier.mode == "observe" or exception.mode == "observe" or not enforces(earlier.policy):
+        return False
+    excepted = earlier.unless
+    is_excepted_there = excepted is not None and covers_paths(excepted, exception.match)
+    named_paths = exception.match.paths is not None or exception.match.path_regexes is not None
+    return named_paths and not is_excepted_there and covers_paths(earlier.match, exception.match)
+
+
+def _applies(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    if rule.unless is not None and covers(rule.unless, rule.match):
+        text = "'unless' holds for all that 'match' holds for, so this rule never applies; make one of them narrower"
+        yield warn("never-applies", text, "unless")
+    if rule.mode == "observe" and _is_pass(rule.policy):
+        text = f"policy {rule.policy.name} changes nothing, so there is nothing to observe; name the policy to try out"
+        yield warn("idle-observer", text, "mode")
+
+
+def _breadth(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    match = rule.match
+    is_broad = covers_paths(match, Conditions()) and not _reads_fields(match) and match.response is None
+    if rule.unless is not None or not is_broad or not (match.methods is None or "GET" in match.methods):
+        return
+    what = "every request" if match.methods is None else "every GET"
+    if _is_pass(rule.policy):
+        text = f"takes {what} and changes nothing: what no rule matches is passed through anyway; delete this rule"
+        if _earlier_is_last(rule, _rules):
+            yield warn("matches-everything", text, "match")
+    elif enforces(rule.policy):
+        text = (
+            f"takes {what}, static files and pages too, so that nothing of this app is cached any more and Back gets "
+            "slower; name paths, or ask for script_request: true"
+        )
+        yield warn("matches-everything", text, "match")
+
+
+def _earlier_is_last(rule: Rule, rules: Sequence[Rule]) -> bool:
+    return rules[-1] is rule
+
+
+def _scripts(rule: Rule, rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    if not enforces(rule.policy) or rule.match.script_request is not None or not _asks_for_ajax(rule.match):
+        return
+    if any(_covers_fetch(other, rule) for other in rules if other is not rule):
+        return
+    text = (
+        "fetch() and axios send no X-Requested-With, so their requests pass by this rule; ask for script_request: true "
+        "instead, here or in a second rule for the same paths"
+    )
+    key = "x_requested_with" if _names(rule.match.fields, X_REQUESTED_WITH) else "headers"
+    yield warn("x-requested-with-only", text, "match", key)
+
+
+def _asks_for_ajax(match: Conditions) -> bool:
+    return any(c.name.lower() == X_REQUESTED_WITH.lower() and c.present is not False for c in match.fields)
+
+
+def _covers_fetch(other: Rule, rule: Rule) -> bool:
+    """Whether a rule covers `fetch()` on the paths of another: by script_request, or by asking no field."""
+    match = other.match
+    if not enforces(other.policy) or other.mode == "observe":
+        return False
+    by_script = match.script_request is True or _names(match.fields, SEC_FETCH_DEST)
+    asks_fields = bool(match.fields) and not _names(match.fields, SEC_FETCH_DEST)
+    if asks_fields or not (by_script or match.script_request is None):
+        return False
+    is_same_methods = match.methods is None or (rule.match.methods is not None and rule.match.methods <= match.methods)
+    return is_same_methods and covers_paths(match, rule.match)
+
+
+def _forms(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    match = rule.match
+    if not enforces(rule.policy) or _tells_navigations(match) or (rule.unless and _tells_navigations(rule.unless)):
+        return
+    is_named = match.methods is not None and "POST" in match.methods
+    is_broad = match.methods is None and covers_paths(match, Conditions())
+    types = match.response.content_types if match.response else ()
+    if (is_named or is_broad) and not (types and not any("html" in glob or glob.startswith("*") for glob in types)):
+        text = (
+            "takes the answers to forms (POST) too: with no-store, Back says that the page has expired and asks to send "
+            "the form again; name methods without POST, or ask for script_request: true"
+        )
+        yield warn("post-navigation", text, "match", *(("methods",) if is_named else ()))
+
+
+def _tells_navigations(conditions: Conditions) -> bool:
+    return conditions.script_request is not None or any(
+        condition.name.lower() in _NAVIGATION_FIELDS for condition in conditions.fields
+    )
+
+
+def _fields(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    if not enforces(rule.policy) and rule.mode == "enforce":
+        decisive = [c for c in rule.match.fields if c.present is not False]
+        if decisive or rule.match.script_request:
+            name = decisive[0].name if decisive else X_REQUESTED_WITH
+            text = (
+                f"any client can turn protection off by sending {name}, and a cache that does not heed Vary mixes both; "
+                "name paths, or response conditions"
+            )
+            yield warn("pass-by-field", text, "match")
+    for part, conditions in (("match", rule.match), ("unless", rule.unless)):
+        for condition in conditions.fields if conditions else ():
+            why = _DIFFERS_PER_CLIENT.get(condition.name.lower())
+            if why is not None:
+                text = (
+                    f"{condition.name} goes into Vary on these paths, and {why}: shared caches can keep nothing there; "
+                    "ask for another field"
+                )
+                yield warn("costly-vary", text, part, "headers", condition.name)
+
+
+def _shared_caches(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    if not enforces(rule.policy) or _asks_for_ajax(rule.match):
+        return
+    directives = {directive.name: directive.argument for directive in parse_directives(_cache_control(rule.policy))}
+    if "private" not in directives and directives.get("max-age") != "0":
+        text = (
+            f"the Cache-Control of policy {rule.policy.name} has neither private nor max-age=0, which is what Fastly and "
+            "others go by; use strict for responses that a CDN may see"
+        )
+        yield warn("classic-for-shared-caches", text, "policy")
+
+
+def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+    for part, conditions in (("match", rule.match), ("unless", rule.unless)):
+        if conditions is None:
+            continue
+        for index, glob in enumerate(conditions.paths or ()):
+            if re.search("%[0-9A-Fa-f]{2}", glob):
+                text = f"paths are compared decoded, so {show_text(glob)} matches no path; write the character itself"
+                yield warn("encoded-path", text, part, "paths", index)
+        for index, regex in enumerate(conditions.path_regexes or ()):
+            if re.match(r"\^?[\w%-]", regex):
+                text = (
+                    f"{show_text(regex)} is compared with the whole path, which begins with '/', so it matches none; "
+                    f"did you mean {show_text('/' + regex.removeprefix('^'))} or {show_text('.*' + regex)}?"
+                )
+                yield warn("regex-without-slash", text, part, "path_regexes", index)
+        statuses = conditions.response.statuses if conditions.response else ()
+        if part == "match" and "304" in statuses and rule.policy.conditionals == "strip":
+            text = f"policy {rule.policy.name} strips the conditions off requests, so no 304 comes back; leave 304 out"
+            yield warn("status-304", text, part, "response", "status")
+
+
+_RULE_CHECKS: Final[tuple[_RuleCheck, ...]] = (
+    _order,
+    _applies,
+    _breadth,
+    _scripts,
+    _forms,
+    _fields,
+    _shared_caches,
+    _patterns,
+)
+
+
+def _lint_policies(rules_file: RulesFile) -> Iterator[Mistake]:
+    tree = rules_file.document.root.plain() if rules_file.document.root else {}
+    own = tree.get("policies", {})
+    used = {rule.policy.name for rule in rules_file.rules}
+    for name in tuple(used):
+        while name in own:
+            name = own[name].get("extends", "strict")  # noqa: PLW2901 - walks down the chain
+            used.add(name)
+    for name in own:
+        policy, base = rules_file.policies[name], rules_file.policies[own[name].get("extends", "strict")]
+        if name not in used:
+            text = "no rule uses this policy; name it under 'policy' of a rule, or delete it"
+            yield rules_file.document.mistake(("policies", name), text, key=True, code="unused-policy")
+        for code, steps, text in _doubts_about(policy, base):
+            yield rules_file.document.mistake(("policies", name, *steps), text, code=code)
+
+
+def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    set_name = next((name for name, _ in policy.set_fields if name.lower() == "cache-control"), "Cache-Control")
+    at = ("set", set_name)
+    if enforces(base) and not enforces(policy):
+        text = (
+            f"extends {base.name}, but its Cache-Control has no no-store: caches may store, and a rule with this policy "
+            "counts as an exception; add no-store, or extend revalidate"
+        )
+        yield "weakened-policy", at, text
+    for directive in parse_directives(_cache_control(policy)):
+        if directive.name not in _DIRECTIVES:
+            hint = did_you_mean(directive.name, _DIRECTIVES) or "; mind the spelling"
+            yield "unknown-directive", at, f"no cache knows the directive {show_text(directive.name)}{hint}"
+        if enforces(policy) and directive.name == "must-understand":
+            text = "must-understand lets a cache ignore no-store (RFC 9111 section 5.2.2.3); leave it out"
+            yield "undone-no-store", at, text
+        if directive.argument is not None and directive.name in ("no-cache", "private"):
+            text = (
+                f"{directive.name} with an argument is for the fields that it names only and allows the rest to be "
+                f"reused; write {directive.name} alone"
+            )
+            yield "undone-no-store", at, text
+    if enforces(policy) and policy.conditionals == "keep":
+        text = "the app can still answer 304, and an old stored copy is shown again; write conditionals: strip"
+        yield "validators-kept", ("conditionals",), text
+    if enforces(policy) and policy.etag == "keep":
+        text = (
+            "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes them; "
+            "write etag: one-time, which keeps If-Match working"
+        )
+        yield "validators-kept", ("etag",), text
+
+
+def _cache_control(policy: Policy) -> list[bytes]:
+    return [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]
+
+
+def _is_pass(policy: Policy) -> bool:
+    """Whether a policy changes nothing, by whatever name."""
+    return (policy.set_fields, policy.remove, policy.etag, policy.last_modified, policy.conditionals) == (
+        (PASS.set_fields, PASS.remove, PASS.etag, PASS.last_modified, PASS.conditionals)
+    )
+
+
+def _reads_fields(conditions: Conditions) -> bool:
+    return bool(conditions.fields) or conditions.script_request is not None
+
+
+def _names(conditions: Sequence[FieldCondition], name: str) -> bool:
+    return any(condition.name.lower() == name.lower() and condition.present is not False for condition in conditions)

@@ -1,0 +1,149 @@
+"""What `serve` was told, checked once and never changed: one attribute a flag, with its unit in the name."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from proxy.message.target import is_host
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PRIVATE_NETWORKS: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+)
+"""Loopback and private ranges: who may say on whose behalf it asks, unless told otherwise."""
+
+_MAX_PORT: Final = 65535
+_HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]*):(?P<port>[0-9]{1,5})")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; its text says what was found and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and a port, or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `host:port`, `[::1]:port`, `:port` (all interfaces) or `unix:PATH`.
+
+        Raises:
+            SettingsError: it is none of these.
+        """
+        if text.startswith("unix:") and len(text) > len("unix:"):
+            return cls(path=Path(text.removeprefix("unix:")))
+        match = _HOST_PORT.fullmatch(text)
+        if match is None or int(match["port"]) > _MAX_PORT:
+            raise SettingsError(f"{text!r} is no address; allowed are HOST:PORT, [IPV6]:PORT and unix:PATH")
+        return cls(host=match["host"].strip("[]"), port=int(match["port"]))
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The app.
+
+    Attributes:
+        scheme: how it is spoken to; `unix` is HTTP over a Unix socket.
+        path: of that socket.
+        authority: what `Host` says to it when a client does not.
+    """
+
+    scheme: Literal["http", "https", "unix"]
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+    authority: str = "localhost"
+
+    @classmethod
+    def parse(cls, text: str) -> Upstream:
+        """Read `http://host[:port]`, `https://host[:port]` or `unix:PATH`.
+
+        Raises:
+            SettingsError: it is none of these, or has a path, a query or credentials.
+        """
+        if text.startswith("unix:") and len(text) > len("unix:"):
+            return cls("unix", path=Path(text.removeprefix("unix:")))
+        allowed = "allowed are http://HOST[:PORT], https://HOST[:PORT] and unix:PATH"
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError as error:
+            raise SettingsError(f"{text!r} is no upstream ({error}); {allowed}") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname or not is_host(parts.netloc.encode()):
+            raise SettingsError(f"{text!r} is no upstream; {allowed}")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise SettingsError(f"{text!r} has a path: request targets are passed on as they come; {allowed}")
+        scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+        default_port = 443 if scheme == "https" else 80
+        return cls(scheme, parts.hostname, port or default_port, authority=parts.netloc)
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one `serve`; the flags are described where they are declared, in `cli`."""
+
+    upstream: Upstream
+    listen: Address = Address("127.0.0.1", 8080)
+    rules: Path = Path("config/rules.yaml")
+    admin: Address | None = Address("127.0.0.1", 9901)
+    workers: int = 1
+    access_log: Literal["json", "text", "off"] = "json"
+    access_log_file: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    trusted_proxies: tuple[IPNetwork, ...] = field(default=PRIVATE_NETWORKS)
+    forwarded: Literal["append", "replace", "off"] = "append"
+    connect_timeout_s: float = 5
+    request_head_timeout_s: float = 10
+    response_head_timeout_s: float = 60
+    idle_timeout_s: float = 300
+    keepalive_timeout_s: float = 75
+    upstream_keepalive_timeout_s: float = 1.5
+    max_connections: int = 10_000
+    max_head_size_bytes: int = 65_536
+    max_request_body_bytes: int = 0
+    underscore_fields: Literal["drop", "keep"] = "drop"
+    upstream_ca: Path | None = None
+    drain_delay_s: float = 0
+    drain_timeout_s: float = 25
+
+    @property
+    def log_format(self) -> Literal["json", "text"]:
+        """The application log follows the access log, so that one collector reads both."""
+        return "text" if self.access_log == "text" else "json"
+
+
+def parse_networks(text: str) -> tuple[IPNetwork, ...]:
+    """Read a comma-separated list of networks (`10.0.0.0/8,::1`); `none` or nothing for no network.
+
+    Raises:
+        SettingsError: a member is no IP network.
+    """
+    if text.strip() in ("", "none"):
+        return ()
+    networks: list[IPNetwork] = []
+    for member in text.split(","):
+        try:
+            networks.append(ipaddress.ip_network(member.strip(), strict=False))
+        except ValueError as error:
+            raise SettingsError(f"{member.strip()!r} is no IP network ({error})") from error
+    return tuple(networks)
