@@ -39,20 +39,12 @@ ENTRYPOINT ["gunicorn", "--config", "python:proxy.demo.gunicorn_settings", "--wo
 CMD ["--bind", "0.0.0.0:8000"]
 
 FROM ${PYTHON_IMAGE}
-ARG VERSION=1.0.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="nocache-proxy" \
-      org.opencontainers.image.description="A reverse-proxy sidecar that keeps every cache from reusing the responses you name" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 COPY --from=proxy /opt/nocache-proxy /opt/nocache-proxy
 WORKDIR /app
 COPY config/rules.yaml config/rules.schema.json config/
 # Inside a container, loopback would be of no use to anybody. The admin port must still not be published.
 ENV PATH=/opt/nocache-proxy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
     NOCACHE_PROXY_LISTEN=0.0.0.0:8080 \
     NOCACHE_PROXY_ADMIN=0.0.0.0:9901 \
     NOCACHE_PROXY_RULES=/app/config/rules.yaml
@@ -62,3 +54,10 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["nocache-proxy", "healthcheck"]
 ENTRYPOINT ["nocache-proxy"]
 CMD ["serve"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="nocache-proxy" \
+      org.opencontainers.image.description="A reverse-proxy sidecar that keeps every cache from reusing the responses you name" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -97,7 +97,7 @@ def render_failure(
     if failure.proxy_status:
         fields.append((b"Proxy-Status", f"nocache-proxy; error={failure.proxy_status}".encode()))
     strict: Treatment = treatment(STRICT, names) if names else _STRICT
-    lines, noted = strict.walk(fields)
+    lines, noted, _ = strict.walk(fields)
     strict.apply(lines, noted, method, failure.status, date)
     if not keep_alive:
         lines.append(b"Connection: close")

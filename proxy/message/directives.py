@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _DIRECTIVE = re.compile(
     rb"""[ \t,]*                                   # empty list members are allowed, RFC 9110 section 5.6.1
@@ -53,10 +54,10 @@ def parse_directives(values: Iterable[bytes]) -> tuple[Directive, ...]:
     return tuple(directives)
 
 
-def has_no_transform(values: Iterable[bytes]) -> bool:
+@lru_cache(128)  # bounded like those of `fields`
+def has_no_transform(*values: bytes) -> bool:
     """Tell whether a `no-transform` directive is among these `Cache-Control` lines."""
-    suspects = [value for value in values if b"no-transform" in value.lower()]
-    return bool(suspects) and any(directive.name == "no-transform" for directive in parse_directives(suspects))
+    return any(directive.name == "no-transform" for directive in parse_directives(values))
 
 
 def _directive(match: re.Match[bytes]) -> Directive:

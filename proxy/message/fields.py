@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
 
 Field = tuple[bytes, bytes]
 Fields = Sequence[Field]
@@ -16,6 +18,9 @@ HOP_BY_HOP = frozenset(
 
 NEVER_HOP_BY_HOP = frozenset((b"content-length", b"host", b"date", b"via"))
 """Fields that a `Connection` option cannot take away: they frame, route or date the message."""
+
+# Field values repeat; heads are bounded, so what is remembered of them stays below 8 MiB whatever peers send.
+_REMEMBERED: Final = 128
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PRINTABLE_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/, \t]+")
@@ -31,7 +36,8 @@ def list_members(value: bytes) -> list[bytes]:
     return [trimmed for member in value.split(b",") if (trimmed := member.strip(b" \t"))]
 
 
-def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
+@lru_cache(_REMEMBERED)
+def connection_options(*values: bytes) -> frozenset[bytes]:
     """Collect the options of all `Connection` lines, lower case, RFC 9110 section 7.6.1."""
     return frozenset(option.lower() for value in values for option in list_members(value))
 
@@ -41,7 +47,8 @@ def is_upgrade_token_list(value: bytes) -> bool:
     return _PRINTABLE_TOKENS.fullmatch(value) is not None
 
 
-def merge_vary(values: Sequence[bytes], names: Sequence[bytes]) -> bytes:
+@lru_cache(_REMEMBERED)
+def merge_vary(values: tuple[bytes, ...], names: tuple[bytes, ...]) -> bytes:
     """Merge field names into what the upstream's `Vary` lines say, RFC 9110 section 12.5.5.
 
     Args:

@@ -10,56 +10,87 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP, Field, connection_options
+from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP, Field, connection_options, is_token
+from proxy.message.syntax import MalformedHeadError
 
 Noted = dict[bytes, list[tuple[int, bytes]]]
 """Lower-case field name -> (place in the lines, field value) of each of its lines, in order."""
 
+UNDERSCORED: Final = b"_"
+"""Under this name fields with `_` in theirs are noted, when a table is told to."""
+
 _UNREAD: Final = b""
+_LEFT_OUT: Final = b"-"
 _TABLE_SIZE: Final = 2048  # spellings are the peer's choice, so what is remembered of them is bounded
+_COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 
 
 class LineTable:
-    """Which field names are noted in a walk, and under which lower-case name.
+    """Which field names are noted in a walk, and which are left out.
 
     Args:
-        names: lower-case names to note.
-        suffixes: note also every name that ends with one of these.
-        aliases: note names with `_` under `underscored`, RFC 3875 folds them into others.
+        names: lower-case names to note; hop-by-hop fields are noted in any case.
+        left_out: lower-case names that get no line, unless they are noted.
+        left_out_suffixes: likewise every name that ends with one of these.
+        notes_underscored: note names with `_` together, under `UNDERSCORED`.
     """
 
-    __slots__ = ("_aliases", "_known", "_names", "_suffixes")
+    __slots__ = ("_known", "_left_out", "_left_out_suffixes", "_names", "_notes_underscored")
 
-    underscored: Final = b"_"
-
-    def __init__(self, names: Iterable[bytes], suffixes: Iterable[bytes] = (), *, aliases: bool = False) -> None:
+    def __init__(
+        self,
+        names: Iterable[bytes],
+        left_out: Iterable[bytes] = (),
+        left_out_suffixes: Iterable[bytes] = (),
+        *,
+        notes_underscored: bool = False,
+    ) -> None:
         self._names = frozenset(names) | HOP_BY_HOP
-        self._suffixes = tuple(suffixes)
-        self._aliases = aliases
+        self._left_out = frozenset(left_out)
+        self._left_out_suffixes = tuple(left_out_suffixes)
+        self._notes_underscored = notes_underscored
         self._known: dict[bytes, bytes] = {}
 
-    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted]:
+    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted, int]:
         """Make a line of each field, in order, and note those that the table names.
 
-        A line that is to be left out is set to `b""`: `render_lines` passes over it.
+        A line that is to be left out later is set to `b""`: `render_lines` passes over it.
+
+        Returns:
+            The lines, the noted fields, and how many fields were left out.
+
+        Raises:
+            MalformedHeadError: a field name is not a token.
         """
         known = self._known
         lines: list[bytes] = []
         noted: Noted = {}
+        left_out = 0
         for name, value in fields:
             read = known.get(name)
             if read is None:
                 read = self._classify(name)
             if read:
-                noted.setdefault(read, []).append((len(lines), value))
+                if read is _LEFT_OUT:
+                    left_out += 1
+                    continue
+                if read in noted:
+                    noted[read].append((len(lines), value))
+                else:
+                    noted[read] = [(len(lines), value)]
             lines.append(name + b": " + value)
-        return lines, noted
+        return lines, noted, left_out
 
     def _classify(self, name: bytes) -> bytes:
+        if not is_token(name):
+            raise MalformedHeadError("a field name that is not a token")
         lower = name.lower()
-        read = lower if lower in self._names or lower.endswith(self._suffixes) else _UNREAD
-        if self._aliases and b"_" in lower and not read:
-            read = self.underscored
+        if lower in self._names:
+            read = lower
+        elif lower in self._left_out or (self._left_out_suffixes and lower.endswith(self._left_out_suffixes)):
+            read = _LEFT_OUT
+        else:
+            read = UNDERSCORED if self._notes_underscored and b"_" in lower else _UNREAD
         if len(self._known) < _TABLE_SIZE:
             self._known[name] = read
         return read
@@ -73,7 +104,7 @@ def render_lines(start: bytes, lines: Iterable[bytes]) -> bytes:
 def drop(lines: list[bytes], noted: Noted, name: bytes) -> int:
     """Leave out every line of a noted field; return how many there were."""
     places = noted.get(name)
-    if not places:
+    if places is None:
         return 0
     for place, _ in places:
         lines[place] = b""
@@ -86,12 +117,15 @@ def drop_hop_by_hop(lines: list[bytes], noted: Noted) -> frozenset[bytes]:
     Returns:
         The connection options, lower case. What frames or routes the message stays, whatever they say.
     """
+    for name in noted:
+        if name in HOP_BY_HOP:
+            drop(lines, noted, name)
     connection = noted.get(b"connection")
-    options = connection_options(value for _, value in connection) if connection else frozenset()
-    for name in HOP_BY_HOP & noted.keys():
-        drop(lines, noted, name)
-    named = options - _COMMON_OPTIONS - NEVER_HOP_BY_HOP
-    if named:
+    if connection is None:
+        return _NO_OPTIONS
+    options = connection_options(*[value for _, value in connection])
+    if not options <= _COMMON_OPTIONS:
+        named = options - NEVER_HOP_BY_HOP
         for place, line in enumerate(lines):
             if line.partition(b":")[0].lower() in named:
                 lines[place] = b""
@@ -108,7 +142,7 @@ def value_of(noted: Mapping[bytes, Sequence[tuple[int, bytes]]], name: bytes) ->
     places = noted.get(name)
     if places is None:
         return None
-    return places[0][1] if len(places) == 1 else b", ".join(value for _, value in places)
+    return places[0][1] if len(places) == 1 else b", ".join([value for _, value in places])
 
 
-_COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()

@@ -10,7 +10,16 @@ from aiohttp.http import RawRequestMessage
 
 from proxy.message import entity_tags
 from proxy.message.fields import is_upgrade_token_list, list_members
-from proxy.message.lines import LineTable, Noted, drop, drop_hop_by_hop, render_lines, value_of, values_of
+from proxy.message.lines import (
+    UNDERSCORED,
+    LineTable,
+    Noted,
+    drop,
+    drop_hop_by_hop,
+    render_lines,
+    value_of,
+    values_of,
+)
 from proxy.message.syntax import MalformedHeadError, RequestHeadParser, TooManyFieldsError
 from proxy.message.target import Target, TargetError, is_host, parse_target
 
@@ -115,7 +124,7 @@ class RequestTable:
         self._parser = RequestHeadParser()
         self._read_names = tuple(read_names)
         self._underscores = underscores
-        self._lines = LineTable((*_READ_HERE, *self._read_names), aliases=True)
+        self._lines = LineTable((*_READ_HERE, *self._read_names), notes_underscored=True)
 
     def read(self, head: bytes) -> RequestHead:
         """Parse and check one request head, from the method to the empty line.
@@ -124,12 +133,15 @@ class RequestTable:
             RequestRefusedError: nothing of it may be forwarded.
         """
         message, target = self._parse(head)
-        lines, noted = self._lines.walk(message.raw_headers)
+        try:
+            lines, noted, _ = self._lines.walk(message.raw_headers)
+        except MalformedHeadError as error:
+            raise RequestRefusedError(400, str(error)) from error
         minor = message.version.minor
         upgrade = _upgrade(noted) if b"upgrade" in noted else b""
         content_length = _content_length(noted, minor)
         options = drop_hop_by_hop(lines, noted)
-        if LineTable.underscored in noted:
+        if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         return RequestHead(
             method=message.method,
@@ -148,8 +160,8 @@ class RequestTable:
 
     def _parse(self, head: bytes) -> tuple[RawRequestMessage, Target]:
         try:
-            message = self._parser.parse(head)
-            method, target, protocol = head[: head.index(b"\r\n")].split(b" ")
+            line, message = self._parser.parse(head)
+            method, target, protocol = line.split(b" ")
             if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
                 raise MalformedHeadError("not HTTP/1.0 or HTTP/1.1")
             if message.method not in METHODS or method != message.method.encode():
@@ -166,7 +178,7 @@ class RequestTable:
 
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
-        for place, _ in noted[LineTable.underscored]:
+        for place, _ in noted[UNDERSCORED]:
             alias = lines[place].partition(b":")[0].lower().replace(b"_", b"-")
             read = (*_READ_HERE, *self._read_names, *_METHOD_OVERRIDES, *_PATH_ALIASES, *_FRAMING)
             if self._underscores == "drop" or alias in read:

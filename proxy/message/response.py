@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
 
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
 from proxy.message.fields import Field, merge_vary
-from proxy.message.lines import LineTable, Noted, drop, drop_hop_by_hop, render_lines, value_of, values_of
+from proxy.message.lines import LineTable, Noted, drop, drop_hop_by_hop, render_lines, value_of
 from proxy.message.syntax import MalformedHeadError, ResponseHeadParser
 
 ETagMode = Literal["one-time", "keep", "remove"]
@@ -28,6 +29,8 @@ NOT_MODIFIED: Final = 304
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?\r\n")
 _READ_HERE: Final = (b"content-length", b"date")
+_CACHE_CONTROL: Final = b"cache-control"
+_AGE: Final = b"age"
 _MAX_LENGTH_DIGITS: Final = 18
 
 
@@ -40,8 +43,7 @@ class Framing:
     UNTIL_CLOSE: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """A response's head as it came in, checked.
 
     Attributes:
@@ -74,33 +76,40 @@ class Treatment:
         vary: names to merge into `Vary`.
     """
 
-    __slots__ = ("_etag", "_last_modified", "_prefixes", "_replaced", "_set_lines", "_table", "_vary")
+    __slots__ = ("_etag", "_last_modified", "_set_lines", "_sets_cache_control", "_table", "_vary")
 
     def __init__(
         self,
-        set_fields: Iterable[tuple[bytes, bytes]] = (),
+        set_fields: Iterable[Field] = (),
         remove: Iterable[bytes] = (),
         etag: ETagMode = "keep",
         last_modified: LastModifiedMode = "keep",
         vary: Iterable[bytes] = (),
     ) -> None:
-        self._set_lines = [(name.lower(), name + b": " + value) for name, value in set_fields]
+        settings = tuple(set_fields)
         removed = tuple(remove)
-        self._replaced = frozenset(name for name, _ in self._set_lines) | {
-            name for name in removed if not name.startswith(b"*")
-        }
-        self._prefixes = tuple(name[1:] for name in removed if name.startswith(b"*"))
+        self._set_lines = tuple(name + b": " + value for name, value in settings)
+        self._sets_cache_control = any(name.lower() == _CACHE_CONTROL for name, _ in settings)
         self._etag = etag
         self._last_modified = last_modified
         self._vary = tuple(vary)
-        read = [*_READ_HERE, *self._replaced]
-        read += [b"etag"] if etag != "keep" else []
-        read += [b"last-modified"] if last_modified != "keep" else []
-        read += [b"vary"] if self._vary else []
-        self._table = LineTable(read, self._prefixes)
+        noted = [*_READ_HERE, _CACHE_CONTROL] if self._sets_cache_control else list(_READ_HERE)
+        noted += [_AGE] if _AGE in removed else []
+        noted += [b"etag"] if etag != "keep" else []
+        noted += [b"last-modified"] if last_modified != "keep" else []
+        noted += [b"vary"] if self._vary else []
+        self._table = LineTable(
+            noted,
+            left_out=[name.lower() for name, _ in settings] + [name for name in removed if not name.startswith(b"*")],
+            left_out_suffixes=[name[1:] for name in removed if name.startswith(b"*")],
+        )
 
-    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted]:
-        """Make the lines of a response, noting the fields that this treatment or the framing reads."""
+    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted, int]:
+        """Make the lines of a response without those that this treatment takes away.
+
+        Returns:
+            The lines, the fields that are read here or by the framing, and how many were taken away.
+        """
         return self._table.walk(fields)
 
     def apply(self, lines: list[bytes], noted: Noted, method: str, status: int, date: bytes) -> int:
@@ -110,15 +119,9 @@ class Treatment:
             date: the value of the response's `Date`.
 
         Returns:
-            How many lines were taken away, rewritten or written.
+            How many lines were taken away, rewritten or written here.
         """
-        changed = 0
-        no_transform = b""
-        if b"cache-control" in noted and b"cache-control" in self._replaced:
-            no_transform = b", no-transform" if has_no_transform(values_of(noted, b"cache-control")) else b""
-        for name in noted:
-            if name in self._replaced or (self._prefixes and name.endswith(self._prefixes)):
-                changed += drop(lines, noted, name)
+        changed = len(self._set_lines)
         if self._etag != "keep" and b"etag" in noted:
             changed += self._apply_etag(lines, noted, method, status)
         if self._last_modified != "keep" and status != PARTIAL_CONTENT:
@@ -128,9 +131,15 @@ class Treatment:
                 changed += 1
         if self._vary:
             changed += self._apply_vary(lines, noted)
-        for name, line in self._set_lines:
-            lines.append(line + no_transform if name == b"cache-control" else line)
-        return changed + len(self._set_lines)
+        if _AGE in noted:
+            changed += drop(lines, noted, _AGE)
+        if self._sets_cache_control and _CACHE_CONTROL in noted:
+            changed += drop(lines, noted, _CACHE_CONTROL)
+            if has_no_transform(*[value for _, value in noted[_CACHE_CONTROL]]):
+                lines += [_with_no_transform(line) for line in self._set_lines]
+                return changed
+        lines += self._set_lines
+        return changed
 
     def _apply_etag(self, lines: list[bytes], noted: Noted, method: str, status: int) -> int:
         if self._etag == "remove":
@@ -138,21 +147,26 @@ class Treatment:
         if status != OK or method not in ("GET", "HEAD"):
             return 0
         for place, value in noted[b"etag"]:
-            lines[place] = lines[place].partition(b":")[0] + b": " + entity_tags.make_one_time(value)
+            name = lines[place][: -len(value)] if value else lines[place]
+            lines[place] = name + entity_tags.make_one_time(value)
         return len(noted[b"etag"])
 
     def _apply_vary(self, lines: list[bytes], noted: Noted) -> int:
         theirs = noted.get(b"vary")
-        if not theirs:
+        if theirs is None:
             lines.append(b"Vary: " + merge_vary((), self._vary))
             return 1
         place, value = theirs[0]
-        merged = merge_vary([value for _, value in theirs], self._vary)
+        merged = merge_vary(tuple([value for _, value in theirs]), self._vary)
         if len(theirs) == 1 and merged == value:
             return 0
         drop(lines, noted, b"vary")
         lines[place] = b"Vary: " + merged
         return len(theirs)
+
+
+def _with_no_transform(line: bytes) -> bytes:
+    return line + b", no-transform" if line[: len(_CACHE_CONTROL)].lower() == _CACHE_CONTROL else line
 
 
 UNTOUCHED: Final = Treatment()
@@ -211,14 +225,14 @@ def render_response(
     Raises:
         MalformedHeadError: framing that two parsers could read differently; 502.
     """
-    lines, noted = treatment.walk(head.fields)
+    lines, noted, left_out = treatment.walk(head.fields)
     status = head.status
     framing, content_length = _framing(noted, head, method)
     options = drop_hop_by_hop(lines, noted)
     if status == NO_CONTENT:
         drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
     date = value_of(noted, b"date")
-    changed = treatment.apply(lines, noted, method, status, now if date is None else date)
+    changed = left_out + treatment.apply(lines, noted, method, status, now if date is None else date)
     if date is None:
         lines.append(b"Date: " + now)
     is_chunked = framing >= Framing.CHUNKED and client_minor == 1
@@ -231,7 +245,7 @@ def render_response(
     elif client_minor == 0:
         lines.append(b"Connection: keep-alive")
     return OutgoingHead(
-        data=render_lines(b"HTTP/1.1 %d %b\r\n" % (status, head.reason), lines),
+        data=render_lines(_status_line(status, head.reason), lines),
         framing=framing,
         content_length=content_length,
         is_chunked=is_chunked,
@@ -242,16 +256,16 @@ def render_response(
             and (head.minor == 1 or b"keep-alive" in options)
         ),
         changed=changed,
-        was_cached=b"age" in noted,
+        was_cached=_AGE in noted,
     )
 
 
 def render_informational(head: ResponseHead) -> bytes:
     """Render a 1xx response other than 101 as it came, hop-by-hop fields and framing aside."""
-    lines, noted = UNTOUCHED.walk(head.fields)
+    lines, noted, _ = UNTOUCHED.walk(head.fields)
     drop_hop_by_hop(lines, noted)
     drop(lines, noted, b"content-length")
-    return render_lines(b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), lines)
+    return render_lines(_status_line(head.status, head.reason), lines)
 
 
 def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
@@ -263,7 +277,7 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     Raises:
         MalformedHeadError: the upstream switches to a protocol that nobody asked for.
     """
-    lines, noted = _SWITCH.walk(head.fields)
+    lines, noted, _ = UNTOUCHED.walk(head.fields)
     protocol = value_of(noted, b"upgrade") or b""
     asked = {member.strip().lower() for member in asked_for.split(b",")}
     if not protocol or not {member.strip().lower() for member in protocol.split(b",")} <= asked:
@@ -271,10 +285,12 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     drop_hop_by_hop(lines, noted)
     drop(lines, noted, b"content-length")
     lines += (b"Connection: Upgrade", b"Upgrade: " + protocol)
-    return render_lines(b"HTTP/1.1 101 %b\r\n" % head.reason, lines)
+    return render_lines(_status_line(head.status, head.reason), lines)
 
 
-_SWITCH: Final = LineTable(_READ_HERE)
+@lru_cache(256)
+def _status_line(status: int, reason: bytes) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 def _framing(noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
 # different places), and bytes from 0x80, which RFC 3986 forbids but Internet Explorer sends in queries.
@@ -18,8 +18,7 @@ class TargetError(ValueError):
     """The request target, or the `Host` beside it, is one that no two parsers need agree on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A request target.
 
     Attributes:

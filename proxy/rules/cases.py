@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from proxy.rules.schema import CaseModel
 
 Lines = tuple[str, ...]
+Wanted = Lines | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Expectation:
     rule: str | None = None
     policy: str | None = None
     observed: str | None = None
-    fields: Mapping[str, Lines | bool | None] | None = None
+    fields: Mapping[str, Wanted] | None = None
     vary: Lines = ()
     conditionals: str | None = None
 
@@ -81,7 +82,9 @@ def _make_case(index: int, model: CaseModel) -> Case:
 
 def _fields(headers: Mapping[str, Lines]) -> tuple[Field, ...]:
     return tuple(
-        (name.encode("latin-1"), value.encode("latin-1")) for name, values in headers.items() for value in values
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, values in headers.items()
+        for value in values
     )
 
 
@@ -107,9 +110,15 @@ def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
     for name, lines in (expect.fields or {}).items():
         got_lines = _lines(trial.fields, name)
         if not _agree(lines, got_lines):
-            yield failed(("expect", "headers", name), f"expected {_show_lines(lines)}, got {_show_lines(got_lines)}")
+            yield failed(
+                ("expect", "headers", name), f"expected {_show_lines(lines)}, got {_show_lines(got_lines)}"
+            )
     if "vary" in expect.asked:
-        members = [member.decode("latin-1") for line in _lines(trial.fields, "Vary") for member in list_members(line.encode("latin-1"))]
+        members = [
+            member.decode("latin-1")
+            for line in _lines(trial.fields, "Vary")
+            for member in list_members(line.encode("latin-1"))
+        ]
         if sorted(map(str.lower, members)) != sorted(map(str.lower, expect.vary)):
             yield failed(("expect", "vary"), f"expected {_join(expect.vary)}, got {_join(members)}")
 
@@ -128,10 +137,12 @@ def _lines(fields: Sequence[Field], name: str) -> Lines:
     return tuple(value.decode("latin-1") for key, value in fields if key.lower() == lower)
 
 
-def _agree(wanted: Lines | bool | None, got: Lines) -> bool:
+def _agree(wanted: Wanted, got: Lines) -> bool:
     if wanted is None or isinstance(wanted, bool):
         return bool(got) is bool(wanted)
-    return len(wanted) == len(got) and all(_matches(pattern, line) for pattern, line in zip(wanted, got, strict=True))
+    return len(wanted) == len(got) and all(
+        _matches(pattern, line) for pattern, line in zip(wanted, got, strict=True)
+    )
 
 
 def _matches(pattern: str, line: str) -> bool:
@@ -143,7 +154,7 @@ def _show(name: str | None) -> str:
     return "none" if name is None else name
 
 
-def _show_lines(lines: Lines | bool | None) -> str:  # noqa: FBT001
+def _show_lines(lines: Wanted) -> str:
     match lines:
         case True:
             return "the field to be there"

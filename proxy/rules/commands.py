@@ -1,15 +1,18 @@
-"""The commands that work on a rules file, as functions: text to print and an exit code, nothing printed here."""
+"""The commands that work on a rules file, as functions that return what to print and an exit code."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy.rules.mistakes import Mistake, RulesError
+from proxy.message.fields import Field, is_token
+from proxy.rules.mistakes import Mistake, RulesError, show_text
 
 if TYPE_CHECKING:
+    from proxy.message.request import RequestRefusedError
     from proxy.rules.loading import RulesFile
 
 # Each command imports what it needs: `serve` and `healthcheck` share the command line with them.
@@ -35,11 +38,77 @@ def check(path: Path, *, strict: bool = False, as_json: bool = False) -> tuple[i
     return _report(path, rules_file, found, strict=strict, as_json=as_json)
 
 
+def explain(  # noqa: PLR0913 - one parameter a flag
+    path: Path,
+    method: str,
+    target: str,
+    *,
+    fields: Sequence[Field] = (),
+    status: int = 200,
+    response_fields: Sequence[Field] = (),
+    now: bytes | None = None,
+    as_json: bool = False,
+) -> tuple[int, str]:
+    """Explain what the rules of a file do with a request and the app's response to it.
+
+    Args:
+        target: the request target as a client sends it.
+        fields, response_fields: in wire order; see `parse_field`.
+        now: an IMF-fixdate, for a response without `Date`.
+
+    Returns:
+        The exit code (0, or 1 when the file cannot be used or the request is refused) and the text.
+    """
+    from proxy.rules import explain_text, loading, trial  # noqa: PLC0415
+    from proxy.rules.explain import explain as explain_request  # noqa: PLC0415
+
+    try:
+        rules_file = loading.load(path)
+    except RulesError as error:
+        return _report(path, None, list(error.mistakes), strict=False, as_json=as_json)
+    request = trial.TrialRequest(method, target.encode("utf-8", "surrogateescape"), tuple(fields))
+    response = trial.TrialResponse(status, tuple(response_fields))
+    try:
+        explanation = explain_request(rules_file.ruleset, request, response, now=now or trial.SOME_DATE)
+    except trial.RequestRefusedError as error:
+        return 1, _refusal(error, as_json=as_json)
+
+    def place_of(index: int) -> str:
+        return f"{path}:{rules_file.document.place_of(('rules', index))[0]}"
+
+    if as_json:
+        return 0, json.dumps(explain_text.to_json(explanation, place_of), ensure_ascii=False)
+    return 0, explain_text.to_text(explanation, place_of)
+
+
+def parse_field(text: str) -> Field:
+    """Read `Name: value` as curl's `-H` does; `Name:` and `Name;` have an empty value.
+
+    Raises:
+        ValueError: it is no field; its text says why.
+    """
+    name, colon, value = text.partition(":")
+    if not colon and text.endswith(";"):
+        name, colon = text[:-1], ":"
+    if not colon or not is_token(name.encode("utf-8", "surrogateescape")):
+        raise ValueError(f"found {show_text(text)}, allowed: 'Name: value'")
+    raw = value.strip(" \t").encode("utf-8", "surrogateescape")  # the bytes as they were typed
+    if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", raw):
+        raise ValueError(f"found a control character in {show_text(text)}, allowed: visible characters")
+    return name.encode("ascii"), raw
+
+
 def schema() -> str:
     """Return the JSON Schema of a rules file, as `config/rules.schema.json` holds it."""
     from proxy.rules.schema import json_schema  # noqa: PLC0415
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False)
+
+
+def _refusal(error: RequestRefusedError, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"refused": {"status": error.status, "reason": error.reason}})
+    return f"The gateway answers {error.status} itself, under the strict policy: {error.reason}."
 
 
 def _report(
@@ -48,7 +117,9 @@ def _report(
     warnings = [mistake for mistake in found if mistake.code]
     is_ok = not found if strict else len(warnings) == len(found)
     if as_json:
-        return (0 if is_ok else 1), json.dumps(_as_json(path, rules_file, found, is_ok=is_ok), ensure_ascii=False)
+        return (0 if is_ok else 1), json.dumps(
+            _as_json(path, rules_file, found, is_ok=is_ok), ensure_ascii=False
+        )
     lines = [str(mistake) for mistake in found]
     mistakes = len(found) - len(warnings)
     if rules_file is None:
@@ -62,7 +133,11 @@ def _report(
 def _tests(cases: int, failures: int) -> str:
     if not cases:
         return "no tests"
-    return f"{_count(failures, 'failure')} in {_count(cases, 'test')}" if failures else f"{_count(cases, 'test')} passed"
+    return (
+        f"{_count(failures, 'failure')} in {_count(cases, 'test')}"
+        if failures
+        else f"{_count(cases, 'test')} passed"
+    )
 
 
 def _verdict(failures: int, *, is_ok: bool) -> str:
@@ -77,7 +152,9 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _as_json(path: Path, rules_file: RulesFile | None, found: Sequence[Mistake], *, is_ok: bool) -> dict[str, Any]:
+def _as_json(
+    path: Path, rules_file: RulesFile | None, found: Sequence[Mistake], *, is_ok: bool
+) -> dict[str, Any]:
     return {
         "file": str(path),
         "ok": is_ok,

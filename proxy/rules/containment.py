@@ -14,7 +14,7 @@ from proxy.rules.matching import X_REQUESTED_WITH, field_holds
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 
 _MAX_STATES: Final = 400
-_TOKENS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|.", re.DOTALL)
+_PARTS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|.", re.DOTALL)
 _OTHER: Final = "\x00"  # stands for every character that neither glob names
 
 
@@ -30,7 +30,9 @@ def covers(wide: Conditions, narrow: Conditions) -> bool:
 
 def covers_paths(wide: Conditions, narrow: Conditions) -> bool:
     """Tell whether `wide` lets through every path that `narrow` does."""
-    if wide.path_regexes is not None and not (narrow.path_regexes and set(narrow.path_regexes) <= set(wide.path_regexes)):
+    if wide.path_regexes is not None and not (
+        narrow.path_regexes and set(narrow.path_regexes) <= set(wide.path_regexes)
+    ):
         return False
     if wide.paths is None or any(_is_every_path(glob) for glob in wide.paths):
         return True
@@ -110,14 +112,14 @@ def _search(wide: str, narrow: str) -> bool:
 
 
 class _Glob:
-    """A glob as an automaton: a state is the number of tokens that are done; `.5` is inside a `/**`."""
+    """A glob as an automaton: a state is the number of parts that are done; `.5` is inside a `/**`."""
 
     def __init__(self, glob: str) -> None:
-        self._tokens = _TOKENS.findall(glob)
+        self._parts = _PARTS.findall(glob)
         self.start = self._close({0.0})
 
     def accepts(self, states: frozenset[float]) -> bool:
-        return float(len(self._tokens)) in states
+        return float(len(self._parts)) in states
 
     def step(self, states: frozenset[float], character: str) -> frozenset[float]:
         following: set[float] = set()
@@ -125,12 +127,12 @@ class _Glob:
             if state != int(state):
                 following.add(state)
                 continue
-            token = self._tokens[int(state)] if state < len(self._tokens) else ""
-            if token == "**" or (token == "*" and character != "/"):
+            part = self._parts[int(state)] if state < len(self._parts) else ""
+            if part == "**" or (part == "*" and character != "/"):
                 following.add(state)
-            elif token == "/**" and character == "/":
+            elif part == "/**" and character == "/":
                 following.add(state + 0.5)
-            elif token == character or (token == "?" and character != "/"):
+            elif part == character or (part == "?" and character != "/"):
                 following.add(state + 1)
         return self._close(following)
 
@@ -140,7 +142,7 @@ class _Glob:
         while todo:
             state = todo.pop()
             is_inside = state != int(state)
-            skips = is_inside or (state < len(self._tokens) and self._tokens[int(state)] in ("*", "**", "/**"))
+            skips = is_inside or (state < len(self._parts) and self._parts[int(state)] in ("*", "**", "/**"))
             following = float(int(state) + 1)
             if skips and following not in states:
                 states.add(following)

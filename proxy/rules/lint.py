@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 from typing import Final
 
 from proxy.message.directives import parse_directives
-from proxy.rules.containment import covers, covers_fields, covers_paths
+from proxy.rules.containment import covers, covers_paths
 from proxy.rules.loading import RulesFile
 from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH
 from proxy.rules.mistakes import Mistake, Path, did_you_mean, show_text
 from proxy.rules.model import Conditions, FieldCondition, Policy, Rule
-from proxy.rules.policies import BUILT_IN, PASS, enforces
+from proxy.rules.policies import PASS, enforces
 
 CODES: Final = {
     "no-rules": "the file has no rule",
@@ -40,9 +39,18 @@ CODES: Final = {
 
 _DIRECTIVES: Final = frozenset(
     (
-        "no-store no-cache no-transform must-revalidate proxy-revalidate must-understand private public max-age "
-        "s-maxage immutable stale-while-revalidate stale-if-error post-check pre-check"
-    ).split()
+        *("no-store", "no-cache", "no-transform", "must-revalidate", "proxy-revalidate", "must-understand"),
+        *(
+            "private",
+            "public",
+            "max-age",
+            "s-maxage",
+            "immutable",
+            "stale-while-revalidate",
+            "stale-if-error",
+        ),
+        *("post-check", "pre-check"),
+    )
 )
 _NAVIGATION_FIELDS: Final = frozenset(("sec-fetch-dest", "sec-fetch-mode", "accept", "x-requested-with"))
 _DIFFERS_PER_CLIENT: Final = {
@@ -99,8 +107,8 @@ def _order(rule: Rule, _rules: Sequence[Rule], earlier: Sequence[Rule], warn: Wa
     for index, other in enumerate(earlier):
         if _is_pass(rule.policy) and _comes_too_late(rule, other):
             text = (
-                f"this exception comes after rules[{index}] ({other.name}), which decides first on the same paths; "
-                "move it before that rule"
+                f"this exception comes after rules[{index}] ({other.name}), which decides first on the same "
+                "paths; move it before that rule"
             )
             yield warn("late-exception", text, "name")
             return
@@ -125,10 +133,16 @@ def _comes_too_late(exception: Rule, earlier: Rule) -> bool:
 
 def _applies(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
     if rule.unless is not None and covers(rule.unless, rule.match):
-        text = "'unless' holds for all that 'match' holds for, so this rule never applies; make one of them narrower"
+        text = (
+            "'unless' holds for all that 'match' holds for, so this rule never applies; make one of them "
+            "narrower"
+        )
         yield warn("never-applies", text, "unless")
     if rule.mode == "observe" and _is_pass(rule.policy):
-        text = f"policy {rule.policy.name} changes nothing, so there is nothing to observe; name the policy to try out"
+        text = (
+            f"policy {rule.policy.name} changes nothing, so there is nothing to observe; name the policy to "
+            "try out"
+        )
         yield warn("idle-observer", text, "mode")
 
 
@@ -139,13 +153,16 @@ def _breadth(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn:
         return
     what = "every request" if match.methods is None else "every GET"
     if _is_pass(rule.policy):
-        text = f"takes {what} and changes nothing: what no rule matches is passed through anyway; delete this rule"
+        text = (
+            f"takes {what} and changes nothing: what no rule matches is passed through anyway; delete this "
+            "rule"
+        )
         if _earlier_is_last(rule, _rules):
             yield warn("matches-everything", text, "match")
     elif enforces(rule.policy):
         text = (
-            f"takes {what}, static files and pages too, so that nothing of this app is cached any more and Back gets "
-            "slower; name paths, or ask for script_request: true"
+            f"takes {what}, static files and pages too, so that nothing of this app is cached any more and "
+            "Back gets slower; name paths, or ask for script_request: true"
         )
         yield warn("matches-everything", text, "match")
 
@@ -160,8 +177,8 @@ def _scripts(rule: Rule, rules: Sequence[Rule], _earlier: Sequence[Rule], warn: 
     if any(_covers_fetch(other, rule) for other in rules if other is not rule):
         return
     text = (
-        "fetch() and axios send no X-Requested-With, so their requests pass by this rule; ask for script_request: true "
-        "instead, here or in a second rule for the same paths"
+        "fetch() and axios send no X-Requested-With, so their requests pass by this rule; ask for "
+        "script_request: true instead, here or in a second rule for the same paths"
     )
     key = "x_requested_with" if _names(rule.match.fields, X_REQUESTED_WITH) else "headers"
     yield warn("x-requested-with-only", text, "match", key)
@@ -180,21 +197,29 @@ def _covers_fetch(other: Rule, rule: Rule) -> bool:
     asks_fields = bool(match.fields) and not _names(match.fields, SEC_FETCH_DEST)
     if asks_fields or not (by_script or match.script_request is None):
         return False
-    is_same_methods = match.methods is None or (rule.match.methods is not None and rule.match.methods <= match.methods)
+    is_same_methods = match.methods is None or (
+        rule.match.methods is not None and rule.match.methods <= match.methods
+    )
     return is_same_methods and covers_paths(match, rule.match)
 
 
 def _forms(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
     match = rule.match
-    if not enforces(rule.policy) or _tells_navigations(match) or (rule.unless and _tells_navigations(rule.unless)):
+    if (
+        not enforces(rule.policy)
+        or _tells_navigations(match)
+        or (rule.unless and _tells_navigations(rule.unless))
+    ):
         return
     is_named = match.methods is not None and "POST" in match.methods
     is_broad = match.methods is None and covers_paths(match, Conditions())
     types = match.response.content_types if match.response else ()
-    if (is_named or is_broad) and not (types and not any("html" in glob or glob.startswith("*") for glob in types)):
+    if (is_named or is_broad) and not (
+        types and not any("html" in glob or glob.startswith("*") for glob in types)
+    ):
         text = (
-            "takes the answers to forms (POST) too: with no-store, Back says that the page has expired and asks to send "
-            "the form again; name methods without POST, or ask for script_request: true"
+            "takes the answers to forms (POST) too: with no-store, Back says that the page has expired and "
+            "asks to send the form again; name methods without POST, or ask for script_request: true"
         )
         yield warn("post-navigation", text, "match", *(("methods",) if is_named else ()))
 
@@ -211,8 +236,8 @@ def _fields(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: 
         if decisive or rule.match.script_request:
             name = decisive[0].name if decisive else X_REQUESTED_WITH
             text = (
-                f"any client can turn protection off by sending {name}, and a cache that does not heed Vary mixes both; "
-                "name paths, or response conditions"
+                f"any client can turn protection off by sending {name}, and a cache that does not heed Vary "
+                "mixes both; name paths, or response conditions"
             )
             yield warn("pass-by-field", text, "match")
     for part, conditions in (("match", rule.match), ("unless", rule.unless)):
@@ -220,20 +245,24 @@ def _fields(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: 
             why = _DIFFERS_PER_CLIENT.get(condition.name.lower())
             if why is not None:
                 text = (
-                    f"{condition.name} goes into Vary on these paths, and {why}: shared caches can keep nothing there; "
-                    "ask for another field"
+                    f"{condition.name} goes into Vary on these paths, and {why}: shared caches can keep "
+                    "nothing there; ask for another field"
                 )
                 yield warn("costly-vary", text, part, "headers", condition.name)
 
 
-def _shared_caches(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+def _shared_caches(
+    rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn
+) -> Iterator[Mistake]:
     if not enforces(rule.policy) or _asks_for_ajax(rule.match):
         return
-    directives = {directive.name: directive.argument for directive in parse_directives(_cache_control(rule.policy))}
+    directives = {
+        directive.name: directive.argument for directive in parse_directives(_cache_control(rule.policy))
+    }
     if "private" not in directives and directives.get("max-age") != "0":
         text = (
-            f"the Cache-Control of policy {rule.policy.name} has neither private nor max-age=0, which is what Fastly and "
-            "others go by; use strict for responses that a CDN may see"
+            f"the Cache-Control of policy {rule.policy.name} has neither private nor max-age=0, which is "
+            "what Fastly and others go by; use strict for responses that a CDN may see"
         )
         yield warn("classic-for-shared-caches", text, "policy")
 
@@ -244,18 +273,25 @@ def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn
             continue
         for index, glob in enumerate(conditions.paths or ()):
             if re.search("%[0-9A-Fa-f]{2}", glob):
-                text = f"paths are compared decoded, so {show_text(glob)} matches no path; write the character itself"
+                text = (
+                    f"paths are compared decoded, so {show_text(glob)} matches no path; write the character "
+                    "itself"
+                )
                 yield warn("encoded-path", text, part, "paths", index)
         for index, regex in enumerate(conditions.path_regexes or ()):
             if re.match(r"\^?[\w%-]", regex):
                 text = (
-                    f"{show_text(regex)} is compared with the whole path, which begins with '/', so it matches none; "
-                    f"did you mean {show_text('/' + regex.removeprefix('^'))} or {show_text('.*' + regex)}?"
+                    f"{show_text(regex)} is compared with the whole path, which begins with '/', so it "
+                    f"matches none; did you mean {show_text('/' + regex.removeprefix('^'))} or "
+                    f"{show_text('.*' + regex)}?"
                 )
                 yield warn("regex-without-slash", text, part, "path_regexes", index)
         statuses = conditions.response.statuses if conditions.response else ()
         if part == "match" and "304" in statuses and rule.policy.conditionals == "strip":
-            text = f"policy {rule.policy.name} strips the conditions off requests, so no 304 comes back; leave 304 out"
+            text = (
+                f"policy {rule.policy.name} strips the conditions off requests, so no 304 comes back; leave "
+                "304 out"
+            )
             yield warn("status-304", text, part, "response", "status")
 
 
@@ -272,15 +308,14 @@ _RULE_CHECKS: Final[tuple[_RuleCheck, ...]] = (
 
 
 def _lint_policies(rules_file: RulesFile) -> Iterator[Mistake]:
-    tree = rules_file.document.root.plain() if rules_file.document.root else {}
-    own = tree.get("policies", {})
+    bases = rules_file.bases
     used = {rule.policy.name for rule in rules_file.rules}
     for name in tuple(used):
-        while name in own:
-            name = own[name].get("extends", "strict")  # noqa: PLW2901 - walks down the chain
+        while name in bases:
+            name = bases[name]  # noqa: PLW2901 - walks down the chain
             used.add(name)
-    for name in own:
-        policy, base = rules_file.policies[name], rules_file.policies[own[name].get("extends", "strict")]
+    for name in bases:
+        policy, base = rules_file.policies[name], rules_file.policies[bases[name]]
         if name not in used:
             text = "no rule uses this policy; name it under 'policy' of a rule, or delete it"
             yield rules_file.document.mistake(("policies", name), text, key=True, code="unused-policy")
@@ -289,12 +324,14 @@ def _lint_policies(rules_file: RulesFile) -> Iterator[Mistake]:
 
 
 def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    set_name = next((name for name, _ in policy.set_fields if name.lower() == "cache-control"), "Cache-Control")
+    set_name = next(
+        (name for name, _ in policy.set_fields if name.lower() == "cache-control"), "Cache-Control"
+    )
     at = ("set", set_name)
     if enforces(base) and not enforces(policy):
         text = (
-            f"extends {base.name}, but its Cache-Control has no no-store: caches may store, and a rule with this policy "
-            "counts as an exception; add no-store, or extend revalidate"
+            f"extends {base.name}, but its Cache-Control has no no-store: caches may store, and a rule with "
+            "this policy counts as an exception; add no-store, or extend revalidate"
         )
         yield "weakened-policy", at, text
     for directive in parse_directives(_cache_control(policy)):
@@ -306,17 +343,19 @@ def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str
             yield "undone-no-store", at, text
         if directive.argument is not None and directive.name in ("no-cache", "private"):
             text = (
-                f"{directive.name} with an argument is for the fields that it names only and allows the rest to be "
-                f"reused; write {directive.name} alone"
+                f"{directive.name} with an argument is for the fields that it names only and allows the rest "
+                f"to be reused; write {directive.name} alone"
             )
             yield "undone-no-store", at, text
     if enforces(policy) and policy.conditionals == "keep":
-        text = "the app can still answer 304, and an old stored copy is shown again; write conditionals: strip"
+        text = (
+            "the app can still answer 304, and an old stored copy is shown again; write conditionals: strip"
+        )
         yield "validators-kept", ("conditionals",), text
     if enforces(policy) and policy.etag == "keep":
         text = (
-            "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes them; "
-            "write etag: one-time, which keeps If-Match working"
+            "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes "
+            "them; write etag: one-time, which keeps If-Match working"
         )
         yield "validators-kept", ("etag",), text
 
@@ -337,4 +376,6 @@ def _reads_fields(conditions: Conditions) -> bool:
 
 
 def _names(conditions: Sequence[FieldCondition], name: str) -> bool:
-    return any(condition.name.lower() == name.lower() and condition.present is not False for condition in conditions)
+    return any(
+        condition.name.lower() == name.lower() and condition.present is not False for condition in conditions
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ class RulesFile:
         source: the file as the operator named it.
         rules: in order.
         policies: the built-in ones and those of the file, by name.
+        bases: what each policy of the file extends.
         cases: the file's `tests`, not yet run: see `cases.run`.
         digest: of the file's bytes, to tell versions apart.
         document: where everything stands, for messages.
@@ -40,6 +41,7 @@ class RulesFile:
     ruleset: Ruleset
     rules: tuple[Rule, ...]
     policies: Mapping[str, Policy]
+    bases: Mapping[str, str]
     cases: tuple[Case, ...]
     digest: str
     document: Document
@@ -68,7 +70,9 @@ def read_bytes(path: Path) -> bytes:
     except IsADirectoryError as error:
         raise _unreadable(path, "found a directory, allowed: a file") from error
     except PermissionError as error:
-        raise _unreadable(path, "found a file that this process may not read; mend its mode or owner") from error
+        raise _unreadable(
+            path, "found a file that this process may not read; mend its mode or owner"
+        ) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -91,9 +95,9 @@ def loads(data: bytes, source: str) -> RulesFile:
         raise RulesError(document.mistakes)
     tree = document.root.plain()
     model, mistakes = validate(document, tree)
-    mistakes = [*document.mistakes, *mistakes, *check_references(document, tree)]
-    if mistakes or model is None:
-        raise RulesError(mistakes)
+    mistakes += check_references(document, tree)
+    if document.mistakes or mistakes or model is None:
+        raise RulesError(_one_per_place(document.mistakes, mistakes))
     policies = _policies(model)
     rules = tuple(_rule(rule, policies) for rule in model.rules)
     return RulesFile(
@@ -101,10 +105,21 @@ def loads(data: bytes, source: str) -> RulesFile:
         ruleset=Ruleset(rules),
         rules=rules,
         policies=policies,
+        bases={name: policy.extends for name, policy in model.policies.items()},
         cases=make_cases(model.tests),
         digest=hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH],
         document=document,
     )
+
+
+def _one_per_place(syntax: Sequence[Mistake], mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """Leave out what only follows from a mistake in the YAML, and what an alias brings up a second time."""
+    known = {(mistake.line, mistake.column) for mistake in syntax}
+    found: dict[tuple[int, int, str], Mistake] = {}
+    for mistake in mistakes:
+        if (mistake.line, mistake.column) not in known:
+            found.setdefault((mistake.line, mistake.column, mistake.text), mistake)
+    return [*syntax, *found.values()]
 
 
 def _policies(model: schema.FileModel) -> dict[str, Policy]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
+Value: TypeAlias = "bool | int | str | list[Value] | dict[str, Value] | None"
+"""What a rules file may hold, before anything is known of it."""
 Step = str | int
 Path = tuple[Step, ...]
 """Where a value stands in the file's tree: keys of mappings and indices of lists."""
@@ -67,7 +70,9 @@ def show_path(path: Path) -> str:
 
 def show_text(text: str) -> str:
     """Quote a text of the file, control characters escaped, and cut it where it is long."""
-    quoted = ascii(text) if not text.isprintable() else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    quoted = (
+        ascii(text) if not text.isprintable() else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    )
     if "\\" in text and text.isprintable():
         quoted = f"'{text}'"  # a regex is shown as it was written
     return quoted if len(quoted) <= _LONGEST_SHOWN else quoted[: _LONGEST_SHOWN - 4] + "...'"

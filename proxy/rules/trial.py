@@ -18,7 +18,6 @@ from proxy.rules.policies import STRICT, treatment
 
 SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
 BAD_GATEWAY: Final = 502
-_CONDITIONS: Final = (b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,9 @@ class Trial:
     fields: tuple[Field, ...]
 
 
-def run_trial(ruleset: Ruleset, request: TrialRequest, response: TrialResponse, *, now: bytes = SOME_DATE) -> Trial:
+def run_trial(
+    ruleset: Ruleset, request: TrialRequest, response: TrialResponse, *, now: bytes = SOME_DATE
+) -> Trial:
     """Decide for a request, then for its response, and render what the client gets.
 
     Args:
@@ -74,7 +75,7 @@ def run_trial(ruleset: Ruleset, request: TrialRequest, response: TrialResponse, 
     resolution = verdict.resolve(response.status, response.fields)
     status, fault = response.status, ""
     fields: tuple[Field, ...] = ()
-    if status == NOT_MODIFIED and not any(name in head.noted and _is_sent(head, name) for name in _CONDITIONS):
+    if status == NOT_MODIFIED and verdict.strips_conditionals and head.method in ("GET", "HEAD"):
         fault = "the app answers 304 to a request without a condition"
     else:
         try:
@@ -100,10 +101,6 @@ def _strip(head: RequestHead) -> tuple[str, ...]:
     strip_conditionals(head.lines, head.noted)
     gone = [line for line, kept in zip(before, head.lines, strict=True) if line and not kept]
     return tuple(line.partition(b":")[0].decode("latin-1") for line in gone)
-
-
-def _is_sent(head: RequestHead, name: bytes) -> bool:
-    return any(head.lines[place] for place, _ in head.noted[name])
 
 
 def _render(method: str, response: TrialResponse, resolution: Resolution, now: bytes) -> tuple[Field, ...]:

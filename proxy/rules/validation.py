@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.rules import schema
-from proxy.rules.mistakes import Mistake, Path, did_you_mean, nearest, show_text, show_value
+from proxy.rules.mistakes import Mistake, Path, Value, did_you_mean, nearest, show_text, show_value
 from proxy.rules.yaml_positions import Document
 
 _MODELS: Final[dict[tuple[str, ...], type[BaseModel]]] = {
@@ -59,23 +59,20 @@ _ALIASES: Final = {
 _NULL_MEANS_SOMETHING: Final = re.compile(r"tests/\d+/expect/(?:rule|observed|headers/[^/]*)")
 
 
-def validate(document: Document, tree: Any) -> tuple[schema.FileModel | None, list[Mistake]]:  # noqa: ANN401
+def validate(document: Document, tree: Value) -> tuple[schema.FileModel | None, list[Mistake]]:
     """Check a document's tree against the schema.
 
     Returns:
         The model, `None` when there are mistakes; and the mistakes.
     """
-    mistakes = _nulls(document, tree)
+    nulls = _nulls(document, tree)
     try:
-        model = schema.FileModel.model_validate(tree)
+        return (None if nulls else schema.FileModel.model_validate(tree)), nulls
     except ValidationError as error:
-        empty = {mistake.path for mistake in mistakes}
-        found = [_mistake(document, detail) for detail in error.errors(include_url=False)]
-        mistakes += [mistake for mistake in found if mistake.path not in empty]
-    return (None if mistakes else model), mistakes
+        return None, [*nulls, *_mistakes(document, error, {mistake.path for mistake in nulls})]
 
 
-def _nulls(document: Document, tree: Any) -> list[Mistake]:  # noqa: ANN401
+def _nulls(document: Document, tree: Value) -> list[Mistake]:
     """Refuse keys without a value: half a line, or all of a list commented out, must not count as absent."""
     return [
         document.mistake(path, f"found nothing, allowed: {_allowed_instead(path)}")
@@ -84,13 +81,13 @@ def _nulls(document: Document, tree: Any) -> list[Mistake]:  # noqa: ANN401
     ]
 
 
-def _null_paths(tree: Any, path: Path) -> Iterator[Path]:  # noqa: ANN401
+def _null_paths(tree: Value, path: Path) -> Iterator[Path]:
     if tree is None and path:
         yield path
     members = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for step, member in members:
         if path or not str(step).startswith("x-"):
-            yield from _null_paths(member, (*path, cast("str | int", step)))
+            yield from _null_paths(member, (*path, step))
 
 
 def _allowed_instead(path: Path) -> str:
@@ -99,10 +96,22 @@ def _allowed_instead(path: Path) -> str:
             return "a list of rules; [] for none"
         case ("policies", _, "set", _):
             return "a field value; to take a field away, list it under 'remove'"
+        case ("policies", _):
+            return f"{_mapping(path)}; {{}} to extend strict"
         case (*_, int()):
             return "a value; delete the '-'"
         case _:
             return "a value; leave the key out"
+
+
+def _mistakes(document: Document, error: ValidationError, known: set[str]) -> Iterator[Mistake]:
+    errors = error.errors(include_url=False)
+    mistyped = {_intended(detail["loc"]) for detail in errors if detail["type"] == "extra_forbidden"}
+    for detail in errors:
+        mistake = _mistake(document, detail)
+        is_mistyped = detail["type"] == "missing" and detail["loc"] in mistyped
+        if mistake.path not in known and not is_mistyped:
+            yield mistake
 
 
 def _mistake(document: Document, error: ErrorDetails) -> Mistake:
@@ -114,7 +123,7 @@ def _mistake(document: Document, error: ErrorDetails) -> Mistake:
         return document.mistake(path[:-1], f"the key {show_text(str(path[-1]))} is missing")
     if kind == "extra_forbidden":
         return document.mistake(path, _unknown_key(path), key=True)
-    return document.mistake(path, _describe(kind, path, error), key=is_key)
+    return document.mistake(document.reach(path), _describe(kind, path, error), key=is_key)
 
 
 def _describe(kind: str, path: Path, error: ErrorDetails) -> str:
@@ -122,11 +131,14 @@ def _describe(kind: str, path: Path, error: ErrorDetails) -> str:
     found = show_value(error["input"])
     if kind == "rules":
         return str(context["text"])
+    if kind == "string_type" and isinstance(error["input"], (list, dict)):
+        return f"found {found}, allowed: one text"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         hint = did_you_mean(error["input"], choices) if isinstance(error["input"], str) else ""
         allowed = f", allowed: {_join(choices) or context['expected']}"
-        return f"found {found}{hint or allowed}"
+        is_quoted = str(error["input"]) == context["expected"]
+        return f"found {found}{hint or allowed}{' without quotes' if is_quoted else ''}"
     describe = _KINDS.get(kind)
     if describe is None:
         return f"found {found}, {error['msg'][0].lower()}{error['msg'][1:]}"
@@ -135,7 +147,11 @@ def _describe(kind: str, path: Path, error: ErrorDetails) -> str:
 
 def _mapping(path: Path) -> str:
     model = _model_at(path)
-    return f"a mapping with the keys {_join(list(model.model_fields))}" if model else "a mapping of names to values"
+    return (
+        f"a mapping with the keys {_join(list(model.model_fields))}"
+        if model
+        else "a mapping of names to values"
+    )
 
 
 def _list(path: Path) -> str:
@@ -156,6 +172,13 @@ _KINDS: Final[dict[str, Callable[[Path], str]]] = {
 }
 
 
+def _intended(path: Path) -> Path | None:
+    """Return the path of the key that an unknown one was meant to be."""
+    model = _model_at(path[:-1])
+    near = nearest(str(path[-1]), model.model_fields) if model else None
+    return None if near is None else (*path[:-1], near)
+
+
 def _unknown_key(path: Path) -> str:
     model = _model_at(path[:-1])
     key = str(path[-1])
@@ -172,6 +195,8 @@ def _unknown_key(path: Path) -> str:
 def _belongs_elsewhere(key: str, path: Path, alias: str | None) -> str:
     """Say where a key belongs that is known, but not here: mostly an indentation that slipped."""
     here = _pattern(path[:-1])
+    if here[:1] == ("rules",) and key in schema.PolicyModel.model_fields:
+        return "it belongs to a policy of your own, under 'policies'"
     for pattern, model in _MODELS.items():
         if pattern[:1] != here[:1] or pattern == here:
             continue

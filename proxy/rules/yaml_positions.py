@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
-from proxy.rules.mistakes import Mistake, Path, did_you_mean, show_path, show_text, show_value
+from proxy.rules.mistakes import Mistake, Path, Value, did_you_mean, show_path, show_text, show_value
+from proxy.rules.yaml_syntax import explain_syntax
 
 MAX_SIZE_BYTES: Final = 1 << 20
 """A Kubernetes ConfigMap can hold no more."""
@@ -26,7 +27,9 @@ MAX_VALUES: Final = 200_000
 Place = tuple[int, int]
 """Line and column, from 1, columns in characters; a tab is one."""
 
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -50,12 +53,12 @@ class Node:
     """
 
     place: Place
-    content: Any
+    content: Any  # scalar, list[Node] or dict[str, Node]: narrowed where it is used
     keys: dict[str, Place] = field(default_factory=dict)
     size: int = 1
     depth: int = 1
 
-    def plain(self) -> Any:  # noqa: ANN401 - whatever the file holds
+    def plain(self) -> Value:
         """Return the value with everything below, as `dict`, `list`, `str`, `int`, `bool` and `None`."""
         match self.content:
             case dict():
@@ -63,7 +66,7 @@ class Node:
             case list():
                 return [node.plain() for node in self.content]
             case _:
-                return self.content
+                return cast("Value", self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,19 @@ class Document:
             if node is not None and not (key and path and isinstance(path[-1], str)):
                 return node.place
         return place if key or node is None else node.place
+
+    def reach(self, path: Path) -> Path:
+        """Cut a path where it steps into a scalar: a value that was written without its list."""
+        node = self.root
+        for index, step in enumerate(path):
+            if node is None or not isinstance(node.content, (dict, list)):
+                return path[:index]
+            members: Any = node.content
+            try:
+                node = members[step]
+            except (KeyError, IndexError, TypeError):
+                return path
+        return path
 
     def mistake(self, path: Path, text: str, *, key: bool = False, code: str = "") -> Mistake:
         """Make a mistake that stands at a path's value, or at its key."""
@@ -161,7 +177,7 @@ class _Reader:
         try:  # the parser in Python has the clearer messages, and they do not depend on how PyYAML was built
             return self._compose(text, yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
-            self._note(*_explain_syntax(error, text))
+            self._note(*explain_syntax(error))
         return None
 
     def _decode(self, data: bytes) -> str | None:
@@ -187,7 +203,7 @@ class _Reader:
             return None
         return text
 
-    def _compose(self, text: str, loader: Any) -> Node | None:
+    def _compose(self, text: str, loader: type[yaml.SafeLoader]) -> Node | None:
         builder = _Builder(self._note)
         try:
             for event in yaml.parse(text, Loader=loader):
@@ -282,10 +298,16 @@ class _Builder:
         closed.node.size = 1 + sum(node.size for node in nodes)
         closed.node.depth = 1 + max((node.depth for node in nodes), default=0)
         if closed.node.size > MAX_VALUES:
-            self._note(closed.node.place, f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}")
+            self._note(
+                closed.node.place,
+                f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}",
+            )
             raise _StopReadingError
         if len(self._stack) + closed.node.depth > MAX_DEPTH + 1:
-            self._note(closed.node.place, f"found more than {MAX_DEPTH} levels with aliases expanded, allowed: {MAX_DEPTH}")
+            self._note(
+                closed.node.place,
+                f"found more than {MAX_DEPTH} levels with aliases expanded, allowed: {MAX_DEPTH}",
+            )
             raise _StopReadingError
         if closed.anchor is not None:
             self._anchors[closed.anchor] = closed.node
@@ -295,7 +317,9 @@ class _Builder:
         top = self._stack[-1] if self._stack else None
         if name not in self._anchors:
             hint = did_you_mean(name, self._anchors) or f"; text that begins with '*' needs quotes: '*{name}'"
-            self._note(place, f"found the alias *{name} but no anchor &{name} before it{hint}", self._next_path())
+            self._note(
+                place, f"found the alias *{name} but no anchor &{name} before it{hint}", self._next_path()
+            )
             node = Node(place, None)
         else:
             target = self._anchors[name]
@@ -311,7 +335,9 @@ class _Builder:
         if node.size > 1 and top is not None:
             top.node.size += node.size  # bounds the sum long before the list or mapping is closed
             if top.node.size > MAX_VALUES:
-                self._note(place, f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}")
+                self._note(
+                    place, f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}"
+                )
                 raise _StopReadingError
         self.has_text = True
         self._add(node, place)
@@ -339,7 +365,11 @@ class _Builder:
             for merged in sources:
                 if not isinstance(merged.content, dict):
                     found = show_value(merged.content)
-                    self._note(place, f"found {found}, allowed: an alias of a mapping, or a list of those", (*closed.path, _MERGE))
+                    self._note(
+                        place,
+                        f"found {found}, allowed: an alias of a mapping, or a list of those",
+                        (*closed.path, _MERGE),
+                    )
                     continue
                 for key, value in merged.content.items():
                     if key not in closed.node.content:
@@ -362,7 +392,7 @@ class _Builder:
 
 
 def _resolve(text: str) -> bool | int | str | None:
-    """Read a plain scalar: only what writes back to the same text is a number, so that `007` stays as it is."""
+    """Read a plain scalar; only what writes back to the same text is a number, so that `007` stays text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     return int(text) if _INT.fullmatch(text) else text
@@ -372,71 +402,3 @@ def _place_in(before: str) -> Place:
     """Return the place of the character after this text; CRLF, CR and LF end a line."""
     lines = re.split("\r\n|\r|\n", before)
     return len(lines), len(lines[-1]) + 1
-
-
-def _explain_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
-    """Say what PyYAML says in the words of someone who has a file to mend."""
-    mark = error.problem_mark or error.context_mark
-    place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    problem = (error.problem or "cannot be read").removeprefix("found ").removeprefix("expected ")
-    context = error.context or ""
-    began = ""
-    if error.context_mark is not None and error.context_mark.line + 1 != place[0]:
-        began = f" that began in line {error.context_mark.line + 1}"
-    for pattern, context_pattern, message in _SYNTAX:
-        if re.search(pattern, error.problem or "") and re.search(context_pattern, context):
-            if "alias" in context_pattern and error.context_mark is not None:
-                place = (error.context_mark.line + 1, error.context_mark.column + 1)
-            return place, message.format(began=began, what=_last_quoted(error.problem or ""))
-    return place, f"not YAML: {error.problem or problem}{f' ({context}{began})' if context else ''}"
-
-
-def _last_quoted(problem: str) -> str:
-    quoted = re.findall(r"'(.*)'|\"(.*)\"", problem)
-    return show_text("".join(quoted[-1])) if quoted else "something else"
-
-
-_SYNTAX: Final = (
-    (r"found character '\\t'", "", "found a tab, allowed: spaces; YAML indents with spaces only"),
-    (
-        "cannot start any token",
-        "",
-        "found text that begins with {what}; YAML gives that character a meaning, put the text in quotes",
-    ),
-    (
-        "",
-        "scanning an alias",
-        "found text that begins with '*'; YAML takes it for an alias, put the text in quotes",
-    ),
-    (
-        "",
-        "scanning an anchor",
-        "found text that begins with '&'; YAML takes it for an anchor, put the text in quotes",
-    ),
-    (
-        "unknown escape character",
-        "",
-        "found a backslash before {what} in double quotes; put the text in single quotes, where it means itself",
-    ),
-    ("unexpected end of stream", "quoted scalar", "found the end of the file in a quoted text{began}; close the quote"),
-    ("found unexpected document separator", "quoted scalar", "found '---' or '...' in a quoted text{began}; close the quote"),
-    (r"expected ',' or '\]'", "", "found {what} in a list in [ ]{began}; close it with ']' or put a ',' between its members"),
-    (r"expected ',' or '\}'", "", "found {what} in a mapping in {{ }}{began}; close it with '}}' or put a ',' between its entries"),
-    (
-        "mapping values are not allowed here",
-        "",
-        "found ': ' where no key can stand; mend the indentation, or put text that has ': ' in it in quotes",
-    ),
-    ("sequence entries are not allowed here", "", "found '- ' where no list can begin; mend the indentation or begin a new line"),
-    ("could not find expected ':'", "", "found a line without ':' where a key{began} must end; write 'key: value'"),
-    (
-        "expected <block end>",
-        "block mapping",
-        "found {what} where a key of the mapping{began} was expected; mend the indentation or the quotes",
-    ),
-    (
-        "expected <block end>",
-        "block collection",
-        "found {what} where a '- ' of the list{began} was expected; mend the indentation",
-    ),
-)

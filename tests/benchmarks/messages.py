@@ -56,7 +56,6 @@ BROWSER_FIELDS: Final = b"\r\n".join([
     b"Connection: keep-alive",
     b'sec-ch-ua: "Chromium";v="130", "Microsoft Edge";v="130", "Not?A_Brand";v="99"',
     b"sec-ch-ua-mobile: ?0",
-    b'sec-ch-ua-platform: "Windows"',
     b"User-Agent: Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     b"Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0",
     b"Accept: application/json, text/javascript, */*; q=0.01",
@@ -67,6 +66,12 @@ BROWSER_FIELDS: Final = b"\r\n".join([
     b"Accept-Encoding: gzip, deflate",
     b"Accept-Language: en-GB,en;q=0.9,de;q=0.8",
 ])
-"""Thirteen request fields of a browser, X-Requested-With or Cookie being the fourteenth."""
+"""Twelve request fields of a browser; a Cookie and X-Requested-With make it fourteen."""
 
+COOKIE: Final = b"Cookie: session=eyJ1c2VyIjo0Mn0.T2BqLQ.Qz4nO1m2; theme=dark"
 SCRIPT_FIELD: Final = b"X-Requested-With: XMLHttpRequest"
+
+
+def request(line: bytes, *fields: bytes) -> bytes:
+    """Return the header section of a browser's request: its own twelve fields and those given."""
+    return b"\r\n".join([line + b" HTTP/1.1", BROWSER_FIELDS, *fields]) + b"\r\n\r\n"

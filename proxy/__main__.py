@@ -1,0 +1,5 @@
+"""`python -m proxy` is `nocache-proxy`."""
+
+from proxy.cli import main
+
+main()

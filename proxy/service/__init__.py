@@ -1,0 +1,1 @@
+"""The running service: start, signals, drain, workers, and the rules file as it changes."""

@@ -1,0 +1,237 @@
+"""Runs every peer in turn, round after round, and gathers what `load` and /proc say about it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.benchmarks import load, peers, processes, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.benchmarks.peers import Peer
+    from tests.benchmarks.workloads import Workload
+
+OUTPUT_TAIL_BYTES: Final = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, what and where."""
+
+    peers: Sequence[Peer]
+    workloads: Sequence[Workload]
+    rounds: int
+    seconds: float
+    warm_up_s: float
+    idle_connections: int
+    cores: Sequence[int]
+    directory: Path
+
+
+@dataclass(slots=True)
+class Samples:
+    """What all rounds measured of one peer; `workloads` by name, one entry a round."""
+
+    workloads: dict[str, list[load.Figures]] = field(default_factory=dict)
+    start_s: list[float] = field(default_factory=list)
+    idle_memory: list[processes.Memory] = field(default_factory=list)
+    connection_bytes: list[float] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+
+    def median(self, workload: str, value: Callable[[load.Figures], float]) -> float | None:
+        """Return the median over the rounds; None when the workload was not measured."""
+        figures = self.workloads.get(workload)
+        return statistics.median(map(value, figures)) if figures else None
+
+
+def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, Samples]:
+    """Measure every peer in every round; return samples by the peer's name."""
+    samples = {peer.name: Samples() for peer in plan.peers}
+    steps = _Steps(plan, say)
+    for number in range(1, plan.rounds + 1):
+        for peer in plan.peers:
+            try:
+                _measure_peer(plan, peer, samples[peer.name], lambda text, n=number: steps.done(n, text))
+            except (RuntimeError, subprocess.SubprocessError) as error:
+                samples[peer.name].mistakes.append(str(error))
+                steps.done(number, f"{peer.title}: {error}")
+    return samples
+
+
+def _measure_peer(plan: Plan, peer: Peer, samples: Samples, done: Callable[[str], None]) -> None:
+    common = [workload for workload in plan.workloads if not workload.only_own]
+    cores = processes.divide(plan.cores)
+    with _upstream(cores, plan.directory) as upstream:
+        with _proxy(plan, peer, cores, upstream) as proxy:
+            samples.start_s.append(proxy.start_s)
+            samples.idle_memory.append(processes.memory(proxy.pid))
+            for workload in common:
+                _run(plan, peer, workload, cores, proxy, upstream, samples, done)
+        if plan.idle_connections:
+            with _proxy(plan, peer, cores, upstream) as proxy:
+                samples.start_s.append(proxy.start_s)
+                samples.connection_bytes.append(_connection_bytes(plan, cores, proxy))
+            done(f"{peer.title:18} {plan.idle_connections} idle connections: {samples.connection_bytes[-1] / 1024:.1f} KiB each")
+    if peer is not peers.OWN:
+        return
+    for workload in plan.workloads:
+        if workload.only_own:
+            with _variant(plan, workload) as (rules, workers, variant_cores), _upstream(variant_cores, plan.directory) as upstream:  # fmt: skip
+                with _proxy(plan, peer, variant_cores, upstream, rules=rules, workers=workers) as proxy:
+                    _run(plan, peer, workload, variant_cores, proxy, upstream, samples, done)
+
+
+def _run(
+    plan: Plan,
+    peer: Peer,
+    workload: Workload,
+    cores: processes.Cores,
+    proxy: _Running,
+    upstream: _Running,
+    samples: Samples,
+    done: Callable[[str], None],
+) -> None:
+    job = load.Job(
+        proxy.port,
+        workload.request,
+        workload.connections,
+        workload.rate_per_s,
+        plan.warm_up_s,
+        plan.seconds,
+        proxy.pid,
+        upstream.pid,
+    )
+    figures = _load(job, cores, plan.directory)
+    if figures.mistake:
+        samples.mistakes.append(f"{workload.name}: {figures.mistake}")
+        done(f"{peer.title:18} {workload.name:20} WRONG: {figures.mistake}")
+        return
+    samples.workloads.setdefault(workload.name, []).append(figures)
+    done(
+        f"{peer.title:18} {workload.name:20} {figures.requests / figures.seconds:9,.0f} req/s  "
+        f"{figures.proxy_cpu_s / figures.requests * 1e6:8.1f} us CPU/request "
+        f"({figures.proxy_cpu_s / figures.seconds:4.0%} of a core; load {figures.load_cpu_s / figures.requests * 1e6:.1f}, "
+        f"upstream {figures.upstream_cpu_s / figures.requests * 1e6:.1f} us)  "
+        f"p50 {figures.p50_s * 1e3:.2f} p99 {figures.p99_s * 1e3:.2f} ms"
+    )
+
+
+def _load(job: load.Job, cores: processes.Cores, directory: Path) -> load.Figures:
+    order, result = directory / "order.json", directory / "result.json"
+    order.write_text(json.dumps(asdict(job)))
+    done = subprocess.run(
+        ["taskset", "-c", ",".join(map(str, cores.load)), sys.executable, "-m", "tests.benchmarks.load"],
+        input=order.read_bytes(),
+        capture_output=True,
+        timeout=job.warm_up_s + job.seconds + load.LAST_ANSWERS_S + 60,
+        cwd=peers.ROOT,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the load failed: {done.stderr.decode()[-OUTPUT_TAIL_BYTES:]}")
+    result.write_bytes(done.stdout)
+    return load.Figures(**json.loads(done.stdout))
+
+
+def _connection_bytes(plan: Plan, cores: processes.Cores, proxy: _Running) -> float:
+    before = processes.memory(proxy.pid)
+    order = json.dumps({"hold": plan.idle_connections, "port": proxy.port}).encode() + b"\n"
+    command = ["taskset", "-c", ",".join(map(str, cores.load)), sys.executable, "-m", "tests.benchmarks.load"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=peers.ROOT) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        holder.stdin.write(order)
+        holder.stdin.flush()
+        try:
+            if holder.stdout.readline() != b"held\n":
+                raise RuntimeError("idle connections could not be opened")
+            time.sleep(0.5)  # what was only needed while connecting is given back
+            after = processes.memory(proxy.pid)
+        finally:
+            holder.stdin.close()
+            try:
+                holder.wait(30)
+            except subprocess.TimeoutExpired:
+                holder.kill()
+    return (after.rss_bytes - before.rss_bytes) / plan.idle_connections
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    pid: int
+    port: int
+    start_s: float
+
+
+@contextlib.contextmanager
+def _upstream(cores: processes.Cores, directory: Path) -> Iterator[_Running]:
+    port = processes.free_port()
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "tests.benchmarks.upstream", str(port)]
+    with processes.running(command, cores.upstream, directory / "upstream.log", cwd=peers.ROOT) as child:
+        yield _Running(child.pid, port, processes.first_response_s(child, port, started))
+
+
+@contextlib.contextmanager
+def _proxy(
+    plan: Plan, peer: Peer, cores: processes.Cores, upstream: _Running, rules: Path | None = None, workers: int = 1
+) -> Iterator[_Running]:
+    ports = peers.Ports(processes.free_port(), upstream.port, processes.free_port())
+    if peer is peers.OWN:
+        command = peers.own(ports, plan.directory, rules, workers)
+    else:
+        command = list(peer.command(ports, plan.directory))
+    output = plan.directory / f"{peer.name}.log"
+    output.unlink(missing_ok=True)
+    started = time.perf_counter()
+    with processes.running(command, cores.proxy, output, cwd=peers.ROOT) as child:
+        try:
+            start_s = processes.first_response_s(child, ports.listen, started)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}: {output.read_text()[-OUTPUT_TAIL_BYTES:]}") from error
+        yield _Running(child.pid, ports.listen, start_s)
+
+
+@contextlib.contextmanager
+def _variant(plan: Plan, workload: Workload) -> Iterator[tuple[Path | None, int, processes.Cores]]:
+    """Return the rules file, number of workers and cores of a workload that only our proxy has."""
+    kind, count = workload.name.split("-")[:2]
+    if kind == "workers":
+        workers = int(count)
+        yield None, workers, processes.divide(plan.cores, workers)
+        return
+    rules = plan.directory / "rules.yaml"
+    rules.write_text(workloads.rules_file(int(count)))
+    yield rules, 1, processes.divide(plan.cores)
+
+
+class _Steps:
+    """Says what was measured, which step of how many that was, and how long the rest will take."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        common = sum(not workload.only_own for workload in plan.workloads) + bool(plan.idle_connections)
+        own = len(plan.workloads) - common + bool(plan.idle_connections) if peers.OWN in plan.peers else 0
+        self.total = plan.rounds * (common * len(plan.peers) + own)
+        self.rounds = plan.rounds
+        self.count = 0
+        self.started = time.monotonic()
+        self.say = say
+
+    def done(self, number: int, text: str) -> None:
+        self.count += 1
+        left_s = (time.monotonic() - self.started) / self.count * max(self.total - self.count, 0)
+        self.say(f"[{self.count:3}/{self.total}] round {number}/{self.rounds}, {left_s / 60:4.1f} min left  {text}")
+
+
+def raw(samples: dict[str, Samples]) -> dict[str, Any]:
+    """Return every sample, JSON-able."""
+    return {name: asdict(of_peer) for name, of_peer in samples.items()}

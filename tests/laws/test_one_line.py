@@ -1,0 +1,92 @@
+"""The law of one line: an enforced response says everything once, whatever the upstream sent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.audit import assess
+from proxy.message.fields import list_members
+from proxy.message.response import ResponseHead, render_response
+from proxy.rules.policies import BUILT_IN, enforces, treatment
+
+REMOVED = (b"surrogate-control", b"edge-control", b"age", b"warning", b"no-vary-search")
+NAMES = st.sampled_from(
+    [
+        *(b"Cache-Control", b"cache-control", b"CACHE-CONTROL", b"Pragma", b"Expires", b"expires", b"Vary", b"vary"),
+        *(b"Surrogate-Control", b"CDN-Cache-Control", b"x-cache-control", b"-cache-control", b"Edge-Control", b"Age"),
+        *(b"X-Accel-Expires", b"No-Vary-Search", b"Warning", b"ETag", b"etag", b"Last-Modified", b"Date", b"Server"),
+        *(b"Set-Cookie", b"Connection", b"X-Other", b"Cache-Control-X", b"Keep-Alive", b"Content-Type"),
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *(b"", b"public, max-age=600", b"no-store, must-understand", b'private="x, no-store"', b"no-transform", b"0"),
+        *(b"*", b"Accept", b"X-Requested-With, accept", b"Sun, 06 Nov 1994 08:49:37 GMT", b'"v1"', b'W/"v"', b"v1"),
+        *(b"Cache-Control, Vary", b"close", b"a=b", b'"', b"caf\xe9", b",,", b"s-maxage=1, immutable", b"hit"),
+    ]
+)
+LINES = st.lists(st.tuples(NAMES, VALUES), max_size=12)
+STATUSES = st.sampled_from([200, 203, 204, 206, 301, 304, 404, 410, 500, 599])
+VARY = st.sampled_from([(), ("X-Requested-With",), ("X-Requested-With", "Sec-Fetch-Dest")])
+
+
+@pytest.mark.parametrize("policy", ["classic", "strict", "revalidate"])
+@settings(max_examples=700, deadline=None)
+@given(lines=LINES, status=STATUSES, vary=VARY, method=st.sampled_from(["GET", "HEAD", "POST"]))
+def test_enforced_response_says_everything_once(
+    policy: str, lines: list[tuple[bytes, bytes]], status: int, vary: tuple[str, ...], method: str
+) -> None:
+    """One Cache-Control, at most one Vary, one line of each field set, none of the removed fields."""
+    rules = BUILT_IN[policy]
+    head = ResponseHead(status, b"X", 1, [*lines, (b"Content-Length", b"0")])
+    out = render_response(
+        head, treatment(rules, vary), method=method, client_minor=1, keep_alive=True, now=b"Mon, 07 Nov 1994 00:00:00 GMT"
+    )
+    fields = _fields(out.data)
+    names = [name.lower() for name, _ in fields]
+
+    for name, value in rules.set_fields:
+        (sent,) = [field_value for field_name, field_value in fields if field_name.lower() == name.lower().encode()]
+        without_extra = sent.removesuffix(b", no-transform") if name == "Cache-Control" else sent
+        assert without_extra == value.encode()
+    assert not [name for name in names if name in REMOVED or (name.endswith(b"-cache-control"))]
+    if vary:
+        assert names.count(b"vary") == 1
+        members = [member.lower() for member in list_members(dict(fields)[_spelt(fields, b"vary")])]
+        assert len(members) == len(set(members))
+        assert members == [b"*"] or {name.lower().encode() for name in vary} <= set(members)
+    if enforces(rules):
+        for cache in ("private", "shared"):
+            assessment = assess(method, status, (), fields, cache=cache, received_at_s=0)  # type: ignore[arg-type]
+            assert not assessment.may_store, assessment.why
+
+
+@settings(max_examples=500, deadline=None)
+@given(lines=LINES, status=STATUSES)
+def test_other_fields_stay_as_they_are(lines: list[tuple[bytes, bytes]], status: int) -> None:
+    """Order, spelling and number of what a policy does not name, hop-by-hop fields aside."""
+    named = {*REMOVED, b"cache-control", b"pragma", b"expires", b"x-accel-expires", b"etag", b"last-modified", b"date"}
+    options = {
+        option.lower() for name, value in lines if name.lower() == b"connection" for option in list_members(value)
+    }
+    apart = named | options | {b"connection", b"keep-alive", b"content-length"}
+    head = ResponseHead(status, b"X", 1, [*lines, (b"Content-Length", b"0")])
+    out = render_response(
+        head, treatment(BUILT_IN["strict"]), method="GET", client_minor=1, keep_alive=True, now=b"x"
+    )
+
+    def others(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        return [f for f in fields if f[0].lower() not in apart and not f[0].lower().endswith(b"-cache-control")]
+
+    assert others(_fields(out.data)) == others(lines)
+
+
+def _fields(data: bytes) -> list[tuple[bytes, bytes]]:
+    lines = data.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    return [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+
+
+def _spelt(fields: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+    return next(spelt for spelt, _ in fields if spelt.lower() == name)
