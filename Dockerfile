@@ -51,6 +51,7 @@ ENV PATH=/opt/nocache-proxy/bin:$PATH \
 USER 10001:10001
 EXPOSE 8080 9901
 STOPSIGNAL SIGTERM
+# Readiness, for those who wait for it; an engine that restarts what is unhealthy is better told "healthcheck --live".
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["nocache-proxy", "healthcheck"]
 ENTRYPOINT ["nocache-proxy"]
 CMD ["serve"]

@@ -118,7 +118,12 @@ def assess(
         initial_age_s=age_s,
         may_reuse_without_validation=may_store and not obstacles,
         stale_reuse=_stale_reuse(response.directives, cache) if may_store else "forbidden",
-        reasons=(*(permissions if may_store else prohibitions), lifetime.reason, *obstacles, *_remarks(response)),
+        reasons=(
+            *(permissions if may_store else prohibitions),
+            lifetime.reason,
+            *obstacles,
+            *_remarks(response),
+        ),
     )
 
 
@@ -158,7 +163,9 @@ class _Storing:
         if response.lines.get("expires"):
             found.append(Reason("Expires permits to store", "RFC 9111 section 5.3"))
         if response.status in HEURISTICALLY_CACHEABLE:
-            found.append(Reason(f"status {response.status} is heuristically cacheable", "RFC 9110 section 15.1"))
+            found.append(
+                Reason(f"status {response.status} is heuristically cacheable", "RFC 9110 section 15.1")
+            )
         return found
 
     def prohibitions(self, response: _Response, request: _Lines) -> list[Reason]:
@@ -259,7 +266,9 @@ def _obstacles_to_unasked_reuse(response: _Response, lifetime: _Lifetime, age_s:
         found.append(Reason("no-cache forbids reuse without validation", "RFC 9111 section 5.2.2.4"))
     if any(b"*" in list_members(value) for value in response.lines.get("vary")):
         found.append(Reason("Vary: * matches no other request", "RFC 9111 section 4.1"))
-    if lifetime.freshness == "none" or (lifetime.freshness == "explicit" and (lifetime.seconds or 0) <= age_s):
+    if lifetime.freshness == "none" or (
+        lifetime.freshness == "explicit" and (lifetime.seconds or 0) <= age_s
+    ):
         found.append(Reason(f"stale at age {age_s} s", "RFC 9111 section 4.2"))
     return found
 
@@ -283,7 +292,9 @@ def _remarks(response: _Response) -> list[Reason]:
         found.append(Reason("Pragma in a response has no specified meaning", "RFC 9111 section 5.4"))
     for name in ("no-cache", "private"):
         if name in directives and not directives.is_unqualified(name):
-            found.append(Reason(f"{name} concerns only the fields it names", f"RFC 9111 section {_SECTION[name]}"))
+            found.append(
+                Reason(f"{name} concerns only the fields it names", f"RFC 9111 section {_SECTION[name]}")
+            )
     return found
 
 
@@ -327,7 +338,9 @@ class _Directives:
 
     def is_unqualified(self, name: str) -> bool:
         """Tell whether one directive of this name names no fields. `no-cache=""` names none."""
-        return any(directive.name == name and not (directive.argument or "").strip(" \t,") for directive in self._all)
+        return any(
+            directive.name == name and not (directive.argument or "").strip(" \t,") for directive in self._all
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +357,10 @@ class _Response:
         date_s = parse_http_date(dates[0]) if dates else None
         # A recipient with a clock uses the time of arrival instead, RFC 9110 section 6.6.1.
         return cls(
-            status, lines, _Directives.of(lines.get("cache-control")), received_at_s if date_s is None else date_s
+            status,
+            lines,
+            _Directives.of(lines.get("cache-control")),
+            received_at_s if date_s is None else date_s,
         )
 
     def first(self, name: str) -> str | None:
@@ -376,7 +392,13 @@ def _unix_time(match: re.Match[str]) -> int | None:
     second = min(int(match["second"]), 59)
     try:
         moment = datetime(
-            year, _MONTHS.index(month) + 1, int(match["day"]), int(match["hour"]), int(match["minute"]), second, tzinfo=UTC
+            year,
+            _MONTHS.index(month) + 1,
+            int(match["day"]),
+            int(match["hour"]),
+            int(match["minute"]),
+            second,
+            tzinfo=UTC,
         )
     except ValueError:
         return None

@@ -17,7 +17,11 @@ XHR_FIELDS: tuple[Field, ...] = (
     (b"Accept", b"application/json, text/javascript, */*; q=0.01"),
     (b"X-Requested-With", b"XMLHttpRequest"),
 )
-FETCH_FIELDS: tuple[Field, ...] = ((b"Accept", b"*/*"), (b"Sec-Fetch-Dest", b"empty"), (b"Sec-Fetch-Mode", b"cors"))
+FETCH_FIELDS: tuple[Field, ...] = (
+    (b"Accept", b"*/*"),
+    (b"Sec-Fetch-Dest", b"empty"),
+    (b"Sec-Fetch-Mode", b"cors"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,9 @@ class Browser:
         url = self.site + path
         form = aiohttp.FormData()
         form.add_field("file", content, filename=name, content_type="text/plain")
-        async with self._session.post(url, data=form, headers=[("X-Requested-With", "XMLHttpRequest")]) as reply:
+        async with self._session.post(
+            url, data=form, headers=[("X-Requested-With", "XMLHttpRequest")]
+        ) as reply:
             response = Response(reply.status, reply.raw_headers, await reply.read())
         self._cache.take("POST", url, (), response, time.time())
         return response.status

@@ -67,24 +67,35 @@ class InternetExplorerCache:
         if stored is None:
             return ()
         pairs = ((b"If-None-Match", b"etag"), (b"If-Modified-Since", b"last-modified"))
-        return tuple((name, values[0]) for name, source in pairs if (values := stored.response.values(source)))
+        return tuple(
+            (name, values[0]) for name, source in pairs if (values := stored.response.values(source))
+        )
 
-    def take(self, method: str, url: str, request_fields: Fields, response: Response, now_s: float) -> Response:
+    def take(
+        self, method: str, url: str, request_fields: Fields, response: Response, now_s: float
+    ) -> Response:
         """Take note of a response from the network.
 
         Returns:
             What the script gets: the response itself, or for a 304 the stored one it stands for.
         """
-        if method not in _SAFE_METHODS:
-            self._stored.pop(url, None)  # RFC 9111 section 4.4: this URL alone, no other that shows the same data
+        if method != "GET":
+            if method not in _SAFE_METHODS:
+                # RFC 9111 section 4.4: this URL alone, no other that shows the same data.
+                self._stored.pop(url, None)
             return response
         stored = self._stored.get(url)
         if response.status == 304 and stored is not None:  # noqa: PLR2004
             response = replace(stored.response, fields=_updated(stored.response.fields, response.fields))
         assessment = assess(
-            method, response.status, request_fields, response.fields, cache="private", received_at_s=int(now_s)
+            method,
+            response.status,
+            request_fields,
+            response.fields,
+            cache="private",
+            received_at_s=int(now_s),
         )
-        if method == "GET" and assessment.may_store and not _has_pragma_no_cache(response):
+        if assessment.may_store and not _has_pragma_no_cache(response):
             self._stored[url] = _Stored(response, assessment, now_s)
         else:
             self._stored.pop(url, None)

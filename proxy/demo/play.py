@@ -38,7 +38,7 @@ def run(*, keep: bool = False, output: TextIO | None = None) -> int:
     except StageError as error:
         print(f"nocache-proxy demo: {error}", file=sys.stderr)
     except (aiohttp.ClientError, TimeoutError) as error:
-        print(f"nocache-proxy demo: no answer: {error or type(error).__name__}", file=sys.stderr)
+        print(f"nocache-proxy demo: no answer: {str(error) or type(error).__name__}", file=sys.stderr)
     except _InterruptedError:
         print("nocache-proxy demo: interrupted", file=sys.stderr)
     return 1

@@ -29,7 +29,9 @@ def opening(stage: Stage) -> str:
 def scene(title: str, seen: Scene) -> str:
     """Say what the script was told, request by request."""
     lines = [f"\n{title} ({seen.site})"]
-    for number, (uploaded, told, answer) in enumerate(zip(seen.uploads, seen.names, seen.answers, strict=True), 1):
+    for number, (uploaded, told, answer) in enumerate(
+        zip(seen.uploads, seen.names, seen.answers, strict=True), 1
+    ):
         source = "browser cache" if answer.is_from_cache else "app"
         verdict = "fresh" if told == uploaded else f"STALE, the app would say {uploaded}"
         lines.append(f"  upload {uploaded:<12} XHR {number}: {told:<12} from the {source:<14} {verdict}")
@@ -82,7 +84,11 @@ def _joined(response: Response, name: bytes) -> str:
 
 
 def _row(mark: str, name: str, left: str, right: str) -> Iterator[str]:
-    columns = zip_longest(textwrap.wrap(left, _VALUE_WIDTH), textwrap.wrap(right, _VALUE_WIDTH), fillvalue="")
+    columns = zip_longest(_wrapped(left), _wrapped(right), fillvalue="")
     for number, (before, after) in enumerate(columns):
         heading = f"{mark} {name}" if number == 0 else ""
         yield f"{heading:<{_NAME_WIDTH + 2}} {before:<{_VALUE_WIDTH}} {after}".rstrip()
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _VALUE_WIDTH, break_on_hyphens=False)

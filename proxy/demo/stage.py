@@ -124,7 +124,13 @@ async def _start_app(directory: Path) -> tuple[str, asyncio.subprocess.Process]:
         address = f"{_LOCALHOST}:{listener.getsockname()[1]}"
         process = await _start(
             [
-                *("gunicorn", "-c", "python:proxy.demo.gunicorn_settings", "--bind", f"fd://{listener.fileno()}"),
+                *(
+                    "gunicorn",
+                    "-c",
+                    "python:proxy.demo.gunicorn_settings",
+                    "--bind",
+                    f"fd://{listener.fileno()}",
+                ),
                 f"proxy.demo.app:create_app({str(directory / 'uploads')!r})",
             ],
             directory,
@@ -142,7 +148,9 @@ async def _start(
     The process gets a session of its own, so that a Ctrl-C reaches it through us only.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOCACHE_PROXY_")}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_SOURCE_ROOT), os.environ.get("PYTHONPATH"))))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(_SOURCE_ROOT), os.environ.get("PYTHONPATH")))
+    )
     with (directory / log).open("wb") as output:
         return await asyncio.create_subprocess_exec(
             sys.executable,

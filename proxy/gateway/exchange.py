@@ -13,14 +13,14 @@ from proxy.message.request import IDEMPOTENT, RequestHead, render_request
 from proxy.message.response import (
     NOT_MODIFIED,
     SWITCHING_PROTOCOLS,
-    Framing,
+    UNTOUCHED,
     ResponseHead,
     render_informational,
     render_response,
     render_switch,
 )
 from proxy.rules.matching import Outcome, Resolution, Verdict
-from proxy.rules.policies import STRICT, treatment
+from proxy.rules.policies import PASS, STRICT, treatment
 
 if TYPE_CHECKING:
     import asyncio
@@ -391,6 +391,7 @@ class Exchange:
         self._drop_upstream()
         self.responded = True
         self._status = failure.status
+        self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
         keep_alive = self.head.keep_alive and self.request_complete and not self._gateway.is_draining
         keep_alive = keep_alive and failure.is_upstream
         self.client.transport.write(
@@ -475,7 +476,7 @@ class Exchange:
                 self._bytes_out,
                 self.client.address,
                 rule,
-                resolution.policy.name if resolution is not None and resolution.rule is not None else "",
+                resolution.policy.name if resolution is not None and resolution.policy is not PASS else "",
                 self.changed,
                 error,
                 resolution.observed.name if resolution is not None and resolution.observed is not None else "",

@@ -34,6 +34,7 @@ CODES: Final = {
     "encoded-path": "a path with percent-encoding, where paths are compared decoded",
     "regex-without-slash": "a regular expression that matches no path",
     "status-304": "a condition on a status that this rule's policy prevents",
+    "lost-304": "a condition on responses that costs every other response on these paths its 304",
 }
 """Every code, with what it stands for."""
 
@@ -295,6 +296,25 @@ def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn
             yield warn("status-304", text, part, "response", "status")
 
 
+def _not_modified(
+    rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn
+) -> Iterator[Mistake]:
+    match = rule.match
+    is_broad = covers_paths(match, Conditions()) and not _reads_fields(match)
+    if (
+        match.response is not None
+        and is_broad
+        and rule.policy.conditionals == "strip"
+        and rule.mode == "enforce"
+    ):
+        text = (
+            "which responses match is known too late to leave the conditions on requests, so nothing on "
+            "these paths is answered 304 any more; name paths, or use a policy with conditionals: keep if "
+            "no 200 can match"
+        )
+        yield warn("lost-304", text, "match", "response")
+
+
 _RULE_CHECKS: Final[tuple[_RuleCheck, ...]] = (
     _order,
     _applies,
@@ -304,6 +324,7 @@ _RULE_CHECKS: Final[tuple[_RuleCheck, ...]] = (
     _fields,
     _shared_caches,
     _patterns,
+    _not_modified,
 )
 
 
@@ -319,8 +340,17 @@ def _lint_policies(rules_file: RulesFile) -> Iterator[Mistake]:
         if name not in used:
             text = "no rule uses this policy; name it under 'policy' of a rule, or delete it"
             yield rules_file.document.mistake(("policies", name), text, key=True, code="unused-policy")
+        reuses = any(_may_enforce_success(rule) for rule in rules_file.rules if rule.policy.name == name)
         for code, steps, text in _doubts_about(policy, base):
+            if code == "validators-kept" and not reuses:
+                continue
             yield rules_file.document.mistake(("policies", name, *steps), text, code=code)
+
+
+def _may_enforce_success(rule: Rule) -> bool:
+    """Whether a rule can apply to a response that a later 304 could bring back."""
+    statuses = rule.match.response.statuses if rule.match.response else ()
+    return not statuses or any(status[0] in "23" for status in statuses)
 
 
 def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:

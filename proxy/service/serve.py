@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Final
@@ -122,6 +123,10 @@ class Service:
             reason = await self._gateway.probe_upstream()
             self._probe = time.monotonic(), reason
         return [f"upstream: {reason}"] if reason else []
+
+    def pids(self) -> list[int]:
+        """Of the processes that serve."""
+        return [os.getpid()]
 
     # Running
 

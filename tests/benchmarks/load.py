@@ -122,8 +122,7 @@ class Connection(asyncio.Protocol):
         self.is_checked = False
         self.due_s = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         transport.set_write_buffer_limits(high=4 * messages.MIB)
 

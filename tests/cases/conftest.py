@@ -21,7 +21,9 @@ async def scripted(tmp_path: Path) -> AsyncIterator[Scripted]:
     """Start a scripted upstream and the gateway before it: `await scripted(script, rules_text, **settings)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(script: Script, rules: str, **settings: Any) -> tuple[RunningGateway, ScriptedUpstream]:
+        async def start(
+            script: Script, rules: str, **settings: Any
+        ) -> tuple[RunningGateway, ScriptedUpstream]:
             upstream = await stack.enter_async_context(ScriptedUpstream(script))
             gateway = await stack.enter_async_context(run_gateway(upstream.port, rules, tmp_path, **settings))
             return gateway, upstream
@@ -30,7 +32,9 @@ async def scripted(tmp_path: Path) -> AsyncIterator[Scripted]:
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def legacy_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LegacyServer]:
+def legacy_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LegacyServer]:
     """The legacy app under each of the real servers in turn."""
     with running(request.param, tmp_path_factory.mktemp(request.param) / "log") as server:
         yield server

@@ -67,7 +67,9 @@ def parse(raw: bytes, *, method: str = "GET") -> Reply:
     status_line, *lines = head.decode("latin-1").split("\r\n")
     version, status, *reason = status_line.split(" ", 2)
     assert version == "HTTP/1.1", status_line
-    fields = tuple((name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
+    fields = tuple(
+        (name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)
+    )
     reply = Reply(int(status), "".join(reason), fields, b"", raw, is_complete=True)
     if reply.status < 200:
         return parse(rest, method=method)

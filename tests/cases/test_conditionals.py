@@ -23,7 +23,7 @@ CLASSIC = RULES.replace("strict", "classic")
     [
         pytest.param([f'If-None-Match: "{ETAG}"'], id="case_14_if_none_match"),
         pytest.param(["If-None-Match: *"], id="case_14_star"),
-        pytest.param([f'If-None-Match: "x"', f'if-none-match: W/"{ETAG}"'], id="case_14_two_lines"),
+        pytest.param(['If-None-Match: "x"', f'if-none-match: W/"{ETAG}"'], id="case_14_two_lines"),
         pytest.param([f"If-Modified-Since: {LATER}"], id="case_15_if_modified_since"),
         pytest.param([f'If-None-Match: "{ETAG}"', f"If-Modified-Since: {LATER}"], id="case_15_both"),
         pytest.param([f'If-Range: "{ETAG}"', "Range: bytes=2-5"], id="case_16_if_range_and_range"),
@@ -59,7 +59,9 @@ async def test_case_16_range_alone_gives_a_part_that_may_not_be_stored(
 async def test_case_16_parts_of_one_file_fit_together(to_flask: ToFlask) -> None:
     """A 206 keeps its tag: a client that fetches a file in parts compares the tags of the parts."""
     gateway = await to_flask(RULES)
-    replies = [await gateway.ask("/file/download/a", f"Range: bytes={part}") for part in ("0-511", "512-1023")]
+    replies = [
+        await gateway.ask("/file/download/a", f"Range: bytes={part}") for part in ("0-511", "512-1023")
+    ]
     assert [reply.status for reply in replies] == [206, 206]
     assert replies[0].content + replies[1].content == FILE_CONTENT
     assert {reply.value("etag") for reply in replies} == {f'"{ETAG}"'}
@@ -72,7 +74,9 @@ async def test_case_16_parts_of_one_file_fit_together(to_flask: ToFlask) -> None
         pytest.param("PUT", f'If-Match: "{ETAG}"', 204, id="put_with_current_if_match"),
         pytest.param("PUT", "If-None-Match: *", 412, id="put_that_would_create"),
         pytest.param("PUT", f'If-None-Match: "{ETAG}"', 412, id="put_unless_current"),
-        pytest.param("POST", "If-Unmodified-Since: Sat, 05 Nov 1994 08:49:37 GMT", 412, id="post_if_unmodified"),
+        pytest.param(
+            "POST", "If-Unmodified-Since: Sat, 05 Nov 1994 08:49:37 GMT", 412, id="post_if_unmodified"
+        ),
         pytest.param("POST", f"If-Unmodified-Since: {LATER}", 204, id="post_if_unmodified_holds"),
     ],
 )
@@ -107,7 +111,9 @@ async def test_case_17_one_time_tag_comes_back_as_the_apps_own(
     assert {fields.get("if-none-match", "") for fields in received} == {f'"{ETAG}"', ""}
 
 
-async def test_one_time_tag_of_an_earlier_answer_never_gives_304(to_flask: ToFlask, legacy: LegacyServer) -> None:
+async def test_one_time_tag_of_an_earlier_answer_never_gives_304(
+    to_flask: ToFlask, legacy: LegacyServer
+) -> None:
     """Not even when the rules are gone meanwhile: the tag means nothing to the app then."""
     gateway = await to_flask(RULES)
     tag = (await gateway.ask("/api/data")).value("etag")
@@ -179,6 +185,8 @@ async def test_case_20_head_without_conditions(to_flask: ToFlask, legacy: Legacy
 async def test_scripted_upstream_gets_the_other_fields_in_order(scripted: Scripted) -> None:
     """Only the conditional fields go; the rest keeps order, case and multiplicity."""
     gateway, upstream = await scripted(Answer((response(),)), RULES)
-    await gateway.ask("/api/data", "X-A: 1", 'If-None-Match: "v1"', "x-b: 2", "X-A: 3", "If-Match: *", "Range: bytes=0-1")
+    await gateway.ask(
+        "/api/data", "X-A: 1", 'If-None-Match: "v1"', "x-b: 2", "X-A: 3", "If-Match: *", "Range: bytes=0-1"
+    )
     sent = [name for name in field_names(upstream.requests[0]) if not name.startswith(("x-forwarded", "via"))]
     assert sent == ["host", "x-a", "x-b", "x-a", "if-match", "range"]

@@ -16,8 +16,21 @@ from tests.cases.support import TIMEOUT_S, Answer, Reply, request, response, rul
 RULES = rules("{name: api, match: {paths: ['/api/**']}}")
 STATUSES = (
     *("200 OK", "201 Created", "203 X", "204 No Content", "206 Partial Content", "300 Multiple Choices"),
-    *("301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"),
-    *("400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed", "410 Gone"),
+    *(
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ),
+    *(
+        "400 Bad Request",
+        "401 Unauthorized",
+        "403 Forbidden",
+        "404 Not Found",
+        "405 Method Not Allowed",
+        "410 Gone",
+    ),
     *("412 Precondition Failed", "414 URI Too Long", "416 X", "418 X", "429 X", "451 X"),
     *("500 Internal Server Error", "501 Not Implemented", "502 Bad Gateway", "503 X", "504 X", "599 X"),
 )
@@ -82,7 +95,9 @@ async def test_case_39_app_that_does_not_answer_gives_504(scripted: Scripted) ->
     [
         pytest.param(Answer((b"nonsense\r\n\r\n",), end="close"), id="no_http"),
         pytest.param(Answer((b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",), end="close"), id="bad_field"),
-        pytest.param(Answer((b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",), end="close"), id="bad_length"),
+        pytest.param(
+            Answer((b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",), end="close"), id="bad_length"
+        ),
         pytest.param(Answer((b"HTTP/1.1 200 OK\r\nContent-",), end="close"), id="closed_in_the_head"),
         pytest.param(Answer((b"HTTP/1.1 200 OK\r\nContent-",), end="reset"), id="reset_in_the_head"),
         pytest.param(Answer((), end="close"), id="closed_before_the_head"),
@@ -148,9 +163,13 @@ async def test_case_40_post_that_names_itself_is_not_kept_for_a_get(scripted: Sc
         pytest.param(b"GET /api/data HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, id="two_hosts"),
         pytest.param(b"nonsense\r\n\r\n", 400, id="nonsense"),
         pytest.param(
-            b"POST /api/data HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, id="smuggled"
+            b"POST /api/data HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            id="smuggled",
         ),
-        pytest.param(b"GET /api/data HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431, id="large_head"),
+        pytest.param(
+            b"GET /api/data HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431, id="large_head"
+        ),
         pytest.param(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501, id="connect"),
     ],
 )

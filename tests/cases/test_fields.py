@@ -37,7 +37,9 @@ async def test_cases_01_to_05_one_cache_control(scripted: Scripted, policy: str,
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("value", ["max-age=600, no-transform", "No-Transform", 'x="a", no-transform, max-age=1'])
+@pytest.mark.parametrize(
+    "value", ["max-age=600, no-transform", "No-Transform", 'x="a", no-transform, max-age=1']
+)
 async def test_case_06_no_transform_is_kept(scripted: Scripted, policy: str, value: str) -> None:
     """`no-transform` is not about reuse (RFC 9111 section 5.2.2.6): it stays, `max-age` goes."""
     gateway, _ = await scripted(response(f"Cache-Control: {value}"), api(policy))
@@ -50,12 +52,23 @@ async def test_case_06_no_transform_is_kept(scripted: Scripted, policy: str, val
     "name",
     [
         *("CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Foo-CDN-Cache-Control", "Edge-Control"),
-        *("cdn-cache-control", "EDGE-CONTROL", "Surrogate-Control", "surrogate-control", "No-Vary-Search", "Warning"),
+        *(
+            "cdn-cache-control",
+            "EDGE-CONTROL",
+            "Surrogate-Control",
+            "surrogate-control",
+            "No-Vary-Search",
+            "Warning",
+        ),
     ],
 )
-async def test_case_10_fields_that_beat_cache_control_are_removed(scripted: Scripted, policy: str, name: str) -> None:
+async def test_case_10_fields_that_beat_cache_control_are_removed(
+    scripted: Scripted, policy: str, name: str
+) -> None:
     """In any spelling, and each line of them."""
-    gateway, _ = await scripted(response(f"{name}: max-age=600", "X-Kept: yes", f"{name}: public"), api(policy))
+    gateway, _ = await scripted(
+        response(f"{name}: max-age=600", "X-Kept: yes", f"{name}: public"), api(policy)
+    )
     reply = await gateway.ask("/api/data")
     assert reply.values(name.lower()) == []
     assert reply.value("x-kept") == "yes"
@@ -98,3 +111,13 @@ async def test_pragma_is_set_once(scripted: Scripted) -> None:
     """An app's own Pragma does not double it."""
     gateway, _ = await scripted(response("Pragma: public", "pragma: cache"), api("classic"))
     assert (await gateway.ask("/api/data")).values("pragma") == ["no-cache"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_two_dates_become_one(scripted: Scripted, policy: str) -> None:
+    """Werkzeug's own server adds a Date to the app's: `Last-Modified` must not repeat both."""
+    date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    gateway, _ = await scripted(response(f"Date: {date}", f"date: {date}"), api(policy))
+    reply = await gateway.ask("/api/data")
+    assert reply.values("date") == [date]
+    assert reply.values("last-modified") == ([date] if policy == "classic" else [])

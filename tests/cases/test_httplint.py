@@ -9,7 +9,7 @@ from httplint import HttpRequestLinter, HttpResponseLinter
 from httplint.note import levels
 
 from tests.cases.conftest import Scripted, ToFlask
-from tests.cases.support import Reply, response, rules, run_gateway
+from tests.cases.support import Reply, response, rules
 from tests.legacy.app import ETAG
 
 RULES = rules("{name: all, match: {paths: ['/**']}}")
@@ -98,6 +98,8 @@ async def test_case_43_own_errors(tmp_path: Path, scripted: Scripted) -> None:
 
 async def test_linter_sees_what_is_wrong(scripted: Scripted) -> None:
     """The judge is awake: an unprotected response is told apart."""
-    gateway, _ = await scripted(response("Cache-Control: max-age=600"), rules("{name: x, match: {paths: ['/x']}}"))
+    gateway, _ = await scripted(
+        response("Cache-Control: max-age=600"), rules("{name: x, match: {paths: ['/x']}}")
+    )
     notes = lint(await gateway.ask("/api/data"))
     assert "STORE_NO_STORE" not in {name for _, name in notes}

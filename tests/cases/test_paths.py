@@ -54,7 +54,9 @@ async def test_case_31_app_gets_the_bytes_that_were_sent(
     assert upstream.requests[0].startswith(b"GET " + target + b" HTTP/1.1\r\n")
 
 
-async def test_case_30_redirect_to_the_proper_path_is_enforced(to_flask: ToFlask, legacy: LegacyServer) -> None:
+async def test_case_30_redirect_to_the_proper_path_is_enforced(
+    to_flask: ToFlask, legacy: LegacyServer
+) -> None:
     """Werkzeug's 308 is stored by default, and for long: it must not lead round the view for ever."""
     gateway = await to_flask(RULES)
     reply = await gateway.ask("/api//data")
@@ -116,7 +118,9 @@ async def test_case_33_absolute_form_with_another_host_is_refused(scripted: Scri
         pytest.param(b"ftp://other/api/data", id="another_scheme"),
     ],
 )
-async def test_case_34_targets_that_servers_read_differently_are_refused(scripted: Scripted, target: bytes) -> None:
+async def test_case_34_targets_that_servers_read_differently_are_refused(
+    scripted: Scripted, target: bytes
+) -> None:
     """400 with the strict policy, connection closed, and nothing forwarded."""
     gateway, upstream = await scripted(response(), RULES)
     reply = await gateway.ask(target)
@@ -198,7 +202,9 @@ async def test_case_37_path_that_is_not_ascii(
         assert reply.is_enforced()
 
 
-@pytest.mark.parametrize("target", [b"/%ff", b"/\xff\xfe", b"/%C3", b"/%", b"/%zz", b"/%00", b"/[", b"/a%0d%0ab"])
+@pytest.mark.parametrize(
+    "target", [b"/%ff", b"/\xff\xfe", b"/%C3", b"/%", b"/%zz", b"/%00", b"/[", b"/a%0d%0ab"]
+)
 async def test_case_37_path_that_is_no_text_does_no_harm(scripted: Scripted, target: bytes) -> None:
     """Defined results, no exception while deciding: unmatched ones pass untouched, matched ones are enforced."""
     both = rules("{name: x, match: {paths: ['/api/**']}}")
@@ -210,7 +216,8 @@ async def test_case_37_path_that_is_no_text_does_no_harm(scripted: Scripted, tar
 
 
 @pytest.mark.parametrize(
-    "target", [b"/public/../api/data", b"/public/%2e%2e/api/data", b"/public%2f../api/data", b"/public/..;/api/data"]
+    "target",
+    [b"/public/../api/data", b"/public/%2e%2e/api/data", b"/public%2f../api/data", b"/public/..;/api/data"],
 )
 async def test_exception_cannot_be_borrowed_for_another_path(to_flask: ToFlask, target: bytes) -> None:
     """A rule that weakens holds only if every reading of the path is under it."""

@@ -20,24 +20,40 @@ def kept(head: bytes) -> list[bytes]:
     status_line, *lines = head.partition(b"\r\n\r\n")[0].split(b"\r\n")
     fields = [line.partition(b":") for line in lines]
     own = (b"connection", b"transfer-encoding")
-    return [status_line, *(name + b":" + value.strip() for name, _, value in fields if name.lower() not in own)]
+    return [
+        status_line,
+        *(name + b":" + value.strip() for name, _, value in fields if name.lower() not in own),
+    ]
 
 
 @pytest.mark.parametrize(
     "raw",
     [
         pytest.param(
-            response(DATE, "Set-Cookie: a=1", "X-A: 1", "set-cookie: b=2", "Cache-Control: public", "cache-control: max-age=9"),
+            response(
+                DATE,
+                "Set-Cookie: a=1",
+                "X-A: 1",
+                "set-cookie: b=2",
+                "Cache-Control: public",
+                "cache-control: max-age=9",
+            ),
             id="multiplicity_and_order",
         ),
-        pytest.param(response(DATE, "X-EMPTY:", "x-Obsolete: caf\xe9\xff", "ETag: W/\"a\""), id="odd_values"),
-        pytest.param(response(DATE, "Content-Encoding: gzip", "Vary: Accept-Encoding", content=ZIPPED), id="gzip"),
+        pytest.param(response(DATE, "X-EMPTY:", "x-Obsolete: caf\xe9\xff", 'ETag: W/"a"'), id="odd_values"),
+        pytest.param(
+            response(DATE, "Content-Encoding: gzip", "Vary: Accept-Encoding", content=ZIPPED), id="gzip"
+        ),
         pytest.param(response(DATE, "Server: x", status="299 Very Odd Reason"), id="reason_phrase"),
         pytest.param(response(DATE, status="200 "), id="no_reason_phrase"),
-        pytest.param(response(DATE, "Age: 3", "Warning: 110 - x", "Surrogate-Control: max-age=9"), id="cache_fields"),
+        pytest.param(
+            response(DATE, "Age: 3", "Warning: 110 - x", "Surrogate-Control: max-age=9"), id="cache_fields"
+        ),
         pytest.param(response(DATE, content=b""), id="no_content"),
         pytest.param(f"HTTP/1.1 204 No Content\r\n{DATE}\r\nX: y\r\n\r\n".encode(), id="204"),
-        pytest.param(f'HTTP/1.1 304 Not Modified\r\n{DATE}\r\nETag: "a"\r\nVary: A\r\n\r\n'.encode(), id="304"),
+        pytest.param(
+            f'HTTP/1.1 304 Not Modified\r\n{DATE}\r\nETag: "a"\r\nVary: A\r\n\r\n'.encode(), id="304"
+        ),
         pytest.param(response(DATE, "Location: //x/y z", status="301 Moved"), id="redirect"),
     ],
 )
@@ -73,7 +89,9 @@ async def test_case_41_chunked_content_is_the_same(scripted: Scripted) -> None:
 
 
 @pytest.mark.parametrize("target", ["/other", "/api/events"])
-async def test_case_41_server_sent_event_arrives_before_the_next_is_sent(scripted: Scripted, target: str) -> None:
+async def test_case_41_server_sent_event_arrives_before_the_next_is_sent(
+    scripted: Scripted, target: str
+) -> None:
     """The app sends its second event only when the client has the first: no buffering in between."""
     client_has_first = asyncio.Event()
     head = f"HTTP/1.1 200 OK\r\n{DATE}\r\nContent-Type: text/event-stream\r\n\r\n".encode()
@@ -104,7 +122,9 @@ async def test_case_45_attachments_can_be_treated_in_each_way(
 ) -> None:
     """An exception for downloads, told by the response: left alone, weakened, or enforced like the rest."""
     gateway, _ = await scripted(
-        response(*([f"Content-Disposition: {disposition}"] if disposition else []), "Cache-Control: max-age=9"),
+        response(
+            *([f"Content-Disposition: {disposition}"] if disposition else []), "Cache-Control: max-age=9"
+        ),
         rules(
             f"{{name: downloads, match: {{paths: ['/**'], response: {{attachment: true}}}}, policy: {treatment}}}",
             "{name: rest, match: {paths: ['/**']}, policy: classic}",

@@ -1,4 +1,4 @@
-"""Cases 24 to 27: what a rule reads of a request is said in Vary, and read as libraries and servers write it."""
+"""Cases 24 to 27: what a rule reads of a request is said in Vary, and read as libraries write it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ async def test_case_24_vary_is_merged(
 
 
 @pytest.mark.parametrize(
-    ("method", "status"), [("GET", "404 Not Found"), ("GET", "500 X"), ("GET", "302 Found"), ("HEAD", "200 OK")]
+    ("method", "status"),
+    [("GET", "404 Not Found"), ("GET", "500 X"), ("GET", "302 Found"), ("HEAD", "200 OK")],
 )
 async def test_case_24_unmatched_responses_of_any_status_say_vary(
     scripted: Scripted, method: str, status: str
@@ -75,8 +76,12 @@ async def test_case_25_no_vary_for_a_rule_on_path_alone(scripted: Scripted) -> N
     [
         pytest.param(["X-Requested-With: xmlhttprequest"], True, id="lower_case"),
         pytest.param(["X-Requested-With: XMLHttpRequest, XMLHttpRequest"], True, id="set_twice_by_a_script"),
-        pytest.param(["X-Requested-With: XMLHttpRequest", "x-requested-with: XMLHttpRequest"], True, id="two_lines"),
-        pytest.param(["X-Requested-With: com.example.app", "X-Requested-With: XMLHttpRequest"], True, id="mixed"),
+        pytest.param(
+            ["X-Requested-With: XMLHttpRequest", "x-requested-with: XMLHttpRequest"], True, id="two_lines"
+        ),
+        pytest.param(
+            ["X-Requested-With: com.example.app", "X-Requested-With: XMLHttpRequest"], True, id="mixed"
+        ),
         pytest.param(["X-Requested-With: com.example.app"], False, id="android_web_view"),
         pytest.param(["X-Requested-With:"], False, id="empty"),
         pytest.param(["X-Requested-With: XMLHttpRequestX"], False, id="longer"),
@@ -110,7 +115,9 @@ async def test_case_26_underscores_kept_still_alias_nothing_that_a_rule_reads(sc
     [
         pytest.param(["Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors"], True, id="fetch"),
         pytest.param(["X-Requested-With: XMLHttpRequest"], True, id="jquery"),
-        pytest.param(["Sec-Fetch-Dest: empty", "X-Requested-With: com.example.app"], True, id="fetch_in_a_web_view"),
+        pytest.param(
+            ["Sec-Fetch-Dest: empty", "X-Requested-With: com.example.app"], True, id="fetch_in_a_web_view"
+        ),
         pytest.param(["Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate"], False, id="navigation"),
         pytest.param(["Sec-Fetch-Dest: image"], False, id="image"),
         pytest.param([], False, id="neither"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tests.containers.podman import (
     get,
     missing,
     podman,
+    succeeds,
     tool,
     until,
 )
@@ -39,17 +39,12 @@ class Images:
 def images() -> Images:
     """Build both images from the Dockerfile; the base comes from PYTHON_IMAGE."""
     tool("podman")
-    is_here = (
-        subprocess.run(["podman", "image", "exists", PYTHON_IMAGE], check=False, timeout=60).returncode == 0
-    )
-    if not is_here:
-        pull = subprocess.run(
-            ["podman", "pull", "-q", PYTHON_IMAGE], check=False, capture_output=True, timeout=300
+    if not succeeds("podman", "image", "exists", PYTHON_IMAGE) and not succeeds(
+        "podman", "pull", PYTHON_IMAGE
+    ):
+        missing(
+            f"the base image {PYTHON_IMAGE} is neither here nor to be pulled; PYTHON_IMAGE may name another"
         )
-        if pull.returncode:
-            missing(
-                f"the base image {PYTHON_IMAGE} is not here and cannot be pulled; PYTHON_IMAGE may name another"
-            )
     build = ("build", "--quiet", f"--build-arg=PYTHON_IMAGE={PYTHON_IMAGE}")
     podman(*build, f"--tag={IMAGE}", str(ROOT))
     podman(*build, f"--tag={DEMO_IMAGE}", "--target=demo", str(ROOT))
@@ -75,11 +70,9 @@ def app(images: Images, network: str) -> Iterator[Container]:
         "--publish=127.0.0.1::8000",
         "--entrypoint=gunicorn",
     )
-    settings = (
-        "--config=python:proxy.demo.gunicorn_settings",
-        "--worker-tmp-dir=/dev/shm",
-        "--chdir=/legacy",
-    )
-    with container(images.demo, *settings, "--bind=0.0.0.0:8000", "app:app", options=options) as running:
+    settings = ("--config=python:proxy.demo.gunicorn_settings", "--worker-tmp-dir=/dev/shm")
+    with container(
+        images.demo, *settings, "--chdir=/legacy", "--bind=0.0.0.0:8000", "app:app", options=options
+    ) as running:
         until(lambda: get(running.url(8000)).ok, "the app answers")
         yield running

@@ -46,5 +46,6 @@ def pod_spec(manifests: list[Manifest]) -> Manifest:
 
 def container_of(spec: Manifest, name: str) -> Manifest:
     """A container of a pod, a native sidecar included."""
-    (found,) = [each for each in spec.get("initContainers", []) + spec["containers"] if each["name"] == name]
-    return found
+    found: list[Manifest] = [*spec.get("initContainers", []), *spec["containers"]]
+    (container,) = [each for each in found if each["name"] == name]
+    return container

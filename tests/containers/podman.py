@@ -1,4 +1,4 @@
-"""Podman for the tests: every container gets a name of its own, a port on loopback, and is removed in the end."""
+"""Podman for the tests: each container has its own name and a port on loopback, and is removed in the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "docker.io/library/python:3.13-slim")
 ENDED_S = 60.0  # how long anything here may take before a test calls it hung
 
-# What a careful operator would say. --read-only-tmpfs=false takes away the /tmp that podman, unlike others, leaves.
+# What a careful operator would say; --read-only-tmpfs=false takes away the /tmp that podman alone leaves.
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
 T = TypeVar("T")
 XHR = {"X-Requested-With": "XMLHttpRequest"}
@@ -67,6 +67,11 @@ def run(*command: str, is_checked: bool = True, env: dict[str, str] | None = Non
     return done.stdout.strip()
 
 
+def succeeds(*command: str) -> bool:
+    """Whether a command that may well fail does not."""
+    return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container that runs, or ran."""
@@ -82,9 +87,8 @@ class Container:
         return state
 
     def logs(self) -> str:
-        done = subprocess.run(
-            ["podman", "logs", self.name], capture_output=True, text=True, check=False, timeout=60
-        )
+        command = ("podman", "logs", self.name)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout + done.stderr
 
     def python(self, code: str) -> str:
@@ -100,10 +104,7 @@ class Container:
 
     def is_healthy(self) -> bool:
         """Run the image's HEALTHCHECK once, as the engine would."""
-        done = subprocess.run(
-            ["podman", "healthcheck", "run", self.name], capture_output=True, timeout=60, check=False
-        )
-        return done.returncode == 0
+        return succeeds("podman", "healthcheck", "run", self.name)
 
 
 @contextmanager

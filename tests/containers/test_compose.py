@@ -29,7 +29,7 @@ class Project:
 
 @pytest.fixture
 def project(images: Images) -> Iterator[Project]:
-    """`up` and, in the end, `down`; the images are those of the other tests, as the build finds every layer made."""
+    """`up` and, in the end, `down`; the build finds every layer made by the other tests."""
     compose = _compose()
     name = f"nocache-proxy-test-{uuid.uuid4().hex[:8]}"
     with socket.socket() as listener:

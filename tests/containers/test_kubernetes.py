@@ -1,8 +1,7 @@
-"""The Kubernetes manifests: valid by the real schemas of many versions, and in agreement with themselves and the image."""
+"""The Kubernetes manifests: valid by the real schemas, and in agreement with themselves and the image."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +11,15 @@ import jsonschema
 import pytest
 from kubernetes_validate import utils as kubernetes
 
-from proxy.settings import Settings
+from proxy.settings import Settings, Upstream
 from tests.containers.manifests import Manifest, container_of, one, pod_spec, render
 from tests.containers.podman import ROOT
 
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
+DEFAULTS = Settings(upstream=Upstream("http"))
 GUNICORN_GRACEFUL_TIMEOUT_S = 30  # its default: what an app that is not the demo is likely to have
 
 SERVICE_MONITOR = {
-    # The part of the operator's CRD (monitoring.coreos.com/v1) that is used here; no key besides is let through.
+    # The part of the operator's CRD (monitoring.coreos.com/v1) that is used here; other keys are refused.
     "type": "object",
     "required": ["selector", "endpoints"],
     "additionalProperties": False,
@@ -139,7 +138,7 @@ def test_plain_container_is_the_same_container(native: list[Manifest], plain: li
 def test_pod_has_the_time_that_a_drain_takes(native: list[Manifest]) -> None:
     """A native sidecar is stopped when the app has ended, so their times add up."""
     spec = pod_spec(native)
-    needed = pre_stop_s(spec) + GUNICORN_GRACEFUL_TIMEOUT_S + DEFAULTS["drain_timeout_s"]
+    needed = pre_stop_s(spec) + GUNICORN_GRACEFUL_TIMEOUT_S + DEFAULTS.drain_timeout_s
     assert spec["terminationGracePeriodSeconds"] >= needed
 
 
@@ -147,7 +146,7 @@ def test_plain_pod_has_the_time_that_a_drain_takes(plain: list[Manifest]) -> Non
     """Without the order of sidecars, the app must begin to stop only when the proxy has drained."""
     spec = pod_spec(plain)
     environment = {each["name"]: each["value"] for each in container_of(spec, "nocache-proxy")["env"]}
-    drained_s = float(environment["NOCACHE_PROXY_DRAIN_DELAY"]) + DEFAULTS["drain_timeout_s"]
+    drained_s = float(environment["NOCACHE_PROXY_DRAIN_DELAY"]) + DEFAULTS.drain_timeout_s
     assert pre_stop_s(spec) > drained_s
     assert spec["terminationGracePeriodSeconds"] >= pre_stop_s(spec) + GUNICORN_GRACEFUL_TIMEOUT_S
 
@@ -228,7 +227,7 @@ def test_selectors_select_the_pods(native: list[Manifest], kind: str) -> None:
 
 
 def test_service_monitor_finds_the_admin_port(tmp_path: Path) -> None:
-    """A CRD: no schema in Kubernetes. Its shape is checked, and that it leads through a Service to the admin port."""
+    """It is a CRD, without a schema in Kubernetes: its shape is checked, and where it leads."""
     manifests = render(tmp_path, "prometheus-operator", "plain-container")
     monitor = one(manifests, "ServiceMonitor")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import socket
-import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import yaml
 
 from tests.containers.conftest import Images
 from tests.containers.manifests import Manifest, container_of, one, pod_spec, render
-from tests.containers.podman import XHR, Container, get, is_protected, podman, until
+from tests.containers.podman import XHR, Container, get, is_protected, podman, succeeds, until
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]  # the first one builds the images
 
@@ -90,7 +89,7 @@ def test_app_is_not_reached_from_outside_of_the_pod(pod: Pod, images: Images) ->
     _until_probe_succeeds(pod, "readinessProbe")
     code = (
         "import socket; address = socket.gethostbyname(socket.gethostname());"
-        "print(address, socket.socket().connect_ex((address, 8000)), socket.socket().connect_ex((address, 8080)))"
+        "print(address, *(socket.socket().connect_ex((address, port)) for port in (8000, 8080)))"
     )
     address, app_error, proxy_error = pod.container("nocache-proxy").python(code).split()
     assert not address.startswith("127."), "the question would be another one"
@@ -99,7 +98,7 @@ def test_app_is_not_reached_from_outside_of_the_pod(pod: Pod, images: Images) ->
 
 
 def test_ready_means_that_the_app_answers(pod: Pod) -> None:
-    """Without its app the proxy is alive but not ready; with it again, ready again. It is never restarted for that."""
+    """Without its app the proxy is alive but not ready; with it again, ready again, and not by a restart."""
     _until_probe_succeeds(pod, "readinessProbe")
     app = pod.container("app")
     app.signal("KILL")
@@ -117,8 +116,9 @@ def test_ready_means_that_the_app_answers(pod: Pod) -> None:
 def _for_podman(spec: Manifest, images: Images, ports: dict[int, int]) -> Manifest:
     """Say what podman 4.3 does not understand in words that it does.
 
-    It knows no native sidecars, so they become containers, still first; and its probes need curl in the image, so this
-    test asks instead of them. Images and published ports are the test's own. All else stays as it is shipped.
+    It knows no native sidecars, so they become containers, still first; and its probes need curl in the
+    image, so this test asks instead of them. Images and published ports are the test's own. All else stays
+    as it is shipped.
     """
     changed = copy.deepcopy(spec)
     changed["containers"] = changed.pop("initContainers", []) + changed["containers"]
@@ -135,8 +135,7 @@ def _for_podman(spec: Manifest, images: Images, ports: dict[int, int]) -> Manife
 
 def _play() -> tuple[str, str]:
     """The command's name since podman 4.4, or the one before."""
-    done = subprocess.run(["podman", "kube", "play", "--help"], capture_output=True, check=False, timeout=60)
-    return ("kube", "play") if done.returncode == 0 else ("play", "kube")
+    return ("kube", "play") if succeeds("podman", "kube", "play", "--help") else ("play", "kube")
 
 
 def _until_probe_succeeds(pod: Pod, name: str) -> None:

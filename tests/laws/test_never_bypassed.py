@@ -117,17 +117,17 @@ def _decide(ruleset: Ruleset, method: str, override: str | None, path: bytes) ->
 
 # Pieces of targets, the characters that some server treats specially among them.
 PIECES = st.sampled_from(
-    [
-        *(b"/", b"//", b".", b"..", b"/./", b"/../", b"/x/../", b"%2e", b"%2E", b"%2f", b"%2F", b"%5c", b"\\"),
-        *(b"%", b"%%", b"%25", b"%7", b"%7/", b"%0", b"%00", b";", b";v=1", b"?", b"&", b"=", b"+", b"%20", b"*"),
-        *(b"api", b"data", b"files", b"dir", b"lax", b"info", b"public", b"static", b"numbers", b"7", b"x", b"p"),
-        *(b"\xc3\xb6", b"\xf6", b"%C3%B6", b"%f6", b"gr\xf6\xdfe", b"[", b"]", b":", b"@", b"~", b"http:", b"|"),
-    ]
+    rb"/ // . .. /./ /../ /x/../ %2e %2E %2f %2F %5c \ % %% %25 %7 %7/ %0 %00 ; ;v=1 ? & = + %20 * [ ] : @ ~ |".split()
+    + b"api data files dir lax info public static numbers 7 x p http: %C3%B6 %f6".split()
+    + [b"\xc3\xb6", b"\xf6", b"gr\xf6\xdfe"]
 )
 INSERTED = st.sampled_from(
-    [b"/", b"/.", b"/..", b"/x/..", b"/%2e", b"/%2e%2e", b"/%2e.", b"/x/%2e%2e", b"/%7/..", b"/q%7/y/.."]
-    + [b"%2f", b";v", b";", b"/public/..", b"/public/%2e%2e", b"/static/..", b"//..", b"/x//../..", b"/%2f..", b"/x;y/.."]
+    b"/ /. /.. /x/.. /%2e /%2e%2e /%2e. /x/%2e%2e /%7/.. /q%7/y/.. %2f ;v ; /public/.. /public/%2e%2e /static/.. "
+    b"//.. /x//../.. /%2f.. /x;y/..".split()
 )
+PREFIXES = st.sampled_from(b"/public/.. /static/../ // /%2f http://o /x/%2e%2e /..".split())
+SUFFIXES = st.sampled_from(b"/ ?x=1 /. /x/.. ;v=1 // /%2e /x/%2e%2e/ %7 %".split())
+CHANGES = st.sampled_from(["encode", "insert", "insert", "slashes", "prefix", "suffix", "piece"])
 
 
 @st.composite
@@ -137,7 +137,7 @@ def mutated_targets(draw: st.DrawFn) -> bytes:
     encoding = draw(st.sampled_from(["utf-8", "utf-8", "latin-1"]))
     target = path.encode(encoding)
     for _ in range(draw(st.integers(0, 4))):
-        change = draw(st.sampled_from(["encode", "insert", "insert", "slashes", "prefix", "suffix", "piece"]))
+        change = draw(CHANGES)
         position = draw(st.integers(0, len(target)))
         if change == "encode" and position < len(target):
             target = target[:position] + b"%%%02x" % target[position] + target[position + 1 :]
@@ -148,10 +148,9 @@ def mutated_targets(draw: st.DrawFn) -> bytes:
         elif change == "slashes":
             target = target.replace(b"/", draw(st.sampled_from([b"//", b"%2f", b"/./", b"/"])), 1)
         elif change == "prefix":
-            prefixes = [b"/public/..", b"/static/../", b"//", b"/%2f", b"http://o", b"/x/%2e%2e", b"/.."]
-            target = draw(st.sampled_from(prefixes)) + target
+            target = draw(PREFIXES) + target
         elif change == "suffix":
-            target += draw(st.sampled_from([b"/", b"?x=1", b"/.", b"/x/..", b";v=1", b"//", b"/%2e", b"/x/%2e%2e/", b"%7", b"%"]))
+            target += draw(SUFFIXES)
         else:
             target = target[:position] + draw(PIECES) + target[position:]
     return target

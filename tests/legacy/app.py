@@ -1,4 +1,4 @@
-"""A legacy Flask app for tests: conditional and range requests done by Werkzeug itself, and a log of what arrived.
+"""A legacy Flask app for tests: conditional and range requests as Werkzeug does them, and a log of arrivals.
 
 It runs unchanged under every WSGI server of `servers`. Its one entity tag never changes although its content
 does, as in the apps that the one-time tags are for.
@@ -30,7 +30,9 @@ def create_app() -> Flask:
     @app.get("/dir/")
     @app.get("/unprotected")
     def data() -> Response:
-        response = make_response(f'{{"serial": {serials.next():08d}}}\n', {"Content-Type": "application/json"})
+        response = make_response(
+            f'{{"serial": {serials.next():08d}}}\n', {"Content-Type": "application/json"}
+        )
         return _conditional(response)
 
     @app.get("/files/<path:name>")
@@ -53,7 +55,11 @@ def create_app() -> Flask:
     @app.get("/file/download/<name>")
     def download(name: str) -> Response:
         return send_file(
-            io.BytesIO(FILE_CONTENT), download_name=name, as_attachment=True, etag=ETAG, last_modified=784111777
+            io.BytesIO(FILE_CONTENT),
+            download_name=name,
+            as_attachment=True,
+            etag=ETAG,
+            last_modified=784111777,
         )
 
     @app.route("/status/<int:status>", methods=["GET", "POST"])
@@ -80,7 +86,9 @@ def _precondition_fails() -> bool:
     """The origin's side of RFC 9110 section 13.1: the resource exists, its tag is `ETAG`."""
     if request.if_match and not request.if_match.contains(ETAG):
         return True
-    if request.if_none_match and (request.if_none_match.star_tag or request.if_none_match.contains_weak(ETAG)):
+    if request.if_none_match and (
+        request.if_none_match.star_tag or request.if_none_match.contains_weak(ETAG)
+    ):
         return True
     since = request.if_unmodified_since
     return since is not None and since.timestamp() < 784111777
@@ -145,7 +153,11 @@ def _entry(environ: dict[str, Any]) -> dict[str, Any]:
         "target": environ.get("RAW_URI") or environ.get("REQUEST_URI"),
         "path_info": environ["PATH_INFO"],
         "script_name": environ.get("SCRIPT_NAME", ""),
-        "fields": {key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")},
+        "fields": {
+            key[5:].replace("_", "-").lower(): value
+            for key, value in environ.items()
+            if key.startswith("HTTP_")
+        },
     }
 
 

@@ -81,7 +81,7 @@ def uwsgi(method: str, target: bytes) -> Routed | None:
 
 
 def httpd(method: str, target: bytes) -> Routed | None:
-    """httpd with mod_wsgi as shipped: AllowEncodedSlashes Off, MergeSlashes On, dot segments removed after decoding."""
+    """httpd with mod_wsgi as shipped: refuses %2F, merges slashes, removes dot segments after decoding."""
     path = target.partition(b"?")[0]
     if b"%2f" in path.lower() or b"%00" in path or not path.startswith(b"/"):
         return None
@@ -110,11 +110,11 @@ DECODERS: dict[str, Decoder] = {
 }
 
 
-def uwsgi_decode(path: bytes) -> bytes:
+def uwsgi_decode(path: bytes) -> bytes:  # noqa: C901 - one branch a state, as in uWSGI
     """Decode a path as uWSGI does.
 
     A slash is held back until the next byte tells whether a dot segment follows. An escape takes the two
-    bytes after `%`, whatever they are: a slash among them begins no segment, and what is no number counts as 0.
+    bytes after `%`, whatever they are: a slash among them begins no segment, and no number counts as 0.
     """
     written = bytearray()
     held = b""  # "/", "/." or "/..": not yet written, as it may go away
@@ -182,7 +182,11 @@ class _WerkzeugHandler(WSGIRequestHandler):
     """Parses a request from bytes instead of a connection."""
 
     server = types.SimpleNamespace(  # type: ignore[assignment]
-        ssl_context=None, multithread=False, multiprocess=False, server_address=_SERVER, _server_version="Werkzeug"
+        ssl_context=None,
+        multithread=False,
+        multiprocess=False,
+        server_address=_SERVER,
+        _server_version="Werkzeug",
     )
     connection = None  # type: ignore[assignment]
     client_address = _CLIENT

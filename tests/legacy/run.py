@@ -1,4 +1,4 @@
-"""`python -m tests.legacy.run SERVER FD`: the legacy app under a server that has no command for this, on a bound socket."""
+"""`python -m tests.legacy.run SERVER FD`: the legacy app on a bound socket, for servers without a command for it."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class LegacyServer:
 def running(name: str, log: Path) -> Iterator[LegacyServer]:
     """Run the legacy app under a server until the block ends.
 
-    The socket is bound and listening before the process starts, and nobody else holds it afterwards: the first
-    request waits for the server to come up, and fails at once if it dies. Skips where uWSGI is not installed.
+    The socket is bound and listening before the process starts, and nobody else holds it afterwards: the
+    first request waits for the server to come up, and fails at once if it dies. Skips without uWSGI.
     """
     uwsgi = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
     if name == "uwsgi" and uwsgi is None:

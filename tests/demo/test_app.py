@@ -1,0 +1,79 @@
+"""The legacy app of the story: cacheable as the story tells, conditional as Flask is, and self-contained."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from proxy.audit import assess
+from proxy.demo.app import create_app
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[FlaskClient]:
+    with create_app(str(tmp_path)).test_client() as client:
+        yield client
+
+
+def upload(client: FlaskClient, name: str) -> int:
+    with client.post("/file/upload", data={"file": (io.BytesIO(b"content of it"), name)}) as response:
+        return response.status_code
+
+
+def test_last_upload_is_told(client: FlaskClient) -> None:
+    assert client.get("/file/last_uploaded").json == {"name": None, "uploads": 0}
+    for name in ("a.txt", "b.txt", "a.txt"):
+        assert upload(client, name) == 201
+    assert client.get("/file/last_uploaded").json == {"name": "a.txt", "uploads": 3}
+
+
+def test_answer_may_be_reused_by_any_cache(client: FlaskClient) -> None:
+    """Unmodified as it is, RFC 9111 lets every cache repeat it: the bug is the app's."""
+    response = client.get("/file/last_uploaded")
+    fields = [(name.encode(), value.encode()) for name, value in response.headers]
+    assessment = assess("GET", 200, (), fields, cache="shared", received_at_s=0)
+    assert assessment.may_reuse_without_validation
+    assert assessment.freshness_lifetime_s is None
+
+
+def test_upload_needs_a_name(client: FlaskClient) -> None:
+    assert upload(client, "..") == 400
+    assert client.post("/file/upload").status_code == 400
+
+
+def test_download_is_an_attachment_with_conditions_and_ranges(client: FlaskClient) -> None:
+    """As Flask's `send_from_directory` does by itself."""
+    upload(client, "a.txt")
+    with client.get("/file/download/a.txt") as whole:
+        assert whole.headers["Content-Disposition"].startswith("attachment")
+        tag = whole.headers["ETag"]
+    with client.get("/file/download/a.txt", headers={"If-None-Match": tag}) as unchanged:
+        assert unchanged.status_code == 304
+    with client.get("/file/download/a.txt", headers={"Range": "bytes=0-6"}) as part:
+        assert (part.status_code, part.data) == (206, b"content")
+    assert client.get("/file/download/../app.py").status_code == 404
+
+
+def test_page_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
+    """Every resource it names is its own, and is there."""
+    page = client.get("/").text
+    addresses = re.findall(r'(?:src|href|action)="([^"]*)"', page)
+    assert addresses
+    for address in addresses:
+        if not address.startswith("data:"):
+            assert address.startswith("/")
+            with client.get(address) as response:
+                assert response.status_code == 200
+                assert not re.search(r"https?://|@import|url\(", response.text)
+
+
+def test_page_asks_in_both_ways() -> None:
+    """By XMLHttpRequest as jQuery does, and by fetch(), which says nothing of itself."""
+    script = (Path(__file__).parents[2] / "proxy/demo/static/page.js").read_text()
+    assert 'setRequestHeader("X-Requested-With", "XMLHttpRequest")' in script
+    assert 'fetch("/file/last_uploaded")' in script
