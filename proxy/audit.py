@@ -7,13 +7,15 @@ caches by it, and tests use it to show that an enforced response leaves a cache 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Literal, Self, TYPE_CHECKING
 
 from proxy.message.directives import Directive, parse_directives
 from proxy.message.fields import Fields, list_members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 CacheKind = Literal["private", "shared"]
 Freshness = Literal["explicit", "heuristic", "none"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,7 +19,7 @@ CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 _ENVIRONMENT: Final = "NOCACHE_PROXY"
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": _ENVIRONMENT}
 
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(context_settings=_CONTEXT)
@@ -38,10 +39,10 @@ def main() -> None:
     cli()
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType[Any]):
     """A flag whose text is read by a function of `proxy.settings`."""
 
-    def __init__(self, name: str, parse: Any) -> None:  # noqa: ANN401 - text to whatever the setting is
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
         self._parse = parse
 
@@ -76,24 +77,16 @@ def _networks(text: str) -> object:
     return PRIVATE_NETWORKS if text == "private" else parse_networks(text)
 
 
-def _seconds(default: float, flag: str, text: str) -> Any:  # noqa: ANN401 - a decorator
-    return click.option(
-        flag,
-        f"{flag.strip('-').replace('-', '_')}_s",
-        type=click.FloatRange(min=0, max=86_400),
-        default=default,
-        show_default=True,
-        show_envvar=True,
-        metavar="SECONDS",
-        envvar=f"{_ENVIRONMENT}_{flag.strip('-').replace('-', '_').upper()}",
-        help=text,
-    )
-
-
-def _flag(*names: str, **options: Any) -> Any:  # noqa: ANN401 - a decorator
-    flag = next(name for name in names if name.startswith("--"))
+def _flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
+    """Declare a flag that can also be set by the environment."""
     options.setdefault("envvar", f"{_ENVIRONMENT}_{flag.strip('-').replace('-', '_').upper()}")
-    return click.option(*names, show_default=True, show_envvar=True, **options)
+    return click.option(flag, *names, show_default=True, show_envvar=True, **options)
+
+
+def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
+    """Declare a duration; the setting's name says its unit, the flag's does not."""
+    name = f"{flag.strip('-').replace('-', '_')}_s"
+    return _flag(flag, name, type=click.FloatRange(0, 86_400), default=default, metavar="SECONDS", help=text)
 
 
 @cli.command(short_help="Run the sidecar.")

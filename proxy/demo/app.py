@@ -10,8 +10,11 @@ from pathlib import Path
 from threading import Lock
 
 from flask import Flask, Response, abort, jsonify, render_template, request, send_from_directory
-from flask.typing import ResponseReturnValue
 from werkzeug.utils import secure_filename
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
 
 
 def create_app(uploads: str) -> Flask:

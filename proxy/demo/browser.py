@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import aiohttp
 
 from proxy.demo.cache import InternetExplorerCache, Response
-from proxy.message.fields import Field
+
+if TYPE_CHECKING:
+    from proxy.message.fields import Field
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 XHR_FIELDS: tuple[Field, ...] = (

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TextIO, TYPE_CHECKING
 
 import aiohttp
 
 from proxy.demo import report
 from proxy.demo.browser import Answer, Browser
 from proxy.demo.stage import Stage, StageError, set_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VIEW = "/file/last_uploaded"
 _UPLOADS = ("spring.txt", "summer.txt", "autumn.txt")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from proxy.demo.cache import Response
 
 if TYPE_CHECKING:
+    from proxy.demo.cache import Response
+    from collections.abc import Iterator, Sequence
     from proxy.demo.play import Scene
     from proxy.demo.stage import Stage
 

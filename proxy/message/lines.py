@@ -98,7 +98,8 @@ class LineTable:
 
 def render_lines(start: bytes, lines: Iterable[bytes]) -> bytes:
     """Render a head: its start line, the lines that are not empty, and the empty line."""
-    return start + b"\r\n".join(filter(None, lines)) + b"\r\n\r\n"
+    section = b"\r\n".join(filter(None, lines))
+    return start + section + b"\r\n\r\n" if section else start + b"\r\n"
 
 
 def drop(lines: list[bytes], noted: Noted, name: bytes) -> int:

@@ -1,10 +1,9 @@
-"""`serve` in one process: a gateway, the rules it watches, the admin listener, and the signals."""
+"""`serve`: workers, the rules they watch, the admin listener, and the signals."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from typing import TYPE_CHECKING, Final
@@ -12,43 +11,38 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from proxy import __version__
-from proxy.gateway.access_log import AccessLog
-from proxy.gateway.worker import Gateway
+from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_source import RulesSource, RulesStatus, mount_that_never_changes
-from proxy.service.sockets import bind, remove
-from proxy.stats import Snapshot, Stats, merge
+from proxy.service.sockets import bind
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
 
     from aiohttp import web
 
     from proxy.rules.loading import RulesFile
     from proxy.settings import Settings
+    from proxy.stats import Snapshot
 
 _log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 1.0
-_PROBE_FRESH_S: Final = 1.0  # probes of the app are shared by readiness checks that come closer than this
+_PROBE_FRESH_S: Final = 1.0  # readiness checks that come closer than this share a probe of the app
 
 
 def serve(settings: Settings) -> int:
-    """Run the sidecar until it is told to end; return the exit code.
+    """Run the sidecar until a signal ends it; return the exit code.
 
     Raises:
         RulesError: the rules cannot be used; nothing was listened on.
         ListenError: an address cannot be listened on.
     """
     source = RulesSource(settings.rules)
-    sockets = [bind(settings.listen)]
-    admin_sockets = [bind(settings.admin)] if settings.admin is not None else []
-    try:
-        announce(settings, source)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Service(settings, source).run(sockets, admin_sockets))
-    finally:
-        remove(settings.listen)
+    admin_socket = bind(settings.admin) if settings.admin is not None else None
+    fleet = _fleet(settings, source)
+    announce(settings, source)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Service(settings, source, fleet).run(admin_socket))
 
 
 def announce(settings: Settings, source: RulesSource) -> None:
@@ -78,25 +72,21 @@ def announce(settings: Settings, source: RulesSource) -> None:
 
 
 class Service:
-    """A gateway in this process. Implements `proxy.admin.state.AdminState`.
+    """What runs; implements `proxy.admin.state.AdminState`.
 
     Attributes:
         settings: of this process.
         started_at_s: seconds since the epoch.
-        is_draining: a signal to end was received.
     """
 
-    def __init__(self, settings: Settings, source: RulesSource) -> None:
+    def __init__(self, settings: Settings, source: RulesSource, fleet: Fleet) -> None:
         self.settings = settings
         self.started_at_s = time.time()
-        self.is_draining = False
         self._source = source
-        self._stats = Stats()
-        self._access_log = AccessLog(settings.access_log, settings.access_log_file)
-        self._gateway: Gateway
+        self._fleet = fleet
         self._ending = asyncio.Event()
-        self._ended_at_once = asyncio.Event()
-        self._probe: tuple[float, str | None] = (0.0, None)
+        self._ending_at_once = asyncio.Event()
+        self._probe: tuple[float, str | None] = (float("-inf"), None)
 
     # What the admin listener asks
 
@@ -111,84 +101,77 @@ class Service:
         return self._source.status
 
     async def snapshot(self) -> Snapshot:
-        """What was counted so far."""
-        return merge([self._stats.snapshot()])
+        """What all workers counted, added up."""
+        return await self._fleet.snapshot()
 
     async def reasons_not_ready(self) -> list[str]:
         """Why no traffic should be sent here; none when it should."""
-        if self.is_draining:
+        if self._ending.is_set():
             return ["draining"]
         probed_at_s, reason = self._probe
         if time.monotonic() - probed_at_s > _PROBE_FRESH_S:
-            reason = await self._gateway.probe_upstream()
+            reason = await self._fleet.probe_upstream()
             self._probe = time.monotonic(), reason
-        return [f"upstream: {reason}"] if reason else []
+        return [*self._fleet.reasons_not_ready(), *([f"upstream: {reason}"] if reason else [])]
 
     def pids(self) -> list[int]:
         """Of the processes that serve."""
-        return [os.getpid()]
+        return self._fleet.pids()
 
     # Running
 
-    async def run(self, sockets: Sequence[socket.socket], admin_sockets: Sequence[socket.socket]) -> int:
+    async def run(self, admin_socket: socket.socket | None) -> int:
         """Serve until a signal ends it."""
         loop = asyncio.get_running_loop()
-        self._gateway = Gateway(self.settings, self.rules_file.ruleset, self._stats, self._access_log, loop)
         for number, act in (
             (signal.SIGTERM, self._end),
             (signal.SIGINT, self._end),
             (signal.SIGHUP, self._reload_now),
-            (signal.SIGUSR1, self._access_log.reopen),
+            (signal.SIGUSR1, self._fleet.reopen_log),
         ):
             loop.add_signal_handler(number, act)
-        admin = await self._start_admin(admin_sockets)
-        await self._gateway.start(sockets)
+        await self._fleet.start()
+        admin = None if admin_socket is None else await self._start_admin(admin_socket)
         watching = loop.create_task(self._watch())
         await self._ending.wait()
         watching.cancel()
         await self._drain()
+        self._fleet.close()
         if admin is not None:
             await admin.cleanup()
-        self._access_log.close()
         return 0
 
     def _end(self) -> None:
         if self._ending.is_set():
             _log.warning("second signal: ending at once")
-            self._ended_at_once.set()
-        self.is_draining = True
+            self._ending_at_once.set()
         self._ending.set()
 
     async def _drain(self) -> None:
-        settings = self.settings
-        _log.info("draining: %d connections open", len(self._gateway.clients))
+        _log.info("draining, at most %gs", self.settings.drain_delay_s + self.settings.drain_timeout_s)
         draining = asyncio.ensure_future(self._drain_in_time())
-        at_once = asyncio.ensure_future(self._ended_at_once.wait())
+        at_once = asyncio.ensure_future(self._ending_at_once.wait())
         await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
         at_once.cancel()
         if not draining.done():
             draining.cancel()
-            self._gateway.close()
         elif aborted := draining.result():
-            _log.warning("drained: %d exchanges did not end within %gs", aborted, settings.drain_timeout_s)
+            _log.warning("%d exchanges did not end in time and were broken off", aborted)
         else:
             _log.info("drained")
 
     async def _drain_in_time(self) -> int:
         await asyncio.sleep(self.settings.drain_delay_s)
-        return await self._gateway.drain(self.settings.drain_timeout_s)
+        return await self._fleet.drain(self.settings.drain_timeout_s)
 
-    async def _start_admin(self, sockets: Sequence[socket.socket]) -> web.AppRunner | None:
-        if not sockets:
-            return None
+    async def _start_admin(self, listening: socket.socket) -> web.AppRunner:
         from aiohttp import web  # noqa: PLC0415 - not needed with `--admin off`
 
         from proxy.admin.app import build_app  # noqa: PLC0415
 
         runner = web.AppRunner(build_app(self), access_log=None, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
-        for listening in sockets:
-            await web.SockSite(runner, listening).start()
+        await web.SockSite(runner, listening).start()
         return runner
 
     # The rules
@@ -200,9 +183,17 @@ class Service:
             data = self._source.has_changed()
             # In a thread: a thousand rules take longer to compile than a request may wait.
             if data is not None and await loop.run_in_executor(None, self._source.reload, data):
-                self._gateway.ruleset = self.rules_file.ruleset
+                self._fleet.use_rules()
 
     def _reload_now(self) -> None:
         _log.info("SIGHUP: reloading the rules")
         if self._source.reload():
-            self._gateway.ruleset = self.rules_file.ruleset
+            self._fleet.use_rules()
+
+
+def _fleet(settings: Settings, source: RulesSource) -> Fleet:
+    if settings.workers == 1:
+        return InProcess(settings, source)
+    from proxy.service.processes import Processes  # noqa: PLC0415 - only for several workers
+
+    return Processes(settings, source)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
 
 from tests.cases.support import RunningGateway, Script, ScriptedUpstream, run_gateway
 from tests.legacy.servers import SERVERS, LegacyServer, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Scripted = Callable[..., Awaitable[tuple[RunningGateway, ScriptedUpstream]]]
 ToFlask = Callable[..., Awaitable[RunningGateway]]

@@ -7,14 +7,16 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TYPE_CHECKING
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.worker import Gateway
 from proxy.rules import loading
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMEOUT_S = 20
 """Bound of every wait; nothing here waits for time to pass."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cases.conftest import Scripted, ToFlask
 from tests.cases.support import Answer, field_names, names, response, rules
 from tests.legacy.app import ETAG, FILE_CONTENT, LAST_MODIFIED
-from tests.legacy.servers import LegacyServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.legacy.servers import LegacyServer
+    from tests.cases.conftest import Scripted, ToFlask
 
 LATER = "Mon, 07 Nov 1994 08:49:37 GMT"
 VALIDATION = {"if-none-match", "if-modified-since", "if-range", "range"}

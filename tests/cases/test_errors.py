@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from pathlib import Path
 
 import pytest
 
 from proxy.audit import assess
-from tests.cases.conftest import Scripted, ToFlask
 from tests.cases.support import TIMEOUT_S, Answer, Reply, request, response, rules, run_gateway
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cases.conftest import Scripted, ToFlask
+    from pathlib import Path
 
 RULES = rules("{name: api, match: {paths: ['/api/**']}}")
 STATUSES = (

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cases.conftest import Scripted
 from tests.cases.support import CACHE_CONTROL, EXPIRED, response, rules
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cases.conftest import Scripted
 
 POLICIES = ("classic", "strict")
 

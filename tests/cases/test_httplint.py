@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter
 from httplint.note import levels
 
-from tests.cases.conftest import Scripted, ToFlask
 from tests.cases.support import Reply, response, rules
 from tests.legacy.app import ETAG
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cases.conftest import Scripted, ToFlask
+    from pathlib import Path
 
 RULES = rules("{name: all, match: {paths: ['/**']}}")
 # Pragma has no meaning in a response (RFC 9111 section 5.4), as httplint says; caches of HTTP/1.0 heed it there.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cases.conftest import Scripted, ToFlask
 from tests.cases.support import response, rules
-from tests.legacy.servers import LegacyServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.legacy.servers import LegacyServer
+    from tests.cases.conftest import Scripted, ToFlask
 
 RULES = rules("{name: data, match: {methods: [GET], paths: ['/api/data']}}")
 

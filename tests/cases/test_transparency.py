@@ -7,8 +7,11 @@ import gzip
 
 import pytest
 
-from tests.cases.conftest import Scripted
 from tests.cases.support import TIMEOUT_S, Answer, request, response, rules
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cases.conftest import Scripted
 
 RULES = rules("{name: api, match: {paths: ['/api/**']}}")
 DATE = "Date: Sun, 06 Nov 1994 08:49:37 GMT"

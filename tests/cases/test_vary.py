@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cases.conftest import Scripted, ToFlask
 from tests.cases.support import field_names, names, response, rules
-from tests.legacy.servers import LegacyServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.legacy.servers import LegacyServer
+    from tests.cases.conftest import Scripted, ToFlask
 
 XHR = "X-Requested-With: XMLHttpRequest"
 RULES = rules("{name: ajax, match: {methods: [GET], paths: ['/api/**'], x_requested_with: XMLHttpRequest}}")

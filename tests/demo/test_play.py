@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,10 @@ from proxy.demo import run, stage
 from proxy.demo.browser import Answer
 from proxy.demo.cache import Response
 from proxy.demo.play import Scene
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60

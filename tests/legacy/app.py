@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from flask import Flask, Response, abort, jsonify, make_response, request, send_file
-from flask.typing import ResponseReturnValue
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
 
 ETAG = "v1"
 LAST_MODIFIED = "Sun, 06 Nov 1994 08:49:37 GMT"

@@ -1,0 +1,87 @@
+"""Frames between the supervisor and a worker, over a socket pair that nobody else can reach."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from proxy.stats import Snapshot
+
+if TYPE_CHECKING:
+    from proxy.settings import Settings
+
+_LENGTH: Final = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first frame to a worker: everything it needs to begin."""
+
+    settings: Settings
+    rules: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UseRules:
+    """Rules to put in force; the supervisor has checked and tested them."""
+
+    rules: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """End within this time."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A worker's answer: that it serves, its snapshot, or how many exchanges it broke off."""
+
+    kind: Literal["serving", "snapshot", "drained"]
+    snapshot: Snapshot | None = None
+    aborted: int = 0
+
+
+Order = Start | UseRules | Drain | Literal["snapshot", "reopen-log"]
+
+
+class Channel:
+    """One end. What is read was written by the same program: `pickle` is safe here."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> Channel:
+        """Make a channel of one socket of a pair."""
+        return cls(*await asyncio.open_unix_connection(sock=end))
+
+    def send(self, frame: Order | Report) -> None:
+        """Write a frame; a peer that is gone is told by `receive`."""
+        if not self._writer.is_closing():
+            data = pickle.dumps(frame)
+            self._writer.write(_LENGTH.pack(len(data)) + data)
+
+    async def receive(self) -> Order | Report | None:
+        """Read the next frame; `None` when the peer is gone."""
+        try:
+            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            frame: Order | Report = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - our own
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return frame
+
+    async def close(self) -> None:
+        """Write what is pending and close."""
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            return
+        self._writer.close()

@@ -1,0 +1,95 @@
+"""What serves: one gateway in this process, or (`processes`) several in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.gateway.access_log import AccessLog
+from proxy.gateway.worker import Gateway
+from proxy.service.sockets import bind, remove
+from proxy.stats import Snapshot, Stats, merge
+
+if TYPE_CHECKING:
+    from proxy.service.rules_source import RulesSource
+    from proxy.settings import Settings
+
+
+class Fleet(Protocol):
+    """The workers, however many they are."""
+
+    async def start(self) -> None:
+        """Begin to serve."""
+
+    def use_rules(self) -> None:
+        """Put the rules that the source holds in force."""
+
+    async def snapshot(self) -> Snapshot:
+        """Add up what the workers counted."""
+
+    async def probe_upstream(self) -> str | None:
+        """Try to connect to the app: `None`, or why it cannot be reached."""
+
+    def reasons_not_ready(self) -> list[str]:
+        """What keeps the workers themselves from serving."""
+
+    def pids(self) -> list[int]:
+        """Of the processes that serve."""
+
+    def reopen_log(self) -> None:
+        """Open the access log's file again."""
+
+    async def drain(self, timeout_s: float) -> int:
+        """Let exchanges in flight end; return how many had to be broken off."""
+
+    def close(self) -> None:
+        """End at once; also after `drain`."""
+
+
+class InProcess:
+    """One gateway in this process.
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
+
+    def __init__(self, settings: Settings, source: RulesSource) -> None:
+        self._settings = settings
+        self._source = source
+        self._socket = bind(settings.listen)
+        self._stats = Stats()
+        self._access_log = AccessLog(settings.access_log, settings.access_log_file)
+        self._gateway: Gateway
+
+    async def start(self) -> None:
+        ruleset = self._source.rules_file.ruleset
+        loop = asyncio.get_running_loop()
+        self._gateway = Gateway(self._settings, ruleset, self._stats, self._access_log, loop)
+        await self._gateway.start([self._socket])
+
+    def use_rules(self) -> None:
+        self._gateway.ruleset = self._source.rules_file.ruleset
+
+    async def snapshot(self) -> Snapshot:
+        return merge([self._stats.snapshot()])
+
+    async def probe_upstream(self) -> str | None:
+        return await self._gateway.probe_upstream()
+
+    def reasons_not_ready(self) -> list[str]:
+        return []
+
+    def pids(self) -> list[int]:
+        return [os.getpid()]
+
+    def reopen_log(self) -> None:
+        self._access_log.reopen()
+
+    async def drain(self, timeout_s: float) -> int:
+        return await self._gateway.drain(timeout_s)
+
+    def close(self) -> None:
+        self._gateway.close()
+        self._access_log.close()
+        remove(self._settings.listen)

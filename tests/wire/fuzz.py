@@ -1,0 +1,375 @@
+"""Random and damaged traffic through the gateway's own protocols, without sockets: what `test_fuzz` runs.
+
+One seed is one episode: a client's connection with up to four requests, upstream connections that answer
+or misbehave, everything in random pieces, with congestion, time-outs and either side leaving at any moment.
+Sockets, time and tasks are the only things replaced; pool, exchange and both protocols are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from proxy.gateway import failures
+from proxy.gateway.client import ClientConnection
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.pool import Pool
+from proxy.gateway.upstream import UpstreamConnection
+from proxy.gateway.worker import Gateway
+from proxy.rules.matching import Ruleset
+from proxy.rules.model import Conditions, FieldCondition, Rule
+from proxy.rules.policies import STRICT
+from proxy.settings import Settings, Upstream
+from proxy.stats import Stats
+from tests.wire.fuzz_messages import random_requests, random_response
+from tests.wire.strict import NotStrictError, read_requests, read_responses
+
+RULESETS = {
+    "every response": (Rule("all", STRICT),),
+    "XHR": (Rule("xhr", STRICT, Conditions(fields=(FieldCondition("X-Requested-With", globs=("XMLHttpRequest",)),))),),
+    "no rules": (),
+}
+_IDLE, _IDLE_PEER = socket.socketpair()
+
+
+class Episodes:
+    """Runs episodes on one gateway for each ruleset, so that what one leaves behind meets the next.
+
+    Raises:
+        AssertionError: a guarantee was broken; its text has the seed and what was on the wire.
+    """
+
+    def __init__(self) -> None:
+        self._worlds = [_World(rules) for rules in RULESETS.values()]
+        self.seen: dict[str, int] = {}
+
+    def run(self, seed: int) -> None:
+        """Run the episode of a seed."""
+        chance = random.Random(seed)
+        world = self._worlds[seed % len(self._worlds)]
+        episode = _Episode(world, chance)
+        try:
+            episode.run()
+            episode.check()
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {error!r}\n{episode.describe()}") from error
+        for outcome in episode.outcomes():
+            self.seen[outcome] = self.seen.get(outcome, 0) + 1
+
+
+class _FakeLoop:
+    """Calls back when the episode says so."""
+
+    def __init__(self) -> None:
+        self._ready: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._ready.append((callback, args))
+
+    def run(self) -> None:
+        for _ in range(10_000):
+            if not self._ready:
+                return
+            callback, args = self._ready.popleft()
+            callback(*args)
+        raise AssertionError("callbacks without end")
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written, and notes how the connection ended.
+
+    Attributes:
+        written: all bytes.
+        end: "" while it is open, `closed` after the rest of what was written, `aborted` at once.
+        half_closed: nothing more is written.
+    """
+
+    def __init__(self, loop: _FakeLoop, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self._loop = loop
+        self.protocol = protocol
+        self.written = bytearray()
+        self.end = ""
+        self.is_lost = False
+        self.is_paused = False
+        self.half_closed = False
+
+    def write(self, data: Any) -> None:
+        assert isinstance(data, bytes | bytearray | memoryview), type(data)
+        assert not self.half_closed, "write after write_eof"
+        if not self.end:
+            self.written += data
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        self._end("closed")
+
+    def abort(self) -> None:
+        self._end("aborted")
+
+    def lose(self, error: Exception | None) -> None:
+        """The other side is gone."""
+        if not self.end:
+            self.end = "lost"
+            self.is_lost = True
+            self.protocol.connection_lost(error)
+
+    def is_closing(self) -> bool:
+        return bool(self.end)
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.1", 1), "socket": _IDLE}.get(name, default)
+
+    def _end(self, how: str) -> None:
+        if not self.end:
+            self.end = how
+            self._loop.call_soon(self._lost)
+
+    def _lost(self) -> None:
+        self.is_lost = True
+        self.protocol.connection_lost(None)
+
+
+class _Log:
+    """Takes the access log's place: methods and failures in the order of the exchanges."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+
+    def write(self, entry: Any) -> None:
+        self.entries.append(entry)
+
+    def flush(self) -> None: ...
+
+
+class _Attempt:
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class _FuzzPool(Pool):
+    """The real pool, but for how a connection is opened."""
+
+    episode: _Episode
+
+    def connect(self, exchange: Exchange) -> Any:
+        attempt = _Attempt()
+        self.episode.connecting.append((attempt, exchange))
+        return attempt
+
+
+class _World:
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.loop = _FakeLoop()
+        self.log = _Log()
+        settings = Settings(upstream=Upstream.parse("http://app"), max_head_size_bytes=4096, max_connections=4)
+        self.gateway = Gateway(settings, Ruleset(rules), Stats(), self.log, self.loop)  # type: ignore[arg-type]
+        self.pool = _FuzzPool(self.gateway)
+        self.gateway.pool = self.pool
+        self.protects_all = any(rule.match == Conditions() for rule in rules)
+
+    def tick(self, seconds: float) -> None:
+        self.gateway.clock.now_s += seconds
+        self.gateway._sweep()
+
+
+class _Upstream:
+    """The other end of an upstream connection: answers each whole request that it is sent."""
+
+    def __init__(self, connection: UpstreamConnection, transport: FakeTransport) -> None:
+        self.connection = connection
+        self.transport = transport
+        self.to_send = b""
+        self.closes = False
+        self._answered = 0
+
+    def answer(self, chance: random.Random) -> None:
+        """Prepare an answer when there is a request that has none (early ones included)."""
+        asked = self.transport.written.count(b"Via: 1.")
+        if asked > self._answered:
+            self._answered = asked
+            head = bytes(self.transport.written).rpartition(b" HTTP/1.1\r\n")[0].rpartition(b"\r\n")[2]
+            method = head.partition(b" ")[0].decode("latin-1")
+            response, self.closes = random_response(chance, method)
+            self.to_send += response
+
+
+class _Episode:
+    def __init__(self, world: _World, chance: random.Random) -> None:
+        self._world = world
+        self._chance = chance
+        world.log.entries.clear()
+        world.pool.episode = self
+        self.connecting: list[tuple[_Attempt, Exchange]] = []
+        self._upstreams: list[_Upstream] = []
+        self._sent = b""
+        self._to_send = random_requests(chance)
+        self._client = ClientConnection(world.gateway)
+        self._transport = FakeTransport(world.loop, self._client)
+        self._client_left = self._client_half_closed = self._is_congested = False
+
+    def run(self) -> None:
+        chance, loop = self._chance, self._world.loop
+        self._client.connection_made(self._transport)
+        for _ in range(chance.choice((6, 12, 30))):
+            self._step(chance.random())
+            loop.run()
+        self._let_all_end()
+
+    def _step(self, roll: float) -> None:
+        chance = self._chance
+        if roll < 0.40:
+            self._send_piece(chance.choice((1, 7, 40, 10_000)))
+        elif roll < 0.60:
+            self._connect()
+        elif roll < 0.90:
+            self._answer_piece(chance.choice((1, 7, 40, 10_000)))
+        elif roll < 0.93:
+            self._congest(not self._is_congested)
+        elif roll < 0.95 and self._upstreams:
+            upstream = chance.choice(self._upstreams)
+            (upstream.connection.pause_writing if chance.random() < 0.5 else upstream.connection.resume_writing)()
+        elif roll < 0.965 and self._upstreams:
+            chance.choice(self._upstreams).transport.lose(chance.choice((None, ConnectionResetError("reset"))))
+        elif roll < 0.975:
+            self._world.tick(chance.choice((0.25, 3, 400)))
+        elif roll < 0.98:
+            self._half_close_client()
+        elif roll < 0.985:
+            self._client_left = True
+            self._transport.lose(chance.choice((None, ConnectionResetError("reset"))))
+
+    def _send_piece(self, size: int) -> None:
+        if self._transport.end or self._transport.is_paused or self._client_half_closed:
+            return
+        piece, self._to_send = self._to_send[:size], self._to_send[size:]
+        if piece:
+            self._sent += piece
+            self._client.data_received(piece)
+
+    def _connect(self) -> None:
+        if not self.connecting:
+            return
+        attempt, exchange = self.connecting.pop()
+        if attempt.is_cancelled:
+            return
+        if self._chance.random() < 0.05:
+            exchange.fail(failures.CONNECT_REFUSED)
+            return
+        connection = UpstreamConnection(self._world.gateway)
+        transport = FakeTransport(self._world.loop, connection)
+        upstream = _Upstream(connection, transport)
+        self._upstreams.append(upstream)
+        connection.connection_made(transport)
+        if self._chance.random() < 0.02:  # speaks first, or goes at once
+            if self._chance.random() < 0.5:
+                connection.data_received(b"220 ready\r\n")
+            else:
+                transport.lose(None)
+            self._world.loop.run()
+        exchange.upstream_ready(connection)
+
+    def _answer_piece(self, size: int) -> None:
+        for upstream in self._upstreams:
+            if upstream.transport.end or upstream.transport.is_paused:
+                continue
+            upstream.answer(self._chance)
+            piece, upstream.to_send = upstream.to_send[:size], upstream.to_send[size:]
+            if piece:
+                upstream.connection.data_received(piece)
+            elif upstream.closes:
+                if not upstream.connection.eof_received():
+                    upstream.transport.lose(None)
+                upstream.closes = False
+            self._world.loop.run()
+
+    def _congest(self, is_congested: bool) -> None:
+        if is_congested is not self._is_congested and not self._transport.end:
+            self._is_congested = is_congested
+            (self._client.pause_writing if is_congested else self._client.resume_writing)()
+
+    def _half_close_client(self) -> None:
+        if not self._transport.end and not self._client_half_closed:
+            self._client_half_closed = True
+            if not self._client.eof_received():
+                self._transport.close()
+
+    def _let_all_end(self) -> None:
+        """Hand over all that is left, then let time pass: nothing may be in flight afterwards."""
+        loop = self._world.loop
+        self._congest(is_congested=False)
+        for _ in range(40):
+            self._connect()
+            for upstream in self._upstreams:
+                upstream.connection.resume_writing()
+            loop.run()
+            self._answer_piece(100_000)
+            self._send_piece(100_000)
+            loop.run()
+        self._world.tick(400)
+        loop.run()
+        self._world.tick(400)
+        loop.run()
+
+    def check(self) -> None:
+        """Hold what was written on both sides against the guarantees."""
+        gateway = self._world.gateway
+        assert not self._to_send or self._transport.end or self._client_half_closed, "the client was not heard"
+        assert gateway.stats.in_flight == gateway.stats.tunnels == 0, "an exchange hangs"
+        assert self._transport.end, "the client's connection is still open"
+        assert not gateway.clients
+        assert gateway.stats.client_connections == gateway.stats.upstream_connections == 0, "a connection leaks"
+        for upstream in self._upstreams:
+            requests = read_requests_up_to_cut(bytes(upstream.transport.written))
+            assert all(request.is_complete for request in requests[:-1])
+        responses = read_responses(
+            bytes(self._transport.written), iter([entry.method or "GET" for entry in self._world.log.entries])
+        )
+        for response in responses:
+            is_own = any(value.startswith(b"nocache-proxy") for value in response.values(b"proxy-status"))
+            if response.status >= 200 and (self._world.protects_all or is_own):
+                assert response.is_protected, response
+        if self._transport.end == "closed" and responses and not self._client_half_closed:
+            assert responses[-1].is_complete is not False, "a clean end of a cut response"
+
+    def outcomes(self) -> list[str]:
+        """What happened, for the distribution."""
+        return [f"{entry.status} {entry.error.partition(':')[0]}".strip() for entry in self._world.log.entries]
+
+    def describe(self) -> str:
+        lines = [f"client sent {self._sent!r}", f"client got ({self._transport.end}) {bytes(self._transport.written)!r}"]
+        for upstream in self._upstreams:
+            lines.append(f"upstream got ({upstream.transport.end}) {bytes(upstream.transport.written)!r}")
+        return "\n".join([*lines, *map(str, self._world.log.entries)])
+
+
+def read_requests_up_to_cut(data: bytes) -> list[Any]:
+    """Read what an upstream connection was sent; only its end may be missing."""
+    try:
+        return read_requests(data)
+    except NotStrictError:
+        raise
