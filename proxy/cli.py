@@ -17,7 +17,11 @@ USAGE: Final = 2
 CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 
 _ENVIRONMENT: Final = "NOCACHE_PROXY"
-_CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": _ENVIRONMENT}
+_CONTEXT: Final = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    "auto_envvar_prefix": _ENVIRONMENT,
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,42 +94,115 @@ def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
 
 
 @cli.command(short_help="Run the sidecar.")
-@_flag("--upstream", type=_Parsed("address", _upstream), required=True, metavar="URL",
-       help="The app: http://HOST:PORT, https://HOST:PORT or unix:PATH.")
-@_flag("--listen", type=_Parsed("address", _address), default="127.0.0.1:8080", metavar="ADDRESS",
-       help="Where clients come: HOST:PORT, [IPV6]:PORT or unix:PATH.")
-@_flag("--rules", type=click.Path(path_type=Path), default="config/rules.yaml", metavar="FILE",
-       help="The rules file; watched, and reloaded when its content changes.")
-@_flag("--admin", type=_Parsed("address", _admin), default="127.0.0.1:9901", metavar="ADDRESS",
-       help="Where probes, metrics and the admin page are; 'off' for none. Keep it off public networks.")
-@_flag("--workers", type=click.IntRange(1, 64), default=1,
-       help="Processes that share the port; one for each core to be used.")
-@_flag("--access-log", type=click.Choice(["json", "text", "off"]), default="json",
-       help="Format of the access log, and of the application log on standard error.")
-@_flag("--access-log-file", type=click.Path(path_type=Path), default=None, metavar="FILE",
-       help="Append the access log to a file instead of standard output; SIGUSR1 opens it again.")
-@_flag("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
-       help="What the application log says at least.")
-@_flag("--trusted-proxies", type=_Parsed("networks", _networks), default="private", metavar="CIDRS",
-       help="Peers whose X-Forwarded-* is kept: comma-separated networks, 'private' for loopback and private "
-            "ranges, 'none'.")
-@_flag("--forwarded", type=click.Choice(["append", "replace", "off"]), default="append",
-       help="X-Forwarded-For, -Proto and -Host: add to those of trusted peers, write anew, or leave alone.")
+@_flag(
+    "--upstream",
+    type=_Parsed("address", _upstream),
+    required=True,
+    metavar="URL",
+    help="The app: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
+)
+@_flag(
+    "--listen",
+    type=_Parsed("address", _address),
+    default="127.0.0.1:8080",
+    metavar="ADDRESS",
+    help="Where clients come: HOST:PORT, [IPV6]:PORT or unix:PATH.",
+)
+@_flag(
+    "--rules",
+    type=click.Path(path_type=Path),
+    default="config/rules.yaml",
+    metavar="FILE",
+    help="The rules file; watched, and reloaded when its content changes.",
+)
+@_flag(
+    "--admin",
+    type=_Parsed("address", _admin),
+    default="127.0.0.1:9901",
+    metavar="ADDRESS",
+    help="Where probes, metrics and the admin page are; 'off' for none. Keep it off public networks.",
+)
+@_flag(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    help="Processes that share the port; one for each core to be used.",
+)
+@_flag(
+    "--access-log",
+    type=click.Choice(["json", "text", "off"]),
+    default="json",
+    help="Format of the access log, and of the application log on standard error.",
+)
+@_flag(
+    "--access-log-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Append the access log to a file instead of standard output; SIGUSR1 opens it again.",
+)
+@_flag(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="What the application log says at least.",
+)
+@_flag(
+    "--trusted-proxies",
+    type=_Parsed("networks", _networks),
+    default="private",
+    metavar="CIDRS",
+    help="Peers whose X-Forwarded-* is kept: comma-separated networks, 'private' for loopback and private "
+    "ranges, 'none'.",
+)
+@_flag(
+    "--forwarded",
+    type=click.Choice(["append", "replace", "off"]),
+    default="append",
+    help="X-Forwarded-For, -Proto and -Host: add to those of trusted peers, write anew, or leave alone.",
+)
 @_seconds(5, "--connect-timeout", "Until a connection to the app must stand.")
 @_seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
 @_seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
 @_seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
 @_seconds(75, "--keepalive-timeout", "A client's connection may rest between requests.")
-@_seconds(1.5, "--upstream-keepalive-timeout", "A connection to the app may rest; keep it below the app server's own.")
-@_flag("--max-connections", type=click.IntRange(1, 1_000_000), default=10_000, help="Of clients; more get a 503.")
-@_flag("--max-head-size", "max_head_size_bytes", type=click.IntRange(1024, 16 << 20), default=65_536, metavar="BYTES",
-       help="Of a request's or response's head.")
-@_flag("--max-request-body", "max_request_body_bytes", type=click.IntRange(0), default=0, metavar="BYTES",
-       help="Of a request's content; 0 for no limit.")
-@_flag("--underscore-fields", type=click.Choice(["drop", "keep"]), default="drop",
-       help="Request fields with '_' in the name, which WSGI takes for '-'; keep lets harmless ones through.")
-@_flag("--upstream-ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), default=None, metavar="FILE",
-       help="Certificates (PEM) to verify an https upstream with, instead of the system's.")
+@_seconds(
+    1.5,
+    "--upstream-keepalive-timeout",
+    "A connection to the app may rest; keep it below the app server's own.",
+)
+@_flag(
+    "--max-connections", type=click.IntRange(1, 1_000_000), default=10_000, help="Of clients; more get a 503."
+)
+@_flag(
+    "--max-head-size",
+    "max_head_size_bytes",
+    type=click.IntRange(1024, 16 << 20),
+    default=65_536,
+    metavar="BYTES",
+    help="Of a request's or response's head.",
+)
+@_flag(
+    "--max-request-body",
+    "max_request_body_bytes",
+    type=click.IntRange(0),
+    default=0,
+    metavar="BYTES",
+    help="Of a request's content; 0 for no limit.",
+)
+@_flag(
+    "--underscore-fields",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    help="Request fields with '_' in the name, which WSGI takes for '-'; keep lets harmless ones through.",
+)
+@_flag(
+    "--upstream-ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="Certificates (PEM) to verify an https upstream with, instead of the system's.",
+)
 @_seconds(0, "--drain-delay", "After SIGTERM, go on accepting for so long while /readyz already says 503.")
 @_seconds(25, "--drain-timeout", "After that, exchanges in flight may take so long to end.")
 def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives them their types
@@ -183,13 +260,28 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
 @cli.command(short_help="Say which rule decides a request, and why.")
 @click.argument("method")
 @click.argument("target")
-@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request.")
-@click.option("--response-status", type=click.IntRange(100, 599), default=200, show_default=True, help="Of the app.")
-@click.option("--response-header", "response_headers", multiple=True, metavar="'NAME: VALUE'",
-              help="A field of the app's response.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request."
+)
+@click.option(
+    "--response-status", type=click.IntRange(100, 599), default=200, show_default=True, help="Of the app."
+)
+@click.option(
+    "--response-header",
+    "response_headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="A field of the app's response.",
+)
 @click.option("--live", metavar="URL", help="Ask the app at this address for the response: http://HOST:PORT.")
-@click.option("--rules", type=click.Path(path_type=Path), default="config/rules.yaml", show_default=True,
-              envvar=f"{_ENVIRONMENT}_RULES", help="The rules file.")
+@click.option(
+    "--rules",
+    type=click.Path(path_type=Path),
+    default="config/rules.yaml",
+    show_default=True,
+    envvar=f"{_ENVIRONMENT}_RULES",
+    help="The rules file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def explain(
     method: str,
@@ -224,7 +316,13 @@ def explain(
         except LiveError as error:
             raise click.UsageError(str(error)) from error
     code, text = commands.explain(
-        rules, method, target, fields=fields, status=response_status, response_fields=response_fields, as_json=as_json
+        rules,
+        method,
+        target,
+        fields=fields,
+        status=response_status,
+        response_fields=response_fields,
+        as_json=as_json,
     )
     click.echo(text)
     sys.exit(code)
@@ -241,7 +339,9 @@ def schema() -> None:
 @cli.command(short_help="Probe a running sidecar.")
 @_flag("--admin", default="127.0.0.1:9901", metavar="ADDRESS", help="The admin listener.")
 @click.option("--live", is_flag=True, help="Ask /livez (is it alive?) instead of /readyz (can it serve?).")
-@click.option("--timeout", type=click.FloatRange(min=0.1, max=60), default=3, show_default=True, metavar="SECONDS")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1, max=60), default=3, show_default=True, metavar="SECONDS"
+)
 def healthcheck(admin: str, live: bool, timeout: float) -> None:
     """Probe the admin listener of a running sidecar, in images without curl.
 

@@ -15,7 +15,15 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PRIVATE_NETWORKS: Final = tuple(
     ipaddress.ip_network(network)
-    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+    for network in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
 )
 """Loopback and private ranges: who may say on whose behalf it asks, unless told otherwise."""
 

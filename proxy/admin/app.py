@@ -73,7 +73,11 @@ async def _readyz(request: web.Request) -> web.Response:
     state = request.app[_STATE]
     reasons = await state.reasons_not_ready()
     status = state.rules_status
-    notes = [] if status.last_reload_ok else [f"the rules file has mistakes, older rules are in force: {status.last_error}"]
+    notes = (
+        []
+        if status.last_reload_ok
+        else [f"the rules file has mistakes, older rules are in force: {status.last_error}"]
+    )
     body = {"ready": not reasons, "reasons": reasons, "notes": notes, "rules": status.digest}
     return _json(body, status=503 if reasons else 200)
 
@@ -103,7 +107,9 @@ async def _rules(request: web.Request) -> web.Response:
                     "because": rule.because or None,
                     "policy": rule.policy.name,
                     "mode": rule.mode,
-                    "hits": snapshot["observed"].get(rule.name, 0) if rule.mode == "observe" else hits[rule.name],
+                    "hits": snapshot["observed"].get(rule.name, 0)
+                    if rule.mode == "observe"
+                    else hits[rule.name],
                     "fields_changed": snapshot["fields_changed"].get(rule.name, 0),
                     "conditionals_stripped": snapshot["conditionals_stripped"].get(rule.name, 0),
                 }
@@ -147,7 +153,9 @@ async def _config(request: web.Request) -> web.Response:
     state = request.app[_STATE]
     settings = state.settings
     values = {name: _plain(getattr(settings, name)) for name in settings.__slots__}
-    return _json({"version": __version__, "uptime_s": round(time.time() - state.started_at_s, 1), "settings": values})
+    return _json(
+        {"version": __version__, "uptime_s": round(time.time() - state.started_at_s, 1), "settings": values}
+    )
 
 
 async def _page(_: web.Request) -> web.Response:
@@ -165,7 +173,9 @@ async def _page(_: web.Request) -> web.Response:
 async def _asset(request: web.Request) -> web.Response:
     name = request.path.lstrip("/")
     return web.Response(
-        body=_read(name), content_type="text/css" if name.endswith(".css") else "text/javascript", charset="utf-8"
+        body=_read(name),
+        content_type="text/css" if name.endswith(".css") else "text/javascript",
+        charset="utf-8",
     )
 
 
@@ -175,7 +185,9 @@ def _read(name: str) -> bytes:
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:
     return web.Response(
-        text=json.dumps(body, indent=2, ensure_ascii=False) + "\n", status=status, content_type="application/json"
+        text=json.dumps(body, indent=2, ensure_ascii=False) + "\n",
+        status=status,
+        content_type="application/json",
     )
 
 

@@ -36,7 +36,10 @@ _GAUGES: Final = {
 _COUNTERS: Final = {
     "client_connections_total": ("client_connections", "Client connections accepted."),
     "upstream_connections_total": ("upstream_connections", "Connections to the app opened."),
-    "upstream_reused_total": ("upstream_connections_reused", "Requests that found an open connection to the app."),
+    "upstream_reused_total": (
+        "upstream_connections_reused",
+        "Requests that found an open connection to the app.",
+    ),
     "request_bytes_total": ("request_content_bytes", "Bytes of request content read from clients."),
     "response_bytes_total": ("response_content_bytes", "Bytes of response content sent to clients."),
     "client_aborts_total": ("client_aborts", "Requests whose client left before the response was complete."),
@@ -143,7 +146,9 @@ def _requests(snapshot: Snapshot, rules: list[str]) -> Metric:
 def _durations(snapshot: Snapshot) -> Metric:
     buckets: list[tuple[str, float]] = []
     total = 0
-    for bound, number in zip((*map(str, DURATION_BOUNDS_S), "+Inf"), snapshot["duration_buckets"], strict=True):
+    for bound, number in zip(
+        (*map(str, DURATION_BOUNDS_S), "+Inf"), snapshot["duration_buckets"], strict=True
+    ):
         total += number
         buckets.append((bound, total))
     return HistogramMetricFamily(
@@ -163,8 +168,12 @@ def _labelled(name: str, text: str, label: str, counted: dict[str, int]) -> Metr
 
 def _service(state: AdminState) -> Iterator[Metric]:
     status: RulesStatus = state.rules_status
-    yield InfoMetricFamily(_PREFIX + "build", "What runs.", value={"version": __version__, "rules": status.digest})
-    reloads = CounterMetricFamily(_PREFIX + "rules_reloads", "Attempts to reload the rules.", labels=("result",))
+    yield InfoMetricFamily(
+        _PREFIX + "build", "What runs.", value={"version": __version__, "rules": status.digest}
+    )
+    reloads = CounterMetricFamily(
+        _PREFIX + "rules_reloads", "Attempts to reload the rules.", labels=("result",)
+    )
     reloads.add_metric(("success",), status.reloads)
     reloads.add_metric(("failure",), status.failed_reloads)
     yield reloads

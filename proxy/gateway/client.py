@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from proxy.gateway import failures
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure, render_failure
-from proxy.message.request import Peer, RequestHead, RequestRefusedError
+from proxy.message.request import RequestHead, RequestRefusedError
 from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(failures.HEAD_TOO_LARGE if b"\n" in data[:limit] else failures.TARGET_TOO_LONG)
             return
         line, newline, _ = data.partition(b"\n")
-        if data and (newline and not _REQUEST_LINE.fullmatch(line) or not _may_begin_request(data)):
+        if data and ((newline and not _REQUEST_LINE.fullmatch(line)) or not _may_begin_request(data)):
             self._refuse(failures.BAD_REQUEST.with_detail("not an HTTP/1.x request"))
             return
         if data and not self._buffer:

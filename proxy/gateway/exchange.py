@@ -134,6 +134,9 @@ class Exchange:
     def upstream_ready(self, upstream: UpstreamConnection) -> None:
         """Send what there is of the request."""
         self._attempt = None
+        if upstream.transport.is_closing():  # it left, or spoke unasked, before anyone listened
+            self.fail(failures.UPSTREAM_CLOSED)
+            return
         self._upstream = upstream
         upstream.serve(self)
         if self._pending:
@@ -479,6 +482,8 @@ class Exchange:
                 resolution.policy.name if resolution is not None and resolution.policy is not PASS else "",
                 self.changed,
                 error,
-                resolution.observed.name if resolution is not None and resolution.observed is not None else "",
+                resolution.observed.name
+                if resolution is not None and resolution.observed is not None
+                else "",
             )
         )

@@ -47,31 +47,57 @@ class Failure:
         return replace(self, detail=detail)
 
 
-CONNECT_REFUSED: Final = Failure(502, "connect_refused", "connection_refused", "the app does not accept connections")
+CONNECT_REFUSED: Final = Failure(
+    502, "connect_refused", "connection_refused", "the app does not accept connections"
+)
 CONNECT_FAILED: Final = Failure(502, "connect_failed", "destination_unavailable", "the app cannot be reached")
-CONNECT_TIMEOUT: Final = Failure(504, "connect_timeout", "connection_timeout", "the app could not be reached in time")
+CONNECT_TIMEOUT: Final = Failure(
+    504, "connect_timeout", "connection_timeout", "the app could not be reached in time"
+)
 DNS_ERROR: Final = Failure(502, "dns_error", "dns_error", "the app's host name cannot be resolved")
-TLS_ERROR: Final = Failure(502, "tls_error", "tls_certificate_error", "the app's TLS certificate is not accepted")
-UPSTREAM_CLOSED: Final = Failure(502, "upstream_closed", "connection_terminated", "the app closed its connection")
-UPSTREAM_MALFORMED: Final = Failure(502, "upstream_malformed", "http_protocol_error", "the app sent what is not HTTP")
+TLS_ERROR: Final = Failure(
+    502, "tls_error", "tls_certificate_error", "the app's TLS certificate is not accepted"
+)
+UPSTREAM_CLOSED: Final = Failure(
+    502, "upstream_closed", "connection_terminated", "the app closed its connection"
+)
+UPSTREAM_MALFORMED: Final = Failure(
+    502, "upstream_malformed", "http_protocol_error", "the app sent what is not HTTP"
+)
 UPSTREAM_NOT_MODIFIED: Final = Failure(
-    502, "upstream_not_modified", "http_protocol_error", "the app answered 304 to a request without a condition"
+    502,
+    "upstream_not_modified",
+    "http_protocol_error",
+    "the app answered 304 to a request without a condition",
 )
 UPSTREAM_TOO_LARGE: Final = Failure(
-    502, "upstream_head_too_large", "http_response_header_section_size", "the app sent too large a header section"
+    502,
+    "upstream_head_too_large",
+    "http_response_header_section_size",
+    "the app sent too large a header section",
 )
 UPSTREAM_TRUNCATED: Final = Failure(
     502, "upstream_truncated", "http_response_incomplete", "the app broke off within its response"
 )
-UPSTREAM_TIMEOUT: Final = Failure(504, "upstream_timeout", "http_response_timeout", "the app did not answer in time")
-UPSTREAM_STALLED: Final = Failure(504, "upstream_stalled", "http_response_timeout", "the app stopped within an exchange")
+UPSTREAM_TIMEOUT: Final = Failure(
+    504, "upstream_timeout", "http_response_timeout", "the app did not answer in time"
+)
+UPSTREAM_STALLED: Final = Failure(
+    504, "upstream_stalled", "http_response_timeout", "the app stopped within an exchange"
+)
 INTERNAL: Final = Failure(502, "internal_error", "proxy_internal_error", "the proxy failed")
 BAD_REQUEST: Final = Failure(400, "bad_request", "http_request_error", "the request is malformed")
 NOT_IMPLEMENTED: Final = Failure(501, "not_implemented", "http_request_error", "the method is not supported")
-HEAD_TOO_LARGE: Final = Failure(431, "head_too_large", "http_request_error", "the header section is too large")
-TARGET_TOO_LONG: Final = Failure(414, "target_too_long", "http_request_error", "the request target is too long")
+HEAD_TOO_LARGE: Final = Failure(
+    431, "head_too_large", "http_request_error", "the header section is too large"
+)
+TARGET_TOO_LONG: Final = Failure(
+    414, "target_too_long", "http_request_error", "the request target is too long"
+)
 CONTENT_TOO_LARGE: Final = Failure(413, "content_too_large", "http_request_error", "the content is too large")
-REQUEST_TIMEOUT: Final = Failure(408, "request_timeout", "http_request_error", "the request did not arrive in time")
+REQUEST_TIMEOUT: Final = Failure(
+    408, "request_timeout", "http_request_error", "the request did not arrive in time"
+)
 TOO_MANY_CONNECTIONS: Final = Failure(
     503, "too_many_connections", "connection_limit_reached", "too many connections are open"
 )

@@ -24,15 +24,13 @@ from proxy.message.syntax import MalformedHeadError, RequestHeadParser, TooManyF
 from proxy.message.target import Target, TargetError, is_host, parse_target
 
 METHODS: Final = frozenset(
-    (
-        "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
-        "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK "
-        "UNLOCK UNSUBSCRIBE"
-    ).split()
+    ["ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "REBIND", "REPORT", "SEARCH", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"]
 )
 """Methods that are forwarded. Any other, and any in lower case, is refused: app and rules would differ on it."""
 
-IDEMPOTENT: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"))
+IDEMPOTENT: Final = frozenset(
+    ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH")
+)
 """RFC 9110 section 9.2.2, and the reading methods of WebDAV."""
 
 Forwarding = Literal["append", "replace", "off"]
@@ -266,7 +264,9 @@ def _upgrade(noted: Noted) -> bytes:
     value = value_of(noted, b"upgrade") or b""
     if not is_upgrade_token_list(value):
         return b""
-    return b", ".join(member for member in list_members(value) if not member.lower().startswith(_HTTP_UPGRADES))
+    return b", ".join(
+        member for member in list_members(value) if not member.lower().startswith(_HTTP_UPGRADES)
+    )
 
 
 def _restore_entity_tags(head: RequestHead) -> None:
@@ -274,7 +274,7 @@ def _restore_entity_tags(head: RequestHead) -> None:
     for name in names:
         for place, value in head.noted.get(name, ()):
             restored = entity_tags.restore(value)
-            if restored is not value:
+            if restored is not value and head.lines[place]:  # `Connection` may have named it
                 head.lines[place] = head.lines[place].partition(b":")[0] + b": " + restored
 
 

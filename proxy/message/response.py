@@ -100,7 +100,8 @@ class Treatment:
         noted += [b"vary"] if self._vary else []
         self._table = LineTable(
             noted,
-            left_out=[name.lower() for name, _ in settings] + [name for name in removed if not name.startswith(b"*")],
+            left_out=[name.lower() for name, _ in settings]
+            + [name for name in removed if not name.startswith(b"*")],
             left_out_suffixes=[name[1:] for name in removed if name.startswith(b"*")],
         )
 
@@ -147,6 +148,8 @@ class Treatment:
         if status != OK or method not in ("GET", "HEAD"):
             return 0
         for place, value in noted[b"etag"]:
+            if not lines[place]:
+                continue  # `Connection` named it
             name = lines[place][: -len(value)] if value else lines[place]
             lines[place] = name + entity_tags.make_one_time(value)
         return len(noted[b"etag"])
@@ -158,7 +161,7 @@ class Treatment:
             return 1
         place, value = theirs[0]
         merged = merge_vary(tuple([value for _, value in theirs]), self._vary)
-        if len(theirs) == 1 and merged == value:
+        if len(theirs) == 1 and merged == value and lines[place]:
             return 0
         drop(lines, noted, b"vary")
         lines[place] = b"Vary: " + merged

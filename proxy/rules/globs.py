@@ -28,7 +28,9 @@ def path_glob(glob: str) -> str:
 
 def value_glob(glob: str) -> str:
     """Translate a glob on a field value: `*` any run of characters, `?` one; without regard to case."""
-    return "(?i)" + "".join({"*": ".*", "?": "."}.get(part, re2.escape(part)) for part in re.split(r"([*?])", glob))
+    return "(?i)" + "".join(
+        {"*": ".*", "?": "."}.get(part, re2.escape(part)) for part in re.split(r"([*?])", glob)
+    )
 
 
 def check_regex(expression: str) -> str:

@@ -301,12 +301,8 @@ def _not_modified(
 ) -> Iterator[Mistake]:
     match = rule.match
     is_broad = covers_paths(match, Conditions()) and not _reads_fields(match)
-    if (
-        match.response is not None
-        and is_broad
-        and rule.policy.conditionals == "strip"
-        and rule.mode == "enforce"
-    ):
+    strips = rule.policy.conditionals == "strip" and rule.mode == "enforce"
+    if match.response is not None and is_broad and strips:
         text = (
             "which responses match is known too late to leave the conditions on requests, so nothing on "
             "these paths is answered 304 any more; name paths, or use a policy with conditionals: keep if "

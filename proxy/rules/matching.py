@@ -185,7 +185,9 @@ class Ruleset:
                 if holds and excepted is not True:
                     excepted_by = None if excepted is False else excepted
                     hits.append((rule, rule.source.match.response, excepted_by))
-                    is_decided = rule.source.match.response is None and excepted_by is None and not rule.observes
+                    is_decided = (
+                        rule.source.match.response is None and excepted_by is None and not rule.observes
+                    )
             if is_decided and rule.is_unconditional:
                 break  # no later rule can apply to this method and path, so none adds to `Vary`
         names = tuple(vary.values())
@@ -256,7 +258,9 @@ class _PathSet:
         canary = len(self._expressions)
         if not found or canary not in found:
             # RE2 ran out of memory: a set that fails says "no match", which would leave a rule out.
-            return frozenset(i for i, expression in enumerate(self._expressions) if _full_match(expression, path))
+            return frozenset(
+                i for i, expression in enumerate(self._expressions) if _full_match(expression, path)
+            )
         return frozenset(found) - {canary}
 
     def _compile(self) -> re2.Set:
@@ -300,7 +304,9 @@ class _CompiledRule:
         self.observes = rule.mode == "observe"
         is_broad = enforces(rule.policy)
         self.match = _CompiledConditions(rule.match, ruleset, is_broad=is_broad)
-        self.unless = None if rule.unless is None else _CompiledConditions(rule.unless, ruleset, is_broad=not is_broad)
+        self.unless = (
+            None if rule.unless is None else _CompiledConditions(rule.unless, ruleset, is_broad=not is_broad)
+        )
         self.fields_read = _fields_read(rule)
         self.is_unconditional = not self.match.reads_more_than_path and (
             self.unless is None or not self.unless.reads_more_than_path
@@ -343,7 +349,9 @@ class _CompiledConditions:
             None if conditions.paths is None else [path_glob(glob) for glob in conditions.paths],
             conditions.path_regexes,
         )
-        self._path_groups = [frozenset(add(expression) for expression in group) for group in groups if group is not None]
+        self._path_groups = [
+            frozenset(add(expression) for expression in group) for group in groups if group is not None
+        ]
         self._field_conditions = [(condition, _FieldTest(condition)) for condition in conditions.fields]
 
     @property
@@ -434,7 +442,11 @@ class _ResponseFacts:
 
 def _response_holds(conditions: ResponseConditions, facts: _ResponseFacts) -> bool:
     status = str(facts.status)
-    if conditions.statuses and status not in conditions.statuses and f"{status[0]}xx" not in conditions.statuses:
+    if (
+        conditions.statuses
+        and status not in conditions.statuses
+        and f"{status[0]}xx" not in conditions.statuses
+    ):
         return False
     if conditions.content_types and not any(
         _full_match(value_glob(glob), facts.content_type) for glob in conditions.content_types
@@ -466,4 +478,6 @@ def _fields_read(rule: Rule) -> tuple[str, ...]:
 
 
 def _names_methods(rule: Rule) -> bool:
-    return any(conditions is not None and conditions.methods is not None for conditions in (rule.match, rule.unless))
+    return any(
+        conditions is not None and conditions.methods is not None for conditions in (rule.match, rule.unless)
+    )

@@ -17,7 +17,14 @@ _EXPIRED: Final = ("Expires", "Thu, 01 Dec 1994 16:00:00 GMT")
 _NGINX_NO_STORE: Final = ("X-Accel-Expires", "0")
 _HTTP_1_0_NO_CACHE: Final = ("Pragma", "no-cache")
 # What beats Cache-Control in one cache or another, claims an age, or lets a copy answer other URIs.
-_BYPASSES: Final = ("surrogate-control", "*-cache-control", "edge-control", "age", "warning", "no-vary-search")
+_BYPASSES: Final = (
+    "surrogate-control",
+    "*-cache-control",
+    "edge-control",
+    "age",
+    "warning",
+    "no-vary-search",
+)
 
 CLASSIC: Final = Policy(
     name="classic",
@@ -50,10 +57,12 @@ REVALIDATE: Final = Policy(
 )
 PASS: Final = Policy(name="pass")
 
-BUILT_IN: Final[Mapping[str, Policy]] = {policy.name: policy for policy in (CLASSIC, STRICT, REVALIDATE, PASS)}
+BUILT_IN: Final[Mapping[str, Policy]] = {
+    policy.name: policy for policy in (CLASSIC, STRICT, REVALIDATE, PASS)
+}
 
 
-def extend(  # noqa: PLR0913 - the keys of a policy in the rules file, one to one
+def extend(
     base: Policy,
     name: str,
     *,

@@ -30,7 +30,11 @@ def spellings(path: bytes) -> frozenset[str]:
         return frozenset((path.decode("utf-8", "replace"),))
     readings: set[bytes] = set()
     for raw in {path, _PARAMS.sub(b"", path)}:
-        readings |= {unquote_to_bytes(raw), unquote_to_bytes(_remove_dot_segments(raw)), _decode_as_uwsgi(raw)}
+        readings |= {
+            unquote_to_bytes(raw),
+            unquote_to_bytes(_remove_dot_segments(raw)),
+            _decode_as_uwsgi(raw),
+        }
     readings |= {_PARAMS.sub(b"", reading) for reading in readings}
     readings |= {_remove_dot_segments(reading) for reading in readings}
     readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
@@ -64,5 +68,7 @@ def _decode_as_uwsgi(path: bytes) -> bytes:
 def _uwsgi_byte(match: re.Match[bytes]) -> bytes:
     if match[1]:
         return b"%"
-    high, low = (int(digit, 16) if digit in b"0123456789abcdefABCDEF" else 0 for digit in (match[2], match[3]))
+    high, low = (
+        int(digit, 16) if digit in b"0123456789abcdefABCDEF" else 0 for digit in (match[2], match[3])
+    )
     return bytes((high << 4 | low,))

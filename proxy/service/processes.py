@@ -141,7 +141,13 @@ class Processes:
         """Run one process until it ends; say how it did."""
         ours, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy.service.worker", str(theirs.fileno()), str(worker.listening.fileno())),
+            *(
+                sys.executable,
+                "-m",
+                "proxy.service.worker",
+                str(theirs.fileno()),
+                str(worker.listening.fileno()),
+            ),
             pass_fds=(theirs.fileno(), worker.listening.fileno()),
         )
         theirs.close()

@@ -114,7 +114,12 @@ class RulesSource:
             last_error="",
             reloads=self.status.reloads + 1,
         )
-        _log.info("rules reloaded from %s: %d rules, digest %s", self._path, len(rules_file.rules), rules_file.digest)
+        _log.info(
+            "rules reloaded from %s: %d rules, digest %s",
+            self._path,
+            len(rules_file.rules),
+            rules_file.digest,
+        )
         return True
 
     def _fail(self, error: RulesError) -> None:
@@ -125,7 +130,9 @@ class RulesSource:
             self.status, last_reload_ok=False, last_error=text, failed_reloads=self.status.failed_reloads + 1
         )
         _log.error(
-            "rules not reloaded, those of digest %s stay in force: %s", self.status.digest, text.replace("\n", "; ")
+            "rules not reloaded, those of digest %s stay in force: %s",
+            self.status.digest,
+            text.replace("\n", "; "),
         )
 
 
@@ -154,11 +161,19 @@ def mount_that_never_changes(path: Path, mountinfo: Path = Path("/proc/self/moun
     except OSError:
         return False
     resolved = os.path.realpath(path)
-    return any(_unescape(line.split(" ")[_MOUNT_POINT_FIELD]) == resolved for line in lines if line.count(" ") > _MOUNT_POINT_FIELD)
+    return any(
+        _unescape(line.split(" ")[_MOUNT_POINT_FIELD]) == resolved
+        for line in lines
+        if line.count(" ") > _MOUNT_POINT_FIELD
+    )
 
 
 def _unescape(mount_point: str) -> str:
-    return mount_point.encode("latin-1", "replace").decode("unicode_escape") if "\\" in mount_point else mount_point
+    return (
+        mount_point.encode("latin-1", "replace").decode("unicode_escape")
+        if "\\" in mount_point
+        else mount_point
+    )
 
 
 def _stat(path: Path) -> tuple[int, ...] | None:

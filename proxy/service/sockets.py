@@ -37,7 +37,9 @@ def bind(address: Address, *, is_shared: bool = False) -> socket.socket:
         if is_shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host in ("", "::") else 1)
+            listening.setsockopt(
+                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host in ("", "::") else 1
+            )
         listening.bind(place)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error

@@ -95,10 +95,10 @@ def random_response(chance: random.Random, method: str) -> tuple[bytes, bool]:
 
 
 def _request(chance: random.Random) -> bytes:
-    method = chance.choice(_METHODS[:9] if chance.random() < 0.9 else _METHODS)
-    target = chance.choice(_TARGETS[:8] if chance.random() < 0.9 else _TARGETS)
-    version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b""))
-    lines = [b"Host: app"] if chance.random() < 0.97 else []
+    method = chance.choice(_METHODS[:10] if chance.random() < 0.98 else _METHODS)
+    target = chance.choice(_TARGETS[:7] if chance.random() < 0.97 else _TARGETS)
+    version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2", b""))
+    lines = [b"Host: app"] if chance.random() < 0.985 else []
     lines += [chance.choice(_REQUEST_FIELDS[:22]) for _ in range(chance.randrange(4))]
     if chance.random() < 0.1:
         lines.append(chance.choice(_REQUEST_FIELDS))
