@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 from proxy.message.directives import Directive, parse_directives
 from proxy.message.fields import Fields, list_members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 CacheKind = Literal["private", "shared"]
 Freshness = Literal["explicit", "heuristic", "none"]
@@ -29,6 +29,8 @@ HEURISTIC_FRACTION = 0.1
 
 MAX_DELTA_S = 2**31
 """Delta-seconds beyond this count as this, RFC 9111 section 1.2.2."""
+
+_MAX_DELTA_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +254,9 @@ def _explicit_lifetime(response: _Response, cache: CacheKind) -> _Lifetime | Non
 def _delta_seconds(argument: str | None) -> int | None:
     if argument is None or not re.fullmatch(r"[0-9]+", argument):
         return None
-    # More digits than any limit holds would only cost time to convert.
-    return min(int(argument[:20]) if len(argument.lstrip("0")) <= 20 else MAX_DELTA_S, MAX_DELTA_S)  # noqa: PLR2004
+    digits = argument.lstrip("0") or "0"
+    # Digits beyond any limit would only cost time to convert.
+    return min(int(digits), MAX_DELTA_S) if len(digits) <= _MAX_DELTA_DIGITS else MAX_DELTA_S
 
 
 def _initial_age_s(response: _Response, received_at_s: int) -> int:
@@ -292,15 +295,10 @@ def _remarks(response: _Response) -> list[Reason]:
         found.append(Reason("must-understand cancels no-store where it is known", "RFC 9111 section 5.2.2.3"))
     if response.lines.get("pragma") and not response.lines.get("cache-control"):
         found.append(Reason("Pragma in a response has no specified meaning", "RFC 9111 section 5.4"))
-    for name in ("no-cache", "private"):
+    for name, section in (("no-cache", "5.2.2.4"), ("private", "5.2.2.7")):
         if name in directives and not directives.is_unqualified(name):
-            found.append(
-                Reason(f"{name} concerns only the fields it names", f"RFC 9111 section {_SECTION[name]}")
-            )
+            found += [Reason(f"{name} concerns only the fields it names", f"RFC 9111 section {section}")]
     return found
-
-
-_SECTION: Mapping[str, str] = {"no-cache": "5.2.2.4", "private": "5.2.2.7"}
 
 
 class _Lines:
@@ -388,7 +386,7 @@ def _unix_time(match: re.Match[str]) -> int | None:
     if month not in _MONTHS:
         return None
     year = int(match["year"])
-    if len(match["year"]) == 2:  # noqa: PLR2004 - RFC 850: what looks 50 years ahead is past, taken at a fixed year
+    if len(match["year"]) == 2:  # noqa: PLR2004 - as RFC 850 has it
         year += 2000 if year < _RFC850_PIVOT else 1900
     # A leap second is legal and no datetime.
     second = min(int(match["second"]), 59)
@@ -407,4 +405,5 @@ def _unix_time(match: re.Match[str]) -> int | None:
     return int(moment.timestamp())
 
 
+# A two-digit year that lies more than 50 years ahead is past; as seen from 2026, to need no clock.
 _RFC850_PIVOT = 76

@@ -1,17 +1,17 @@
 """The legacy application of the story: nobody thought of caches when it was written, and nobody edits it now.
 
-An ordinary Flask app with server-side state, left as such apps are: the view that scripts ask again and again says
-nothing about freshness, so a cache may keep its answer for as long as it likes.
+An ordinary Flask app with server-side state, left as such apps are: the view that scripts ask again and
+again says nothing about freshness, so a cache may keep its answer for as long as it likes.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, abort, jsonify, render_template, request, send_from_directory
 from werkzeug.utils import secure_filename
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue

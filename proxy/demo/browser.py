@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 
@@ -38,7 +38,7 @@ class Answer:
     response: Response
     is_from_cache: bool
 
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 - JSON
         """Read the content as JSON."""
         return json.loads(self.response.content)
 
@@ -56,7 +56,7 @@ class Browser:
         self._cache = InternetExplorerCache()
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
 
-    async def __aenter__(self) -> Browser:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -85,7 +85,7 @@ class InternetExplorerCache:
                 self._stored.pop(url, None)
             return response
         stored = self._stored.get(url)
-        if response.status == 304 and stored is not None:  # noqa: PLR2004
+        if response.status == 304 and stored is not None:  # noqa: PLR2004 - Not Modified
             response = replace(stored.response, fields=_updated(stored.response.fields, response.fields))
         assessment = assess(
             method,

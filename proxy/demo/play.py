@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO, TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import aiohttp
 
@@ -139,7 +139,7 @@ async def _play(site: str) -> Scene:
 
 
 async def _logged(stage: Stage, count: int) -> list[str]:
-    """Return the access log's lines about the view: the last `count` ones, waited for as the log is buffered."""
+    """Return the access log's last `count` lines about the view; waits for them, as the log is buffered."""
     lines: list[str] = []
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOG_TIMEOUT_S):

@@ -6,10 +6,10 @@ import textwrap
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
-    from proxy.demo.cache import Response
     from collections.abc import Iterator, Sequence
+
+    from proxy.demo.cache import Response
     from proxy.demo.play import Scene
     from proxy.demo.stage import Stage
 
@@ -65,8 +65,11 @@ def verdict(without: Scene, behind: Scene) -> str:
 def addresses(stage: Stage) -> str:
     """Say where to look while all is left running."""
     return (
-        f"\nLeft running until Ctrl-C:\n  without the proxy  {stage.app}/\n  behind the proxy   {stage.proxy}/\n"
-        f"  admin listener     {stage.admin}/\n  access log         {stage.access_log}"
+        "\nLeft running until Ctrl-C:\n"
+        f"  without the proxy  {stage.app}/\n"
+        f"  behind the proxy   {stage.proxy}/\n"
+        f"  admin listener     {stage.admin}/\n"
+        f"  access log         {stage.access_log}"
     )
 
 

@@ -177,7 +177,7 @@ async def _until_ready(process: asyncio.subprocess.Process, address: str, log: P
     """
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            while process.returncode is None and not await _answers(address):
+            while process.returncode is None and not await _answers(address):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL_INTERVAL_S)
     except TimeoutError:
         raise StageError(_last_words(f"{log.stem} did not start in {_START_TIMEOUT_S} s", log)) from None

@@ -22,6 +22,7 @@ _HEAD, _CONTENT, _RESPONSE, _TUNNEL, _LINGER = range(5)
 _MAX_PIPELINED_BYTES: Final = 64 * 1024  # read ahead while a response is under way
 _LINGER_S: Final = 2.0  # how long a refused request may go on, so that its sender reads the refusal
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r?")
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _NO_DEADLINE: Final = float("inf")
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -207,7 +208,7 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = b""
         end = data.find(HEAD_END)
         if end <= 0 and data.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
-            data = data.lstrip(b"\r\n")
+            data = _EMPTY_LINES.sub(b"", data)
             end = data.find(HEAD_END)
         limit = self._gateway.settings.max_head_size_bytes
         if end < 0 or end > limit:

@@ -19,6 +19,7 @@ from proxy.message.response import (
     render_response,
     render_switch,
 )
+from proxy.message.syntax import MalformedHeadError
 from proxy.rules.matching import Outcome, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
 
@@ -286,6 +287,8 @@ class Exchange:
     # The tunnel
 
     def _switch_protocols(self, response: ResponseHead) -> None:
+        if not self.request_complete:
+            raise MalformedHeadError("101 before the request was complete")  # RFC 9110 section 7.8
         data = render_switch(response, self.head.upgrade)
         self.is_tunnel = self.responded = True
         self._status = SWITCHING_PROTOCOLS

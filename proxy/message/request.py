@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aiohttp.http import RawRequestMessage
-
 from proxy.message import entity_tags
 from proxy.message.fields import is_upgrade_token_list, list_members
 from proxy.message.lines import (
@@ -23,10 +21,14 @@ from proxy.message.lines import (
 from proxy.message.syntax import MalformedHeadError, RequestHeadParser, TooManyFieldsError
 from proxy.message.target import Target, TargetError, is_host, parse_target
 
-METHODS: Final = frozenset(
-    ["ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "REBIND", "REPORT", "SEARCH", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"]
+_METHOD_NAMES: Final = (
+    "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
+    "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK UNLOCK "
+    "UNSUBSCRIBE"
 )
-"""Methods that are forwarded. Any other, and any in lower case, is refused: app and rules would differ on it."""
+
+METHODS: Final = frozenset(_METHOD_NAMES.split())
+"""Methods that are forwarded. Any other, and any in lower case, is refused: app and rules might differ on it."""
 
 IDEMPOTENT: Final = frozenset(
     ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH")
@@ -130,19 +132,21 @@ class RequestTable:
         Raises:
             RequestRefusedError: nothing of it may be forwarded.
         """
-        message, target = self._parse(head)
         try:
-            lines, noted, _ = self._lines.walk(message.raw_headers)
+            line, fields = self._parser.parse(head)
+            lines, noted, _ = self._lines.walk(fields)
+        except TooManyFieldsError as error:
+            raise RequestRefusedError(431, str(error)) from error
         except MalformedHeadError as error:
             raise RequestRefusedError(400, str(error)) from error
-        minor = message.version.minor
+        method, target, minor = _request_line(line)
         upgrade = _upgrade(noted) if b"upgrade" in noted else b""
         content_length = _content_length(noted, minor)
         options = drop_hop_by_hop(lines, noted)
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         return RequestHead(
-            method=message.method,
+            method=method,
             target=target.forwarded,
             path=target.path,
             minor=minor,
@@ -155,24 +159,6 @@ class RequestTable:
             expects_continue=b"expect" in noted and minor == 1,
             upgrade=upgrade if minor == 1 and b"upgrade" in options else b"",
         )
-
-    def _parse(self, head: bytes) -> tuple[RawRequestMessage, Target]:
-        try:
-            line, message = self._parser.parse(head)
-            method, target, protocol = line.split(b" ")
-            if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
-                raise MalformedHeadError("not HTTP/1.0 or HTTP/1.1")
-            if message.method not in METHODS or method != message.method.encode():
-                raise MalformedHeadError("unknown method")
-            if method == b"CONNECT":
-                raise RequestRefusedError(501, "CONNECT is for forward proxies")
-            return message, parse_target(message.method, target)
-        except TooManyFieldsError as error:
-            raise RequestRefusedError(431, str(error)) from error
-        except (MalformedHeadError, TargetError) as error:
-            raise RequestRefusedError(400, str(error)) from error
-        except ValueError as error:
-            raise RequestRefusedError(400, "a request line that is not method, target and version") from error
 
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
@@ -226,9 +212,26 @@ def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
     return stripped
 
 
+_METHODS_BY_BYTES: Final = {method.encode(): method for method in METHODS}
+_PROTOCOLS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
 _VIA: Final = (b"Via: 1.0 nocache-proxy", b"Via: 1.1 nocache-proxy")
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 _METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+
+
+def _request_line(line: bytes) -> tuple[str, Target, int]:
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] not in _PROTOCOLS:  # noqa: PLR2004 - method, target, version
+        raise RequestRefusedError(400, "a request line that is not method, target and HTTP/1.0 or HTTP/1.1")
+    method = _METHODS_BY_BYTES.get(parts[0])
+    if method is None:
+        raise RequestRefusedError(400, "unknown method")
+    if method == "CONNECT":
+        raise RequestRefusedError(501, "CONNECT is for forward proxies")
+    try:
+        return method, parse_target(method, parts[1]), _PROTOCOLS[parts[2]]
+    except TargetError as error:
+        raise RequestRefusedError(400, str(error)) from error
 
 
 def _content_length(noted: Noted, minor: int) -> int | None:
@@ -270,9 +273,9 @@ def _upgrade(noted: Noted) -> bytes:
 
 
 def _restore_entity_tags(head: RequestHead) -> None:
-    names = (b"if-match",) if head.method in ("GET", "HEAD") else (b"if-match", b"if-none-match")
-    for name in names:
-        for place, value in head.noted.get(name, ()):
+    noted = head.noted
+    for name in (b"if-match",) if head.method in ("GET", "HEAD") else (b"if-match", b"if-none-match"):
+        for place, value in noted.get(name, ()):
             restored = entity_tags.restore(value)
             if restored is not value and head.lines[place]:  # `Connection` may have named it
                 head.lines[place] = head.lines[place].partition(b":")[0] + b": " + restored
@@ -281,18 +284,18 @@ def _restore_entity_tags(head: RequestHead) -> None:
 def _forwarding_lines(head: RequestHead, *, keeps_theirs: bool, peer: Peer) -> Sequence[bytes]:
     """Say who asked for what: X-Forwarded-*, theirs kept only from a trusted peer (Go's `SetXForwarded`)."""
     lines, noted = head.lines, head.noted
-    address = peer.address or b"unix:"
-    host = head.host or b""
     theirs: dict[bytes, bytes] = {}
     for name in _FORWARDING_FIELDS:
         if name in noted and not (keeps_theirs and name == b"forwarded"):
             theirs[name] = value_of(noted, name) or b""
             drop(lines, noted, name)
-    if not (keeps_theirs and theirs):
-        return (b"X-Forwarded-For: " + address, b"X-Forwarded-Proto: http", b"X-Forwarded-Host: " + host)
+    if not keeps_theirs:
+        theirs.clear()
+    address = peer.address or b"unix:"
     chain = theirs.get(b"x-forwarded-for")
+    host = theirs.get(b"x-forwarded-host", head.host)
     return (
         b"X-Forwarded-For: " + (chain + b", " + address if chain else address),
         b"X-Forwarded-Proto: " + theirs.get(b"x-forwarded-proto", b"http"),
-        b"X-Forwarded-Host: " + theirs.get(b"x-forwarded-host", host),
+        b"X-Forwarded-Host: " + host if host else b"",
     )

@@ -27,7 +27,7 @@ NO_CONTENT: Final = 204
 PARTIAL_CONTENT: Final = 206
 NOT_MODIFIED: Final = 304
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
 _READ_HERE: Final = (b"content-length", b"date")
 _CACHE_CONTROL: Final = b"cache-control"
 _AGE: Final = b"age"
@@ -207,11 +207,9 @@ def read_response(head: bytes, parser: ResponseHeadParser) -> ResponseHead:
     Raises:
         MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
     """
-    status_line = _STATUS_LINE.match(head)
-    if status_line is None:
-        raise MalformedHeadError("bad status line")
-    message = parser.parse(head)
-    return ResponseHead(message.code, status_line[3] or b"", int(status_line[1]), message.raw_headers)
+    line, fields = parser.parse(head)
+    status, reason, minor = _read_status_line(line)
+    return ResponseHead(status, reason, minor, fields)
 
 
 def render_response(
@@ -289,6 +287,14 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     drop(lines, noted, b"content-length")
     lines += (b"Connection: Upgrade", b"Upgrade: " + protocol)
     return render_lines(_status_line(head.status, head.reason), lines)
+
+
+@lru_cache(256)
+def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedHeadError("bad status line")
+    return int(match[2]), match[3] or b"", int(match[1])
 
 
 @lru_cache(256)

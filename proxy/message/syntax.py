@@ -11,8 +11,11 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from aiohttp import StreamReader
-from aiohttp.http import HttpRequestParser, HttpResponseParser, RawRequestMessage, RawResponseMessage
+from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
+
+RawFields = tuple[tuple[bytes, bytes], ...]
+"""Fields in wire order, spelling kept, values without surrounding white space."""
 
 HEAD_END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 256
@@ -46,14 +49,13 @@ class RequestHeadParser:
     __slots__ = ("_parser",)
 
     def __init__(self) -> None:
-        self._parser = _request_parser()
+        self._parser: Any = _request_parser()
 
-    def parse(self, head: bytes) -> tuple[bytes, RawRequestMessage]:
+    def parse(self, head: bytes) -> tuple[bytes, RawFields]:
         """Parse one head, from the method to the empty line.
 
         Returns:
-            The request line, and aiohttp's message, whose `path` is not the request target when that has
-            bytes from 0x80 on.
+            The request line, and the fields.
 
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
@@ -70,12 +72,10 @@ class RequestHeadParser:
         if len(messages) != 1:
             self._parser = _request_parser()
             raise MalformedHeadError("not one request head")
-        message: RawRequestMessage = messages[0][0]
+        message = messages[0][0]
         if message.should_close or message.upgrade:
             self._parser = _request_parser()  # llhttp takes no further message after one of these
-        if len(message.raw_headers) != field_count:
-            raise MalformedHeadError("a field line that is not one field")
-        return line, message
+        return line, _fields(message, field_count)
 
 
 class ResponseHeadParser:
@@ -84,10 +84,13 @@ class ResponseHeadParser:
     __slots__ = ("_parser",)
 
     def __init__(self) -> None:
-        self._parser = _response_parser()
+        self._parser: Any = _response_parser()
 
-    def parse(self, head: bytes) -> RawResponseMessage:
+    def parse(self, head: bytes) -> tuple[bytes, RawFields]:
         """Parse one head, from the protocol version to the empty line.
+
+        Returns:
+            The status line, and the fields.
 
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
@@ -101,12 +104,10 @@ class ResponseHeadParser:
         if len(messages) != 1:
             self._parser = _response_parser()
             raise MalformedHeadError("not one response head")
-        message: RawResponseMessage = messages[0][0]
+        message = messages[0][0]
         if message.should_close or message.upgrade:
             self._parser = _response_parser()
-        if len(message.raw_headers) != field_count:
-            raise MalformedHeadError("a field line that is not one field")
-        return message
+        return head.partition(b"\r\n")[0], _fields(message, field_count)
 
 
 class ChunkedDecoder:
@@ -185,6 +186,13 @@ def _first_line(error: BaseException) -> str:
     """One line of a parser's error for the log, without the bytes it quotes."""
     text = str(getattr(error, "message", error))
     return text.partition("\n")[0].rstrip(":")[:120]
+
+
+def _fields(message: Any, expected: int) -> RawFields:  # noqa: ANN401 - a message of aiohttp's
+    fields: RawFields = message.raw_headers
+    if len(fields) != expected:
+        raise MalformedHeadError("a field line that is not one field")
+    return fields
 
 
 class _Unused:

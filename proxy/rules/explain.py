@@ -53,7 +53,7 @@ class RuleReport:
 
     Attributes:
         result: `decides`; `observed` for a rule in mode observe that would; `no` when `match` does not
-            hold; `excepted` when `unless` does; `not asked` when it would match, but an earlier rule decided.
+            hold; `excepted` when `unless` does; `not asked` when it would match, but an earlier rule does.
     """
 
     index: int
@@ -134,19 +134,18 @@ def _report_rules(
     ruleset: Ruleset, trial: Trial, question: _Question, paths: Sequence[str]
 ) -> Iterator[RuleReport]:
     resolution = trial.resolution
-    has_decided = False
     for index, rule in enumerate(ruleset.rules):
         result: Result
         if rule is resolution.rule:
-            result, has_decided = "decides", True
+            result = "decides"
         elif not question.holds(rule):
             result = (
                 "excepted" if rule.unless is not None and question.holds(replace(rule, unless=None)) else "no"
             )
-        elif has_decided or rule.mode == "enforce":
-            result = "not asked"
-        else:
+        elif rule is resolution.observed:
             result = "observed"
+        else:
+            result = "not asked"
         yield RuleReport(index, rule, result, tuple(_report_conditions(rule, question, paths)))
 
 

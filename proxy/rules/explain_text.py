@@ -130,7 +130,7 @@ def _result(report: RuleReport) -> str:
         case "no":
             return "does not match"
         case "not asked":
-            return "matches too, but another rule has decided"
+            return "matches too, but another rule comes first"
 
 
 def _cut(cell: str) -> str:

@@ -30,6 +30,7 @@ Place = tuple[int, int]
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+_SEPARATION = re.compile(r"(?<=[:,\[{-])[ \t]*\t[ \t]*")  # the parser in Python takes no tab there, libyaml does
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -175,7 +176,7 @@ class _Reader:
             except (yaml.YAMLError, UnicodeError):
                 self.mistakes.clear()
         try:  # the parser in Python has the clearer messages, and they do not depend on how PyYAML was built
-            return self._compose(text, yaml.SafeLoader)
+            return self._compose(_SEPARATION.sub(_blank, text), yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             self._note(*explain_syntax(error))
         return None
@@ -389,6 +390,10 @@ class _Builder:
             return
         shown = "!!" + tag.removeprefix("tag:yaml.org,2002:") if tag.startswith("tag:yaml.org,2002:") else tag
         self._note(place, f"found the tag {show_text(shown)}, allowed: no tag", self._next_path())
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
 
 
 def _resolve(text: str) -> bool | int | str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,7 @@ ToFlask = Callable[..., Awaitable[RunningGateway]]
 
 @pytest.fixture
 async def scripted(tmp_path: Path) -> AsyncIterator[Scripted]:
-    """Start a scripted upstream and the gateway before it: `await scripted(script, rules_text, **settings)`."""
+    """Start a scripted upstream and the gateway before it: `await scripted(script, rules, **settings)`."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(

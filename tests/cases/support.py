@@ -1,4 +1,4 @@
-"""Raw bytes on both sides of the gateway: a client that sends what it is told, an upstream that answers what it is told."""
+"""Raw bytes on both sides of the gateway: a client and an upstream that do what they are told."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from proxy.audit import CacheKind, assess
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.worker import Gateway
 from proxy.rules import loading
@@ -58,8 +59,19 @@ class Reply:
         return values[0] if values else None
 
     def is_enforced(self, policy: str = "strict") -> bool:
-        """Whether exactly the policy's Cache-Control is there."""
-        return self.values("cache-control") == [CACHE_CONTROL[policy]]
+        """Whether exactly the policy's Cache-Control is there; no cache may store what a strict policy made."""
+        is_enforced = self.values("cache-control") == [CACHE_CONTROL[policy]]
+        assert not (is_enforced and policy != "revalidate" and self.may_be_kept()), self.raw
+        return is_enforced
+
+    def may_be_kept(self, method: str = "GET") -> bool:
+        """Whether some cache may store it, by RFC 9111."""
+        fields = [(name.encode(), value.encode("latin-1")) for name, value in self.fields]
+        caches: tuple[CacheKind, ...] = ("private", "shared")
+        return any(
+            assess(method, self.status, (), fields, cache=cache, received_at_s=0).may_store
+            for cache in caches
+        )
 
 
 def parse(raw: bytes, *, method: str = "GET") -> Reply:
@@ -124,7 +136,7 @@ class ScriptedUpstream:
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    async def __aenter__(self) -> ScriptedUpstream:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

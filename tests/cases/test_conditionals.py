@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.cases.support import Answer, field_names, names, response, rules
 from tests.legacy.app import ETAG, FILE_CONTENT, LAST_MODIFIED
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.legacy.servers import LegacyServer
     from tests.cases.conftest import Scripted, ToFlask
+    from tests.legacy.servers import LegacyServer
 
 LATER = "Mon, 07 Nov 1994 08:49:37 GMT"
 VALIDATION = {"if-none-match", "if-modified-since", "if-range", "range"}
 RULES = rules(
     "{name: api, match: {methods: [GET], paths: ['/api/**', '/file/**']}, policy: strict}",
-    "{name: page, match: {methods: [GET], paths: ['/page'], x_requested_with: XMLHttpRequest}, policy: strict}",
+    "{name: page, match: {methods: [GET], paths: [/page], x_requested_with: XMLHttpRequest}, policy: strict}",
 )
 CLASSIC = RULES.replace("strict", "classic")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.cases.support import CACHE_CONTROL, EXPIRED, response, rules
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.cases.conftest import Scripted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter
@@ -9,14 +10,14 @@ from httplint.note import levels
 
 from tests.cases.support import Reply, response, rules
 from tests.legacy.app import ETAG
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.cases.conftest import Scripted, ToFlask
     from pathlib import Path
 
+    from tests.cases.conftest import Scripted, ToFlask
+
 RULES = rules("{name: all, match: {paths: ['/**']}}")
-# Pragma has no meaning in a response (RFC 9111 section 5.4), as httplint says; caches of HTTP/1.0 heed it there.
+# Pragma has no specified meaning in a response (RFC 9111 section 5.4); caches of HTTP/1.0 heed it there.
 KNOWN = ("Pragma", "REQUEST_HDR_IN_RESPONSE")
 
 Notes = dict[tuple[str, str], levels]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.cases.support import response, rules
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.legacy.servers import LegacyServer
     from tests.cases.conftest import Scripted, ToFlask
+    from tests.legacy.servers import LegacyServer
 
 RULES = rules("{name: data, match: {methods: [GET], paths: ['/api/data']}}")
 
@@ -136,7 +137,7 @@ async def test_case_34_targets_that_servers_read_differently_are_refused(
 async def test_case_35_fields_that_would_move_the_path_are_dropped(
     to_flask: ToFlask, legacy: LegacyServer, name: str
 ) -> None:
-    """gunicorn takes SCRIPT_NAME from a trusted peer, and the sidecar is one: `/x/api/data` would be the view."""
+    """gunicorn takes SCRIPT_NAME from a trusted peer, as the sidecar is: `/x/api/data` would be the view."""
     gateway = await to_flask(RULES)
     reply = await gateway.ask("/x/api/data", f"{name}: /x")
     assert reply.status == 404
@@ -197,7 +198,7 @@ async def test_case_36_post_without_override_is_untouched(scripted: Scripted) ->
 async def test_case_37_path_that_is_not_ascii(
     to_flask: ToFlask, legacy: LegacyServer, target: bytes, reached_under: str
 ) -> None:
-    """A browser sends it encoded; what is sent raw is read by each server in its own way, and enforced anyway."""
+    """A browser sends it encoded; raw, each server reads it in its own way, and it is enforced anyway."""
     gateway = await to_flask(rules("{name: umlauts, match: {paths: ['/größe']}}"))
     reply = await gateway.ask(target)
     assert (reply.status == 200) is (reached_under in ("all", legacy.name)), reply.raw
@@ -209,7 +210,7 @@ async def test_case_37_path_that_is_not_ascii(
     "target", [b"/%ff", b"/\xff\xfe", b"/%C3", b"/%", b"/%zz", b"/%00", b"/[", b"/a%0d%0ab"]
 )
 async def test_case_37_path_that_is_no_text_does_no_harm(scripted: Scripted, target: bytes) -> None:
-    """Defined results, no exception while deciding: unmatched ones pass untouched, matched ones are enforced."""
+    """Defined results, no exception while deciding: unmatched ones pass, matched ones are enforced."""
     both = rules("{name: x, match: {paths: ['/api/**']}}")
     gateway, upstream = await scripted(response(), both)
     assert (await gateway.ask(target)).values("cache-control") == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cases.support import TIMEOUT_S, Answer, request, response, rules
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.cases.conftest import Scripted
@@ -19,7 +19,7 @@ ZIPPED = gzip.compress(b"hello " * 100)
 
 
 def kept(head: bytes) -> list[bytes]:
-    """Status line and fields without those of the connection; white space around a value is not part of it."""
+    """Status line and fields without those of the connection; white space around a value is no part of it."""
     status_line, *lines = head.partition(b"\r\n\r\n")[0].split(b"\r\n")
     fields = [line.partition(b":") for line in lines]
     own = (b"connection", b"transfer-encoding")
@@ -121,7 +121,7 @@ async def test_case_41_server_sent_event_arrives_before_the_next_is_sent(
     ],
 )
 async def test_case_45_attachments_can_be_treated_in_each_way(
-    scripted: Scripted, treatment: str, disposition: str | None, is_attachment: bool
+    scripted: Scripted, treatment: str, disposition: str | None, *, is_attachment: bool
 ) -> None:
     """An exception for downloads, told by the response: left alone, weakened, or enforced like the rest."""
     gateway, _ = await scripted(
@@ -129,7 +129,7 @@ async def test_case_45_attachments_can_be_treated_in_each_way(
             *([f"Content-Disposition: {disposition}"] if disposition else []), "Cache-Control: max-age=9"
         ),
         rules(
-            f"{{name: downloads, match: {{paths: ['/**'], response: {{attachment: true}}}}, policy: {treatment}}}",
+            f"{{name: downloads, match: {{response: {{attachment: true}}}}, policy: {treatment}}}",
             "{name: rest, match: {paths: ['/**']}, policy: classic}",
         ),
     )

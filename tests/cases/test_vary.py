@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.cases.support import field_names, names, response, rules
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.legacy.servers import LegacyServer
     from tests.cases.conftest import Scripted, ToFlask
+    from tests.legacy.servers import LegacyServer
 
 XHR = "X-Requested-With: XMLHttpRequest"
 RULES = rules("{name: ajax, match: {methods: [GET], paths: ['/api/**'], x_requested_with: XMLHttpRequest}}")
@@ -61,7 +62,7 @@ async def test_case_25_no_vary_where_the_method_rules_the_rule_out(scripted: Scr
 
 
 async def test_case_25_no_vary_elsewhere(scripted: Scripted) -> None:
-    """Edge caches drop what varies: a path without such a rule keeps what the app said, two lines included."""
+    """Edge caches drop what varies: a path without such a rule keeps what the app said, in two lines."""
     gateway, _ = await scripted(response("Vary: Accept", "vary: Cookie"), RULES)
     assert (await gateway.ask("/other", XHR)).values("vary") == ["Accept", "Cookie"]
 
@@ -93,7 +94,7 @@ async def test_case_25_no_vary_for_a_rule_on_path_alone(scripted: Scripted) -> N
     ],
 )
 async def test_case_26_values_of_x_requested_with(
-    to_flask: ToFlask, legacy: LegacyServer, lines: list[str], is_matched: bool
+    to_flask: ToFlask, legacy: LegacyServer, lines: list[str], *, is_matched: bool
 ) -> None:
     """A list, compared without case; a name with `_`, which WSGI would fold into this one, does not pass."""
     gateway = await to_flask(RULES)
@@ -126,7 +127,7 @@ async def test_case_26_underscores_kept_still_alias_nothing_that_a_rule_reads(sc
         pytest.param([], False, id="neither"),
     ],
 )
-async def test_case_27_script_requests(scripted: Scripted, lines: list[str], is_matched: bool) -> None:
+async def test_case_27_script_requests(scripted: Scripted, lines: list[str], *, is_matched: bool) -> None:
     """fetch() sends no X-Requested-With: Sec-Fetch-Dest tells it, and Vary names both."""
     gateway, _ = await scripted(response(), SCRIPT)
     reply = await gateway.ask("/api/data", *lines)

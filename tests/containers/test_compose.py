@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Project:
     """What was started: its containers by service, and where the proxy answers."""
 
     url: str
-    containers: dict[str, dict[str, object]]
+    containers: dict[str, dict[str, Any]]
 
 
 @pytest.fixture
@@ -57,12 +58,14 @@ def test_compose_file_works_as_it_stands(project: Project) -> None:
     assert set(project.containers) == {"app", "proxy"}
     published = {service: _published(each) for service, each in project.containers.items()}
     assert published == {"app": [], "proxy": ["8080/tcp"]}
+    mounts = {mount["Destination"]: mount for mount in project.containers["proxy"]["Mounts"]}
+    assert mounts["/app/config"]["RW"] is False
     for service, each in project.containers.items():
-        assert each["HostConfig"]["ReadonlyRootfs"] is True, service  # type: ignore[index]
+        assert each["HostConfig"]["ReadonlyRootfs"] is True, service
 
 
-def _published(container: dict[str, object]) -> list[str]:
-    ports = container["NetworkSettings"]["Ports"]  # type: ignore[index]
+def _published(container: dict[str, Any]) -> list[str]:
+    ports = container["NetworkSettings"]["Ports"]
     return [port for port, bindings in ports.items() if bindings]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import socket
 import uuid
 from collections.abc import Iterator
@@ -26,11 +27,13 @@ class Pod:
     Attributes:
         spec: of the pod, as shipped.
         ports: where a container port is published, by its number.
+        rules: the file in the ConfigMap.
     """
 
     name: str
     spec: Manifest
     ports: dict[int, int]
+    rules: str
 
     def url(self, port: int) -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
@@ -53,12 +56,13 @@ def pod(request: pytest.FixtureRequest, images: Images, tmp_path: Path) -> Itera
         "spec": _for_podman(spec, images, ports),
     }
     config_map = one(manifests, "ConfigMap", "nocache-proxy-rules")
+    config_map["data"]["rules.yaml"] += "# not the file that is in the image\n"
     file = tmp_path / "pod.yaml"
     file.write_text(yaml.safe_dump_all([config_map, runnable]))
     play = _play()
     try:
         podman(*play, str(file))
-        yield Pod(name, spec, ports)
+        yield Pod(name, spec, ports, config_map["data"]["rules.yaml"])
     finally:
         podman(*play, "--down", str(file), is_checked=False)
         podman("pod", "rm", "--force", "--ignore", "--time=1", name, is_checked=False)
@@ -76,7 +80,8 @@ def test_pod_does_its_job(pod: Pod) -> None:
     assert page.ok
     assert not is_protected(page)
     assert "jquery" in page.text.lower() or "<script" in page.text
-    assert "ajax" in get(f"{pod.url(9901)}/api/rules").text
+    digest = hashlib.sha256(pod.rules.encode()).hexdigest()
+    assert digest.startswith(get(f"{pod.url(9901)}/readyz").json()["rules"]), "other rules are in force"
 
     app = container_of(pod.spec, "app")
     podman("exec", pod.container("app").name, *app["livenessProbe"]["exec"]["command"])

@@ -95,7 +95,7 @@ def test_304_stands_for_the_stored_answer() -> None:
 @pytest.mark.parametrize(
     ("vary", "is_fresh"), [("X-Requested-With", False), ("Accept-Encoding, user-agent", True)]
 )
-def test_vary_makes_it_ask(vary: str, is_fresh: bool) -> None:
+def test_vary_makes_it_ask(vary: str, *, is_fresh: bool) -> None:
     """It stores no request fields, so it cannot compare them."""
     assert (keep(f"Vary: {vary}").find_fresh(URL, NOW_S) is not None) is is_fresh
 
@@ -103,7 +103,7 @@ def test_vary_makes_it_ask(vary: str, is_fresh: bool) -> None:
 @pytest.mark.parametrize(
     ("method", "is_gone"), [("POST", True), ("PUT", True), ("HEAD", False), ("OPTIONS", False)]
 )
-def test_unsafe_method_forgets_its_own_url(method: str, is_gone: bool) -> None:
+def test_unsafe_method_forgets_its_own_url(method: str, *, is_gone: bool) -> None:
     """RFC 9111 section 4.4."""
     cache = keep()
     cache.take(method, URL, (), response("Cache-Control: no-store"), NOW_S)

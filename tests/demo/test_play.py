@@ -1,8 +1,9 @@
-"""`nocache-proxy demo` as a person runs it: real processes, what it prints, and that nothing is left behind."""
+"""`nocache-proxy demo` as a person runs it: real processes, what it prints, and that nothing stays behind."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,7 +22,6 @@ from proxy.demo import run, stage
 from proxy.demo.browser import Answer
 from proxy.demo.cache import Response
 from proxy.demo.play import Scene
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def answers(*told: tuple[str, bool]) -> tuple[Answer, ...]:
         ([("a", False), ("b", True), ("c", False)], False, False),
     ],
 )
-def test_scene_tells_bug_and_cure_apart(told: list[tuple[str, bool]], bug: bool, cure: bool) -> None:
+def test_scene_tells_bug_and_cure_apart(told: list[tuple[str, bool]], *, bug: bool, cure: bool) -> None:
     """A stale answer counts only if the browser's cache gave it, a fresh one only if the app did."""
     scene = Scene("http://site", ("a", "b", "c"), answers(*told))
     assert (scene.shows_bug, scene.shows_cure) == (bug, cure)
@@ -108,7 +109,7 @@ def test_missing_extra_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the command that mends it."""
-    monkeypatch.setattr(stage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     output = io.StringIO()
     assert run(output=output) == 1
     assert output.getvalue() == ""

@@ -117,13 +117,13 @@ def _decide(ruleset: Ruleset, method: str, override: str | None, path: bytes) ->
 
 # Pieces of targets, the characters that some server treats specially among them.
 PIECES = st.sampled_from(
-    rb"/ // . .. /./ /../ /x/../ %2e %2E %2f %2F %5c \ % %% %25 %7 %7/ %0 %00 ; ;v=1 ? & = + %20 * [ ] : @ ~ |".split()
-    + b"api data files dir lax info public static numbers 7 x p http: %C3%B6 %f6".split()
+    rb"/ // . .. /./ /../ /x/../ %2e %2E %2f %2F %5c \ % %% %25 %7 %7/ %0 %00 ; ;v=1 ? & = +".split()
+    + b"%20 * [ ] : @ ~ | api data files dir lax info public static numbers 7 x p http: %C3%B6 %f6".split()
     + [b"\xc3\xb6", b"\xf6", b"gr\xf6\xdfe"]
 )
 INSERTED = st.sampled_from(
-    b"/ /. /.. /x/.. /%2e /%2e%2e /%2e. /x/%2e%2e /%7/.. /q%7/y/.. %2f ;v ; /public/.. /public/%2e%2e /static/.. "
-    b"//.. /x//../.. /%2f.. /x;y/..".split()
+    b"/ /. /.. /x/.. /%2e /%2e%2e /%2e. /x/%2e%2e /%7/.. /q%7/y/.. %2f ;v ; /public/.. /public/%2e%2e "
+    b"/static/.. //.. /x//../.. /%2f.. /x;y/..".split()
 )
 PREFIXES = st.sampled_from(b"/public/.. /static/../ // /%2f http://o /x/%2e%2e /..".split())
 SUFFIXES = st.sampled_from(b"/ ?x=1 /. /x/.. ;v=1 // /%2e /x/%2e%2e/ %7 %".split())

@@ -1,4 +1,4 @@
-"""`python -m tests.legacy.run SERVER FD`: the legacy app on a bound socket, for servers without a command for it."""
+"""`python -m tests.legacy.run SERVER FD`: the legacy app on a bound socket, for servers without a command."""
 
 from __future__ import annotations
 

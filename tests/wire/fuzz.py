@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.gateway import failures
+from proxy.gateway import upstream as upstream_module
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.pool import Pool
@@ -213,9 +214,9 @@ class _Upstream:
         asked = self.transport.written.count(b"Via: 1.")
         if asked > self._answered:
             self._answered = asked
-            head = bytes(self.transport.written).rpartition(b" HTTP/1.1\r\n")[0].rpartition(b"\r\n")[2]
-            method = head.partition(b" ")[0].decode("latin-1")
-            response, self.closes = random_response(chance, method)
+            before, _, last = bytes(self.transport.written).rpartition(b" HTTP/1.1\r\n")
+            method = before.rpartition(b"\r\n")[2].partition(b" ")[0].decode("latin-1")
+            response, self.closes = random_response(chance, method, asks_to_switch=b"\r\nUpgrade: " in last)
             self.to_send += response
 
 
@@ -324,20 +325,50 @@ class _Episode:
         loop = self._world.loop
         self._congest(is_congested=False)
         for _ in range(_ROUNDS):
-            while self.connecting:
-                self._connect()
-            for upstream in self._upstreams:
-                upstream.connection.resume_writing()
-            loop.run()
-            self._answer_piece(100_000)
-            self._send_piece(100_000)
-            loop.run()
+            for _ in range(3):
+                while self.connecting:
+                    self._connect()
+                for upstream in self._upstreams:
+                    upstream.connection.resume_writing()
+                self._send_piece(100_000)
+                loop.run()
+                self._answer_piece(100_000)
             self._world.tick(400)  # beyond every time-out
             loop.run()
             if self._transport.end:
                 break
         self._world.tick(400)
         loop.run()
+
+    def replay(self, data: bytes, size: int) -> tuple[list[object], list[int]]:
+        """Send `data` in even pieces; the upstream answers each request when it is whole."""
+        self._client.connection_made(self._transport)
+        for start in range(0, len(data), max(size, 1)):
+            self._client.data_received(data[start : start + size])
+            self._answer_whole_requests()
+            if self._transport.end or self._transport.half_closed:
+                break
+        forwarded = [
+            (request.start, request.fields, request.content)
+            for upstream in self._upstreams
+            for request in read_requests(bytes(upstream.transport.written))
+            if request.is_complete
+        ]
+        statuses = [entry.status for entry in self._world.log.entries]
+        return list(forwarded), statuses
+
+    def _answer_whole_requests(self) -> None:
+        answered = -1
+        while answered != len(self._world.log.entries):
+            answered = len(self._world.log.entries)
+            while self.connecting:
+                self._connect()
+            for upstream in self._upstreams:
+                exchange = upstream.connection.exchange
+                if exchange is not None and exchange.request_complete:
+                    assert read_requests(bytes(upstream.transport.written))[-1].is_complete
+                    upstream.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            self._world.loop.run()
 
     def check(self) -> None:
         """Hold what was written on both sides against the guarantees."""
@@ -346,9 +377,10 @@ class _Episode:
         assert gateway.stats.in_flight == gateway.stats.tunnels == 0, "an exchange hangs"
         assert self._transport.end, "the client's connection is still open"
         assert not gateway.clients
+        assert gateway.stats.decision_failures_total == 0
         assert gateway.stats.client_connections == gateway.stats.upstream_connections == 0, "a connection leaks"
         for upstream in self._upstreams:
-            requests = read_requests(bytes(upstream.transport.written))
+            requests = read_requests(bytes(upstream.transport.written), switched=upstream.connection._framing == upstream_module._TUNNEL)
             assert all(request.is_complete for request in requests[:-1])
         responses = read_responses(
             bytes(self._transport.written), iter([entry.method or "GET" for entry in self._world.log.entries])
@@ -362,7 +394,7 @@ class _Episode:
 
     def outcomes(self) -> list[str]:
         """What happened, for the distribution."""
-        return [f"{entry.status} {entry.error.partition(':')[0]}".strip() for entry in self._world.log.entries]
+        return [f"{entry.status} {entry.error[:60]}".strip() for entry in self._world.log.entries]
 
     def describe(self) -> str:
         lines = [f"client sent {self._sent!r}", f"client got ({self._transport.end}) {bytes(self._transport.written)!r}"]
@@ -370,3 +402,14 @@ class _Episode:
             lines.append(f"upstream got ({upstream.transport.end}) {bytes(upstream.transport.written)!r}")
         return "\n".join([*lines, *map(str, self._world.log.entries)])
 
+
+
+def forwarded_in_pieces(data: bytes, size: int) -> tuple[list[object], list[int]]:
+    """Send a client's bytes in pieces of a size to an upstream that answers 200 to each whole request.
+
+    Returns:
+        The whole requests that the upstream got, as (request line, fields, content), and the statuses sent.
+    """
+    world = _World(())
+    episode = _Episode(world, random.Random(0))
+    return episode.replay(data, size)

@@ -32,7 +32,7 @@ _RESPONSE_FIELDS = (
     b"etag:", b"Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", b"Date: Sun, 06 Nov 1994 08:49:37 GMT", b"Age: 3",
     b"CDN-Cache-Control: max-age=1", b"Surrogate-Control: x", b"Set-Cookie: a=1", b"set-cookie: b=2", b"Expires: 0",
     b"Trailer: X", b"Keep-Alive: 3", b"Upgrade: websocket", b"Server: x", b"X: \xe9", b"Content-Type: text/html", b": x",
-    b"Content-Length: 3", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked", b"Content-Length: 3, 3",
+    b"Transfer-Encoding: chunked", b"Content-Length: 3", b"Transfer-Encoding: gzip, chunked", b"Content-Length: 3, 3",
     b" folded", b"Space : x", b"V: a\x00b", b"Proxy-Status: other; error=x",
 )  # fmt: skip
 _STATUSES = (b"200", b"200", b"200", b"200", b"204", b"206", b"301", b"304", b"404", b"500", b"101", b"999", b"099")
@@ -47,10 +47,10 @@ def random_requests(chance: random.Random) -> bytes:
     if chance.random() < 0.02:
         return chance.randbytes(chance.randrange(200))
     data = b"".join(_request(chance) for _ in range(chance.choice((1, 1, 2, 4))))
-    return _damaged(chance, data) if chance.random() < 0.4 else data
+    return _damaged(chance, data) if chance.random() < 0.25 else data
 
 
-def random_response(chance: random.Random, method: str) -> tuple[bytes, bool]:
+def random_response(chance: random.Random, method: str, *, asks_to_switch: bool) -> tuple[bytes, bool]:
     """Make what an upstream sends for one request.
 
     Returns:
@@ -63,12 +63,14 @@ def random_response(chance: random.Random, method: str) -> tuple[bytes, bool]:
         data += chance.choice((b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")) * (
             70 if chance.random() < 0.02 else 1
         )
-    status = chance.choice(_STATUSES)
+    status = chance.choice(_STATUSES[:10] if chance.random() < 0.97 else _STATUSES)
+    if asks_to_switch and chance.random() < 0.6:
+        status = b"101"
     lines = [chance.choice(_RESPONSE_FIELDS[:24]) for _ in range(chance.randrange(5))]
     if chance.random() < 0.15:
         lines.append(chance.choice(_RESPONSE_FIELDS))
     if status == b"101":
-        lines += [b"Connection: Upgrade", chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2", b"X: y"))]
+        lines += [b"Connection: Upgrade", chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2"))]
     elif chance.random() < 0.3:
         lines.append(b"Connection: " + chance.choice(_CONNECTION))
     content = chance.randbytes(chance.choice((0, 1, 5, 300)))
@@ -76,7 +78,7 @@ def random_response(chance: random.Random, method: str) -> tuple[bytes, bool]:
     framing = chance.random()
     if framing < 0.5:
         lines.append(b"Content-Length: %d" % len(content))
-    elif framing < 0.8:
+    elif framing < 0.8 and status != b"101":
         lines.append(b"Transfer-Encoding: chunked")
         content = _chunked(chance, content)
     else:
@@ -84,14 +86,14 @@ def random_response(chance: random.Random, method: str) -> tuple[bytes, bool]:
     if status in (b"204", b"304") or method == "HEAD":
         content = b"" if chance.random() < 0.95 else content
     chance.shuffle(lines)
-    version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/2.0", b"ICY"))
+    version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"ICY"))
     reason = chance.choice((b" OK", b" ", b"", b" caf\xe9 x", b" a\tb"))
     data += version + b" " + status + reason + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + content
     if chance.random() < 0.03:
         data += b"more than was asked for"
     if chance.random() < 0.03:
         data, closes = data[: chance.randrange(len(data))], True
-    return (_damaged(chance, data) if chance.random() < 0.3 else data), closes
+    return (_damaged(chance, data) if chance.random() < 0.15 else data), closes
 
 
 def _request(chance: random.Random) -> bytes:
@@ -99,11 +101,13 @@ def _request(chance: random.Random) -> bytes:
     target = chance.choice(_TARGETS[:7] if chance.random() < 0.97 else _TARGETS)
     version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2", b""))
     lines = [b"Host: app"] if chance.random() < 0.985 else []
-    lines += [chance.choice(_REQUEST_FIELDS[:22]) for _ in range(chance.randrange(4))]
+    lines += [chance.choice(_REQUEST_FIELDS[:20]) for _ in range(chance.randrange(4))]
     if chance.random() < 0.1:
         lines.append(chance.choice(_REQUEST_FIELDS))
     if chance.random() < 0.35:
         lines.append(b"Connection: " + chance.choice(_CONNECTION))
+    if chance.random() < 0.08:
+        lines += [b"Connection: Upgrade", chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2, websocket"))]
     content = b""
     if method in ("POST", "PUT") or chance.random() < 0.05:
         content = chance.randbytes(chance.choice((0, 1, 5, 300)))

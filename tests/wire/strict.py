@@ -50,8 +50,11 @@ class Message:
         return len(lines) == 1 and b"no-store" in [member.strip() for member in lines[0].split(b",")]
 
 
-def read_requests(data: bytes) -> list[Message]:
+def read_requests(data: bytes, *, switched: bool = False) -> list[Message]:
     """Read all requests on an upstream connection; the last may be incomplete.
+
+    Args:
+        switched: the protocol was switched after the last request that asked for it.
 
     Raises:
         NotStrictError: they are not strictly HTTP/1.1.
@@ -71,7 +74,7 @@ def read_requests(data: bytes) -> list[Message]:
         messages.append(Message(head[0], fields, content, is_complete, method))
         if not is_complete:
             break
-        if any(name.lower() == b"upgrade" for name, _ in fields):
+        if switched and any(name.lower() == b"upgrade" for name, _ in fields):
             messages[-1] = Message(head[0], fields, content, is_complete, method, rest=data)
             break
     return messages
