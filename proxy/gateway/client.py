@@ -206,10 +206,9 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        end = data.find(HEAD_END)
-        if end <= 0 and data.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
+        if data.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
             data = _EMPTY_LINES.sub(b"", data)
-            end = data.find(HEAD_END)
+        end = data.find(HEAD_END)
         limit = self._gateway.settings.max_head_size_bytes
         if end < 0 or end > limit:
             self._keep_partial_head(data, limit)

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+import re2
+
+from proxy.rules.globs import compile_quietly, path_glob
 from proxy.rules.matching import X_REQUESTED_WITH, field_holds
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 
@@ -85,9 +88,22 @@ def _covers_response(wide: ResponseConditions | None, narrow: ResponseConditions
 
 
 def _may_cover(wide: str, narrow: str) -> bool:
-    """Rule out most pairs by what stands before the first wildcard; a thousand rules make half a million."""
-    prefix = re.split(r"[*?]|/\*\*", wide, maxsplit=1)[0].rstrip("/")
-    return narrow.startswith(prefix) or any(wildcard in narrow[: len(prefix)] for wildcard in "*?")
+    """Rule out most pairs by two paths that `narrow` matches; a thousand rules make half a million pairs."""
+    expression = _compiled(wide)
+    return all(expression.fullmatch(path) is not None for path in _examples(narrow))
+
+
+@lru_cache(maxsize=4096)
+def _compiled(glob: str) -> re2._Regexp[str]:
+    return compile_quietly(path_glob(glob))
+
+
+@lru_cache(maxsize=4096)
+def _examples(glob: str) -> tuple[str, str]:
+    parts = _PARTS.findall(glob)
+    shortest = {"/**": "", "**": "", "*": "", "?": "\x01"}
+    longer = {"/**": "/\x01/\x01", "**": "/\x01/\x01", "*": "\x01", "?": "\x01"}
+    return "".join(shortest.get(part, part) for part in parts), "".join(longer.get(part, part) for part in parts)
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from proxy.message.directives import parse_directives
@@ -12,7 +13,8 @@ from proxy.rules.loading import RulesFile
 from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH
 from proxy.rules.mistakes import Mistake, Path, did_you_mean, show_text
 from proxy.rules.model import Conditions, FieldCondition, Policy, Rule
-from proxy.rules.policies import PASS, enforces
+from proxy.rules.policies import PASS
+from proxy.rules.policies import enforces as _policy_enforces
 
 CODES: Final = {
     "no-rules": "the file has no rule",
@@ -61,6 +63,9 @@ _DIFFERS_PER_CLIENT: Final = {
     "referer": "every page has its own",
     "x-forwarded-for": "every client has its own",
 }
+
+
+enforces = lru_cache(_policy_enforces)  # asked for every pair of rules
 
 
 def lint(rules_file: RulesFile) -> list[Mistake]:
@@ -181,8 +186,8 @@ def _scripts(rule: Rule, rules: Sequence[Rule], _earlier: Sequence[Rule], warn: 
         "fetch() and axios send no X-Requested-With, so their requests pass by this rule; ask for "
         "script_request: true instead, here or in a second rule for the same paths"
     )
-    key = "x_requested_with" if _names(rule.match.fields, X_REQUESTED_WITH) else "headers"
-    yield warn("x-requested-with-only", text, "match", key)
+    is_shorthand = any(condition.by_member for condition in rule.match.fields)
+    yield warn("x-requested-with-only", text, "match", "x_requested_with" if is_shorthand else "headers")
 
 
 def _asks_for_ajax(match: Conditions) -> bool:

@@ -247,7 +247,7 @@ def test_the_json_says_all_that_the_text_says(rules_file):
     assert ["Pragma", "no-cache"] in found["response"]["after"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(strategies.rules_files(), strategies.requests(), strategies.responses())
 def test_the_table_never_contradicts_the_decision(tree, request, response):
     """The first rule all of whose conditions hold, and whose exception does not, is the one that decides."""
@@ -272,7 +272,7 @@ def test_the_table_never_contradicts_the_decision(tree, request, response):
     assert explanation.trial.resolution.observed is observed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(strategies.rules_files(), strategies.requests(), strategies.responses())
 def test_the_fields_after_are_those_the_gateway_writes(tree, request, response):
     """The same bytes as the live path renders, the one-time tag aside; every difference is explained."""
