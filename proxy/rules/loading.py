@@ -178,7 +178,7 @@ def _field_conditions(conditions: schema.ConditionsModel) -> Iterator[FieldCondi
 def _field_condition(name: str, values: tuple[str, ...] | bool | None, *, by_member: bool) -> FieldCondition:  # noqa: FBT001
     if isinstance(values, tuple):
         return FieldCondition(name, globs=values, by_member=by_member)
-    return FieldCondition(name, present=values)
+    return FieldCondition(name, present=values, by_member=by_member)
 
 
 def _response_conditions(conditions: schema.ResponseConditionsModel) -> ResponseConditions | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -27,7 +27,9 @@ class Names(click.ParamType):
     def __init__(self, known: list[str]) -> None:
         self.known = known
 
-    def convert(self, value: str | list[str], param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+    def convert(
+        self, value: str | list[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
         names = value if isinstance(value, list) else value.split(",")
         for name in names:
             if name not in self.known:
@@ -37,15 +39,52 @@ class Names(click.ParamType):
 
 @click.command(help=__doc__)
 @click.option("--list", "lists", is_flag=True, help="Print peers and workloads, and end.")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="Length of one measurement.")
-@click.option("--warm-up", type=click.FloatRange(0, 60), default=1.0, show_default=True, help="Seconds before it.")
-@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Medians are over these.")
-@click.option("--peers", "peer_names", type=Names(list(peers.BY_NAME)), default=",".join(peers.BY_NAME), help="Comma-separated; default: all.")
-@click.option("--workloads", "workload_names", type=Names(list(workloads.BY_NAME)), default=",".join(workloads.BY_NAME), help="Comma-separated; default: all.")
-@click.option("--idle-connections", type=click.IntRange(0, 8000), default=5000, show_default=True, help="Whose memory is measured; 0: none.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 60),
+    default=3.0,
+    show_default=True,
+    help="Length of one measurement.",
+)
+@click.option(
+    "--warm-up", type=click.FloatRange(0, 60), default=1.0, show_default=True, help="Seconds before it."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Medians are over these."
+)
+@click.option(
+    "--peers",
+    "peer_names",
+    type=Names(list(peers.BY_NAME)),
+    default=",".join(peers.BY_NAME),
+    help="Comma-separated; default: all.",
+)
+@click.option(
+    "--workloads",
+    "workload_names",
+    type=Names(list(workloads.BY_NAME)),
+    default=",".join(workloads.BY_NAME),
+    help="Comma-separated; default: all.",
+)
+@click.option(
+    "--idle-connections",
+    type=click.IntRange(0, 8000),
+    default=5000,
+    show_default=True,
+    help="Whose memory is measured; 0: none.",
+)
 @click.option("--cores", help="Comma-separated, the proxy's first; default: the last ones of this machine.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Directory of benchmark.json, .md and .svg.")
-@click.option("--readme", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="File whose benchmark section is replaced.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    help="Directory of benchmark.json, .md and .svg.",
+)
+@click.option(
+    "--readme",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File whose benchmark section is replaced.",
+)
 def main(
     *,
     lists: bool,
@@ -78,7 +117,7 @@ def main(
         )
         samples = measure.measure(plan, _say)
     described = report.Described(
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
         machine=_machine(),
         rounds=rounds,
         seconds=seconds,
@@ -87,7 +126,12 @@ def main(
         versions={peer.name: peer.version() for peer in plan.peers},
     )
     output.mkdir(parents=True, exist_ok=True)
-    raw = {"date": described.date, "machine": described.machine, "versions": described.versions, "samples": measure.raw(samples)}
+    raw = {
+        "date": described.date,
+        "machine": described.machine,
+        "versions": described.versions,
+        "samples": measure.raw(samples),
+    }
     (output / "benchmark.json").write_text(json.dumps(raw, indent=1) + "\n")
     (output / "benchmark.svg").write_text(chart.render(described.titles, samples))
     markdown = report.render(described, samples)
@@ -128,7 +172,11 @@ def _last_cores() -> list[int]:
 
 def _machine() -> str:
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}"

@@ -20,7 +20,7 @@ LINE_HEIGHT: Final = 24
 BAR_HEIGHT: Final = 15
 TITLE_HEIGHT: Final = 34
 CLIP: Final = 2.5
-"""A bar longer than this many times the next one is cut, and drawn with a gap: it would hide all the others."""
+"""A bar longer than this many times the next one is cut and drawn with a gap: it would hide the others."""
 
 STYLE: Final = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f }
@@ -50,7 +50,9 @@ PANELS: Final = (
     Panel("CPU per request, µs (less is better)", report.cpu("json"), "{:,.0f}"),
     Panel("Requests/s on one core, 256 connections (more is better)", report.rate("json-256"), "{:,.0f}"),
     Panel(
-        "p99 at 1,000 requests/s, ms (less is better)", report.milliseconds("rate-1000", lambda of: of.p99_s), "{:.2f}"
+        "p99 at 1,000 requests/s, ms (less is better)",
+        report.milliseconds("rate-1000", lambda of: of.p99_s),
+        "{:.2f}",
     ),
     Panel("Memory when idle, MiB (less is better)", report.idle_mib, "{:.0f}"),
 )
@@ -66,7 +68,8 @@ def render(titles: Mapping[str, str], samples: Mapping[str, Samples]) -> str:
             parts.append(_panel(panel, titles, values, top))
             top += TITLE_HEIGHT + LINE_HEIGHT * len(values) + 10
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}" role="img">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" '
+        f'width="{WIDTH}" height="{top}" role="img">\n'
         f"<title>nocache-proxy beside other proxies</title>\n<style>{STYLE}</style>\n{''.join(parts)}</svg>\n"
     )
 

@@ -1,4 +1,4 @@
-"""The baseline: a proxy as the aiohttp documentation teaches to write one, `web.Application` and `ClientSession`."""
+"""The baseline: a proxy as the aiohttp documentation teaches it, `web.Application` and `ClientSession`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ async def forward(request: web.Request) -> web.StreamResponse:
     is_script = request.headers.get("X-Requested-With", "").lower() == "xmlhttprequest"
     enforced = is_script and request.method in {"GET", "HEAD"} and not request.path.startswith("/static/")
     dropped = HOP_BY_HOP | CONDITIONAL if enforced else HOP_BY_HOP
-    fields = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in dropped)
+    fields = CIMultiDict(
+        (name, value) for name, value in request.headers.items() if name.lower() not in dropped
+    )
     fields.add("X-Forwarded-For", request.remote or "unknown")
     fields.add("Via", "1.1 idiomatic")
     content = request.content if request.body_exists else None
@@ -37,7 +39,9 @@ async def forward(request: web.Request) -> web.StreamResponse:
                 response.headers.add(name, value)
         response.headers.add("Vary", "X-Requested-With")
         if enforced:
-            response.headers["Cache-Control"] = "no-store, no-cache, must-revalidate, post-check=0, pre-check=0"
+            response.headers["Cache-Control"] = (
+                "no-store, no-cache, must-revalidate, post-check=0, pre-check=0"
+            )
             response.headers["Pragma"] = "no-cache"
             response.headers["Expires"] = "Thu, 01 Dec 1994 16:00:00 GMT"
             response.headers["Last-Modified"] = email.utils.formatdate(usegmt=True)

@@ -1,8 +1,8 @@
 """The load: cheap enough to share a core with the upstream, strict enough that a wrong proxy is never fast.
 
-Run as `python -m tests.benchmarks.load`, a job as JSON on standard input, its figures as JSON on standard output.
-Every answer is checked: status, length and the enforced Cache-Control by byte search, and the first of each
-connection in full. CPU times are read at the very edges of the measured window.
+Run as `python -m tests.benchmarks.load`, a job as JSON on standard input, its figures as JSON on standard
+output. Every answer is checked: status, length and the enforced Cache-Control by byte search, and the first
+of each connection in full. CPU times are read at the very edges of the measured window.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIELD_LINE: Final = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do; see Workload. `proxy_pid` and `upstream_pid` are the roots of the trees whose CPU time counts."""
+    """What to do; see Workload. `proxy_pid` and `upstream_pid` are roots of the trees whose CPU time counts."""
 
     port: int
     request: workloads.Request
@@ -94,7 +94,7 @@ class Load:
             self.drained.set()
 
     def tick(self, count: int, last_due_s: float) -> None:
-        """Send `count` requests, the last of which was due at `last_due_s`; queue those that find no connection."""
+        """Send `count` requests, the last one due at `last_due_s`; queue those that find no connection."""
         for number in range(count):
             due_s = last_due_s - (count - 1 - number) / self.job.rate_per_s
             if self.idle:
@@ -145,7 +145,9 @@ class Connection(asyncio.Protocol):
             self.received = len(data) - end - 4
             if not data.startswith(b"HTTP/1.1 200 "):
                 load.fail(f"unexpected answer: {data[:60]!r}")
-            elif expected.is_enforced and (data.find(messages.ENFORCED, 0, end) < 0 or data.find(messages.STORABLE, 0, end) > 0):
+            elif expected.is_enforced and (
+                data.find(messages.ENFORCED, 0, end) < 0 or data.find(messages.STORABLE, 0, end) > 0
+            ):
                 load.fail(f"not enforced: {data[:end]!r}")
             self.head = data
         else:
@@ -247,14 +249,17 @@ async def connect(load: Load) -> list[Connection]:
     while len(connections) < load.job.connections:
         batch = min(CONNECT_BATCH, load.job.connections - len(connections))
         made = await asyncio.gather(
-            *(loop.create_connection(lambda: Connection(load), "127.0.0.1", load.job.port) for _ in range(batch))
+            *(
+                loop.create_connection(lambda: Connection(load), "127.0.0.1", load.job.port)
+                for _ in range(batch)
+            )
         )
         connections += [protocol for _, protocol in made]
     return connections
 
 
 class Timer:
-    """Calls `Load.tick` at an exact rate: a timerfd, because the loop's own timers are good to a millisecond only."""
+    """Calls `Load.tick` at an exact rate: a timerfd, as the loop's own timers are good to a millisecond only."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -291,7 +296,7 @@ async def hold(port: int, count: int) -> list[asyncio.Transport]:
         for connection in batch:
             connection.send(time.perf_counter())
         while load.in_flight and not load.mistake:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # noqa: ASYNC110 - an event would cost the measured loads a check
         if load.mistake:
             raise RuntimeError(load.mistake)
     return [connection.transport for connection in connections]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.benchmarks import load, peers, processes, workloads
+from tests.benchmarks import load, messages, peers, processes, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,14 +81,33 @@ def _measure_peer(plan: Plan, peer: Peer, samples: Samples, done: Callable[[str]
             with _proxy(plan, peer, cores, upstream) as proxy:
                 samples.start_s.append(proxy.start_s)
                 samples.connection_bytes.append(_connection_bytes(plan, cores, proxy))
-            done(f"{peer.title:18} {plan.idle_connections} idle connections: {samples.connection_bytes[-1] / 1024:.1f} KiB each")
-    if peer is not peers.OWN:
-        return
-    for workload in plan.workloads:
-        if workload.only_own:
-            with _variant(plan, workload) as (rules, workers, variant_cores), _upstream(variant_cores, plan.directory) as upstream:  # fmt: skip
-                with _proxy(plan, peer, variant_cores, upstream, rules=rules, workers=workers) as proxy:
-                    _run(plan, peer, workload, variant_cores, proxy, upstream, samples, done)
+            each_kib = samples.connection_bytes[-1] / messages.KIB
+            done(f"{peer.title:18} {plan.idle_connections} idle connections: {each_kib:.1f} KiB each")
+    if peer is peers.OWN:
+        for workload in plan.workloads:
+            if workload.only_own:
+                _measure_variant(plan, workload, samples, done)
+
+
+def _measure_variant(plan: Plan, workload: Workload, samples: Samples, done: Callable[[str], None]) -> None:
+    """Measure our proxy with the rules or the workers that a workload's name asks for."""
+    kind, count = workload.name.split("-")[:2]
+    rules: Path | None = None
+    workers = 1
+    cores = processes.divide(plan.cores)
+    if kind == "workers":
+        workers = int(count)
+        # Load and upstream have the same cores for one worker as for two.
+        cores = processes.divide(plan.cores, 2)
+        cores = dataclasses.replace(cores, proxy=frozenset(sorted(cores.proxy)[:workers]))
+    else:
+        rules = plan.directory / "rules.yaml"
+        rules.write_text(workloads.rules_file(int(count)))
+    with (
+        _upstream(cores, plan.directory) as upstream,
+        _proxy(plan, peers.OWN, cores, upstream, rules=rules, workers=workers) as proxy,
+    ):
+        _run(plan, peers.OWN, workload, cores, proxy, upstream, samples, done)
 
 
 def _run(
@@ -119,7 +139,8 @@ def _run(
     done(
         f"{peer.title:18} {workload.name:20} {figures.requests / figures.seconds:9,.0f} req/s  "
         f"{figures.proxy_cpu_s / figures.requests * 1e6:8.1f} us CPU/request "
-        f"({figures.proxy_cpu_s / figures.seconds:4.0%} of a core; load {figures.load_cpu_s / figures.requests * 1e6:.1f}, "
+        f"({figures.proxy_cpu_s / figures.seconds:4.0%} of a core; "
+        f"load {figures.load_cpu_s / figures.requests * 1e6:.1f}, "
         f"upstream {figures.upstream_cpu_s / figures.requests * 1e6:.1f} us)  "
         f"p50 {figures.p50_s * 1e3:.2f} p99 {figures.p99_s * 1e3:.2f} ms"
     )
@@ -183,7 +204,12 @@ def _upstream(cores: processes.Cores, directory: Path) -> Iterator[_Running]:
 
 @contextlib.contextmanager
 def _proxy(
-    plan: Plan, peer: Peer, cores: processes.Cores, upstream: _Running, rules: Path | None = None, workers: int = 1
+    plan: Plan,
+    peer: Peer,
+    cores: processes.Cores,
+    upstream: _Running,
+    rules: Path | None = None,
+    workers: int = 1,
 ) -> Iterator[_Running]:
     ports = peers.Ports(processes.free_port(), upstream.port, processes.free_port())
     if peer is peers.OWN:
@@ -201,19 +227,6 @@ def _proxy(
         yield _Running(child.pid, ports.listen, start_s)
 
 
-@contextlib.contextmanager
-def _variant(plan: Plan, workload: Workload) -> Iterator[tuple[Path | None, int, processes.Cores]]:
-    """Return the rules file, number of workers and cores of a workload that only our proxy has."""
-    kind, count = workload.name.split("-")[:2]
-    if kind == "workers":
-        workers = int(count)
-        yield None, workers, processes.divide(plan.cores, workers)
-        return
-    rules = plan.directory / "rules.yaml"
-    rules.write_text(workloads.rules_file(int(count)))
-    yield rules, 1, processes.divide(plan.cores)
-
-
 class _Steps:
     """Says what was measured, which step of how many that was, and how long the rest will take."""
 
@@ -229,7 +242,9 @@ class _Steps:
     def done(self, number: int, text: str) -> None:
         self.count += 1
         left_s = (time.monotonic() - self.started) / self.count * max(self.total - self.count, 0)
-        self.say(f"[{self.count:3}/{self.total}] round {number}/{self.rounds}, {left_s / 60:4.1f} min left  {text}")
+        self.say(
+            f"[{self.count:3}/{self.total}] round {number}/{self.rounds}, {left_s / 60:4.1f} min left  {text}"
+        )
 
 
 def raw(samples: dict[str, Samples]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Cores:
 def divide(available: Sequence[int], proxy_cores: int = 1) -> Cores:
     """Give the proxy `proxy_cores` cores, and load and upstream one other.
 
-    Only where the proxy gets two (the comparison of workers) do load and upstream get one each, if there is a fourth.
+    Only where the proxy gets two (the comparison of workers) do load and upstream get one each, if there is
+    a fourth.
     """
     if len(available) < 2:
         return Cores(frozenset(available), frozenset(available), frozenset(available))
@@ -60,7 +61,7 @@ def running(
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     with output.open("ab") as file:
-        child = subprocess.Popen(  # noqa: PLW1509 - no threads here
+        child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -127,7 +128,9 @@ def memory(root: int) -> Memory:
     return Memory(rss, pss)
 
 
-def first_response_s(child: subprocess.Popen[bytes], port: int, started: float, timeout_s: float = 30.0) -> float:
+def first_response_s(
+    child: subprocess.Popen[bytes], port: int, started: float, timeout_s: float = 30.0
+) -> float:
     """Wait until a child answers 200 on its port; return the seconds since `started` (perf_counter)."""
     request = b"GET /api/ready HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n"
     while time.perf_counter() - started < timeout_s:

@@ -65,7 +65,11 @@ def start_s(samples: Samples) -> float | None:
 
 def idle_mib(samples: Samples) -> float | None:
     """Return the resident memory before the first request but one, in MiB."""
-    return statistics.median(of.rss_bytes for of in samples.idle_memory) / messages.MIB if samples.idle_memory else None
+    return (
+        statistics.median(of.rss_bytes for of in samples.idle_memory) / messages.MIB
+        if samples.idle_memory
+        else None
+    )
 
 
 def connection_kib(samples: Samples) -> float | None:
@@ -128,16 +132,34 @@ PROMISES: Final = (
     Promise("CPU per request, of idiomatic aiohttp's", cpu("json"), 0.30, "idiomatic", cpu("json")),
     Promise("CPU per request, of Caddy's", cpu("json"), 0.36, "caddy", cpu("json")),
     Promise("CPU per request, all different, of repeated", cpu("distinct"), 1.15, "own", cpu("json")),
-    Promise("requests/s at 256 connections, of nginx's", rate("json-256"), 0.4, "nginx", rate("json-256"), is_at_least=True),
-    Promise("1 MiB downloads/s, of nginx's", rate("download-1m"), 1.0, "nginx", rate("download-1m"), is_at_least=True),
-    Promise("1 MiB uploads/s, of nginx's", rate("upload-1m"), 1.0, "nginx", rate("upload-1m"), is_at_least=True),
+    Promise(
+        "requests/s at 256 connections, of nginx's",
+        rate("json-256"),
+        0.4,
+        "nginx",
+        rate("json-256"),
+        is_at_least=True,
+    ),
+    Promise(
+        "1 MiB downloads/s, of nginx's",
+        rate("download-1m"),
+        1.0,
+        "nginx",
+        rate("download-1m"),
+        is_at_least=True,
+    ),
+    Promise(
+        "1 MiB uploads/s, of nginx's", rate("upload-1m"), 1.0, "nginx", rate("upload-1m"), is_at_least=True
+    ),
     Promise("p99 at 1,000 requests/s, of nginx's", _p99_at_rate, 2.0, "nginx", _p99_at_rate),
     Promise("CPU per request, 1,000 rules, of 1 rule", cpu("rules-1000"), 1.05, "own", cpu("rules-1")),
     Promise("the same, all different", cpu("rules-1000-distinct"), 1.05, "own", cpu("rules-1-distinct")),
     Promise("memory when idle, MiB", idle_mib, 56),
     Promise("memory of an idle connection, KiB", connection_kib, 16),
     Promise("start to first response, s", start_s, 0.8),
-    Promise("requests/s, two workers, of one", rate("workers-2"), 1.7, "own", rate("workers-1"), is_at_least=True),
+    Promise(
+        "requests/s, two workers, of one", rate("workers-2"), 1.7, "own", rate("workers-1"), is_at_least=True
+    ),
 )
 
 
@@ -159,18 +181,21 @@ def render(described: Described, samples: Mapping[str, Samples]) -> str:
     versions = "; ".join(f"{titles[name]}: {version}" for name, version in described.versions.items())
     lines += [
         "",
-        f"{described.date}, {described.machine}. {versions}. Each proxy alone on one core, load and upstream together on another; "
+        (f"{described.date}, {described.machine}. {versions}. Each proxy alone on one core, load and upstream together on another; "
         f"every proxy in turn within a round, {described.seconds:g} s a measurement; every answer checked. CPU is user and system time of "
         "the proxy's processes. All set the same fields by `X-Requested-With` and write an access log to a file. Latency at a fixed "
-        "rate counts from when a request was due.",
+        "rate counts from when a request was due."),
     ]
     return "\n".join(lines) + "\n"
 
 
 def inserted(text: str, markdown: str, picture: str) -> str:
     """Return a document with the section between its two markers replaced."""
-    section = f"{BEGIN}\n![CPU per request, throughput and latency beside other proxies]({picture})\n\n{markdown}{END}"
-    changed, count = re.subn(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: section, text, flags=re.DOTALL)
+    image = f"![CPU per request, throughput and latency beside other proxies]({picture})"
+    section = f"{BEGIN}\n{image}\n\n{markdown}{END}"
+    changed, count = re.subn(
+        f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: section, text, flags=re.DOTALL
+    )
     if count != 1:
         raise ValueError(f"{count} sections between {BEGIN} and {END}, instead of one")
     return changed

@@ -1,6 +1,7 @@
-"""The app behind every peer: canned bytes over uvloop, so that it takes little of the core it shares with the load.
+"""The app behind every peer: canned bytes over uvloop, cheap, as it shares its core with the load.
 
-Run as `python -m tests.benchmarks.upstream PORT`. It knows the few requests of `workloads` and answers others with 404.
+Run as `python -m tests.benchmarks.upstream PORT`. It knows the few requests of `workloads` and answers others
+with 404.
 """
 
 from __future__ import annotations

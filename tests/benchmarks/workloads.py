@@ -80,22 +80,32 @@ def requests(request: Request) -> Iterator[bytes]:
     """Return the requests to send, one after the other, without end."""
     if request == "distinct":
         return _distinct()
-    return itertools.repeat({
-        "repeated": messages.request(b"GET /api/files/overview?folder=finance", messages.COOKIE, messages.SCRIPT_FIELD),
-        "download-64k": messages.request(b"GET /blob/64k", messages.COOKIE),
-        "download-1m": messages.request(b"GET /blob/1m", messages.COOKIE),
-        "upload-1m": messages.request(
-            b"POST /upload", messages.COOKIE, messages.SCRIPT_FIELD, b"Content-Length: %d" % messages.MIB
-        )
-        + messages.BLOCK_1_MIB,
-        "pieces": messages.request(b"GET /stream", messages.COOKIE, messages.SCRIPT_FIELD),
-    }[request])
+    return itertools.repeat(
+        {
+            "repeated": messages.request(
+                b"GET /api/files/overview?folder=finance", messages.COOKIE, messages.SCRIPT_FIELD
+            ),
+            "download-64k": messages.navigation(b"GET /blob/64k"),
+            "download-1m": messages.navigation(b"GET /blob/1m"),
+            "upload-1m": messages.request(
+                b"POST /upload", messages.COOKIE, messages.SCRIPT_FIELD, b"Content-Length: %d" % messages.MIB
+            )
+            + messages.BLOCK_1_MIB,
+            "pieces": messages.request(b"GET /stream", messages.COOKIE, messages.SCRIPT_FIELD),
+        }[request]
+    )
 
 
 def _distinct() -> Iterator[bytes]:
-    head, middle, tail = messages.request(
-        b"GET /api/files/%b/overview?folder=%b", b"Cookie: session=eyJ1c2VyIjo0Mn0.%b; theme=dark", messages.SCRIPT_FIELD
-    ).replace(b"folder=%b", b"folder=finance").split(b"%b")
+    head, middle, tail = (
+        messages.request(
+            b"GET /api/files/%b/overview?folder=%b",
+            b"Cookie: session=eyJ1c2VyIjo0Mn0.%b; theme=dark",
+            messages.SCRIPT_FIELD,
+        )
+        .replace(b"folder=%b", b"folder=finance")
+        .split(b"%b")
+    )
     for number in itertools.count():
         key = b"%08x" % (number * 2654435761 % 2**32)
         yield head + key + middle + key + tail
@@ -109,5 +119,9 @@ def rules_file(count: int) -> str:
         "    policy: strict\n"
         for number in range(count - 1)
     )
-    last = "  - name: ajax\n    match: {methods: [GET], paths: ['/**'], x_requested_with: XMLHttpRequest}\n    policy: classic\n"
+    last = (
+        "  - name: ajax\n"
+        "    match: {methods: [GET], paths: ['/**'], x_requested_with: XMLHttpRequest}\n"
+        "    policy: classic\n"
+    )
     return f"version: 1\nrules:\n{others}{last}"

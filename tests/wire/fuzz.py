@@ -354,7 +354,8 @@ class _Episode:
             for request in read_requests(bytes(upstream.transport.written))
             if request.is_complete
         ]
-        statuses = [entry.status for entry in self._world.log.entries]
+        # Which limit or which mistake is seen first depends on the pieces.
+        statuses = [400 if entry.status in (414, 431) else entry.status for entry in self._world.log.entries]
         return list(forwarded), statuses
 
     def _answer_whole_requests(self) -> None:

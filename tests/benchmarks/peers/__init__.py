@@ -1,4 +1,4 @@
-"""How every peer is started: its configuration with ports filled in, its command, and why it is missing if it is."""
+"""How every peer is started: its configuration, its command, and why it is missing if it is."""
 
 from __future__ import annotations
 
@@ -62,7 +62,15 @@ def own(ports: Ports, directory: Path, rules: Path | None = None, workers: int =
 
 
 def _nginx(ports: Ports, directory: Path) -> list[str]:
-    return [_found("nginx"), "-e", "stderr", "-p", str(directory), "-c", str(_configuration("nginx.conf", ports, directory))]
+    return [
+        _found("nginx"),
+        "-e",
+        "stderr",
+        "-p",
+        str(directory),
+        "-c",
+        str(_configuration("nginx.conf", ports, directory)),
+    ]
 
 
 def _haproxy(ports: Ports, directory: Path) -> list[str]:
@@ -70,9 +78,8 @@ def _haproxy(ports: Ports, directory: Path) -> list[str]:
 
 
 def _caddy(ports: Ports, directory: Path) -> list[str]:
-    return [
-        _found("caddy"), "run", "--adapter", "caddyfile", "--config", str(_configuration("Caddyfile", ports, directory))
-    ]  # fmt: skip
+    configuration = str(_configuration("Caddyfile", ports, directory))
+    return [_found("caddy"), "run", "--adapter", "caddyfile", "--config", configuration]
 
 
 def _mitmproxy(ports: Ports, directory: Path) -> list[str]:
@@ -122,7 +129,9 @@ def _found(program: str) -> str:
 
 def _packaged(program: str, package: str) -> Callable[[], str | None]:
     def missing() -> str | None:
-        return None if shutil.which(program, path=SYSTEM_PATH) else f"not installed (apt-get install {package})"
+        return (
+            None if shutil.which(program, path=SYSTEM_PATH) else f"not installed (apt-get install {package})"
+        )
 
     return missing
 
@@ -139,7 +148,9 @@ def _mitmproxy_missing() -> str | None:
         return None
     print(f"making an environment for mitmproxy in {home}", file=sys.stderr, flush=True)
     venv.create(home, with_pip=True, clear=True)
-    made = subprocess.run([home / "bin" / "pip", "install", "--quiet", "mitmproxy"], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        [home / "bin" / "pip", "install", "--quiet", "mitmproxy"], capture_output=True, text=True, check=False
+    )
     if made.returncode:
         return f"pip could not install it: {made.stderr.strip().splitlines()[-1:]}"
     return None
@@ -163,19 +174,35 @@ def _never_missing() -> None:
 def _own_version() -> str:
     from proxy import __version__
 
-    return f"nocache-proxy {__version__}, {_python_package('aiohttp')}, {_python_package('uvloop').split(',')[0]}"
+    uvloop, _, python = _python_package("uvloop").partition(", ")
+    return f"nocache-proxy {__version__}, {_python_package('aiohttp').partition(',')[0]}, {uvloop}, {python}"
 
 
 OWN: Final = Peer("own", "nocache-proxy", _never_missing, own, _own_version)
 PEERS: Final = (
     OWN,
     Peer("nginx", "nginx", _packaged("nginx", "nginx-light"), _nginx, lambda: _output(_found("nginx"), "-v")),
-    Peer("haproxy", "HAProxy", _packaged("haproxy", "haproxy"), _haproxy, lambda: _output(_found("haproxy"), "-v")),
-    Peer("caddy", "Caddy", _packaged("caddy", "caddy"), _caddy, lambda: "Caddy " + _output(_found("caddy"), "version")),
+    Peer(
+        "haproxy",
+        "HAProxy",
+        _packaged("haproxy", "haproxy"),
+        _haproxy,
+        lambda: _output(_found("haproxy"), "-v"),
+    ),
+    Peer(
+        "caddy",
+        "Caddy",
+        _packaged("caddy", "caddy"),
+        _caddy,
+        lambda: "Caddy " + _output(_found("caddy"), "version"),
+    ),
     Peer("idiomatic", "idiomatic aiohttp", _never_missing, _idiomatic, lambda: _python_package("aiohttp")),
     Peer(
-        "mitmproxy", "mitmproxy", _mitmproxy_missing, _mitmproxy,
+        "mitmproxy",
+        "mitmproxy",
+        _mitmproxy_missing,
+        _mitmproxy,
         lambda: _output(str(_mitmproxy_home() / "bin" / "mitmdump"), "--version"),
-    ),  # fmt: skip
+    ),
 )
 BY_NAME: Final = {peer.name: peer for peer in PEERS}
