@@ -121,7 +121,8 @@ async def _tell(output: TextIO, *, keep: bool) -> int:
         behind = await _play(stage.proxy)
         say(report.scene("Behind the proxy", behind))
         say(report.fields(without.answers[0].response, behind.answers[0].response))
-        say(report.access_log(await _logged(stage, len(behind.answers))))
+        asked = sum(not answer.is_from_cache for answer in behind.answers)
+        say(report.access_log(await _logged(stage, asked)))
         say(report.verdict(without, behind))
         if keep:
             say(report.addresses(stage))

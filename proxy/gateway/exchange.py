@@ -340,9 +340,12 @@ class Exchange:
         self.client.exchange_done(keep_alive=False)
         return False
 
-    def tunnel_lost(self) -> None:
-        """The upstream's end of the tunnel is gone."""
+    def tunnel_lost(self, *, was_reset: bool) -> None:
+        """The upstream's end of the tunnel is gone; what ended with a reset ends with one here."""
         self._upstream = None
+        if was_reset:
+            self.abandon(failures.UPSTREAM_CLOSED)
+            return
         self._finish(None)
         self.client.exchange_done(keep_alive=False)
 

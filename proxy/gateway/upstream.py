@@ -125,7 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._framing == _HEAD:
             exchange.upstream_lost(saw_bytes=bool(self._partial), detail=str(exc or ""))
         elif self._framing == _TUNNEL:
-            exchange.tunnel_lost()
+            exchange.tunnel_lost(was_reset=exc is not None)
         else:
             exchange.fail(failures.UPSTREAM_TRUNCATED.with_detail(str(exc or "")))
 

@@ -132,6 +132,11 @@ class Treatment:
                 changed += 1
         if self._vary:
             changed += self._apply_vary(lines, noted)
+        dates = noted.get(b"date")
+        if dates is not None and len(dates) > 1 and self._set_lines:
+            for place, _ in dates[1:]:  # Werkzeug's own server adds one to the app's
+                lines[place] = b""
+            changed += len(dates) - 1
         if _AGE in noted:
             changed += drop(lines, noted, _AGE)
         if self._sets_cache_control and _CACHE_CONTROL in noted:
@@ -232,7 +237,8 @@ def render_response(
     options = drop_hop_by_hop(lines, noted)
     if status == NO_CONTENT:
         drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
-    date = value_of(noted, b"date")
+    dates = noted.get(b"date")
+    date = None if dates is None else dates[0][1]
     changed = left_out + treatment.apply(lines, noted, method, status, now if date is None else date)
     if date is None:
         lines.append(b"Date: " + now)

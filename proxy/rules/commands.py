@@ -38,7 +38,7 @@ def check(path: Path, *, strict: bool = False, as_json: bool = False) -> tuple[i
     return _report(path, rules_file, found, strict=strict, as_json=as_json)
 
 
-def explain(  # noqa: PLR0913 - one parameter a flag
+def explain(
     path: Path,
     method: str,
     target: str,

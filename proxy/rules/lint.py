@@ -280,8 +280,8 @@ def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn
         for index, glob in enumerate(conditions.paths or ()):
             if re.search("%[0-9A-Fa-f]{2}", glob):
                 text = (
-                    f"paths are compared decoded, so {show_text(glob)} matches no path; write the character "
-                    "itself"
+                    f"paths are compared decoded, so {show_text(glob)} matches only what is encoded twice; "
+                    "write the character itself"
                 )
                 yield warn("encoded-path", text, part, "paths", index)
         for index, regex in enumerate(conditions.path_regexes or ()):
@@ -355,10 +355,24 @@ def _may_enforce_success(rule: Rule) -> bool:
 
 
 def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    set_name = next(
-        (name for name, _ in policy.set_fields if name.lower() == "cache-control"), "Cache-Control"
-    )
-    at = ("set", set_name)
+    if _cache_control(policy) != _cache_control(base):
+        yield from _doubts_about_directives(policy, base)
+    if not enforces(policy):
+        return
+    if policy.conditionals == "keep" and base.conditionals != "keep":
+        text = "the app can still answer 304, and an old stored copy is shown again; write conditionals: strip"
+        yield "validators-kept", ("conditionals",), text
+    if policy.etag == "keep" and base.etag != "keep":
+        text = (
+            "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes "
+            "them; write etag: one-time, which keeps If-Match working"
+        )
+        yield "validators-kept", ("etag",), text
+
+
+def _doubts_about_directives(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    set_names = [name for name, _ in policy.set_fields if name.lower() == "cache-control"]
+    at = ("set", set_names[0]) if set_names else ("remove",)
     if enforces(base) and not enforces(policy):
         text = (
             f"extends {base.name}, but its Cache-Control has no no-store: caches may store, and a rule with "
@@ -378,17 +392,6 @@ def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str
                 f"to be reused; write {directive.name} alone"
             )
             yield "undone-no-store", at, text
-    if enforces(policy) and policy.conditionals == "keep":
-        text = (
-            "the app can still answer 304, and an old stored copy is shown again; write conditionals: strip"
-        )
-        yield "validators-kept", ("conditionals",), text
-    if enforces(policy) and policy.etag == "keep":
-        text = (
-            "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes "
-            "them; write etag: one-time, which keeps If-Match working"
-        )
-        yield "validators-kept", ("etag",), text
 
 
 def _cache_control(policy: Policy) -> list[bytes]:

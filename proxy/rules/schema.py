@@ -177,7 +177,8 @@ class RuleModel(_Model):
     def _check_unless(cls, value: ConditionsModel | None, info: ValidationInfo) -> ConditionsModel | None:
         if value is not None and not value.model_fields_set:
             raise wrong("found an empty mapping, allowed: at least one condition; leave the key out")
-        if value is not None and value == info.data.get("match"):
+        says_something = value is not None and value != ConditionsModel()  # empty lists say nothing
+        if says_something and value == info.data.get("match"):
             raise wrong("says the same as 'match', so the rule never applies")
         return value
 

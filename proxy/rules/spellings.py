@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMS: Final = re.compile(rb";[^/]*")
-_UWSGI_ESCAPE: Final = re.compile(rb"%(?:(%)|(.)(.))", re.DOTALL)
+_SLASH: Final = ord("/")
+_PERCENT: Final = ord("%")
+_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+_ESCAPE_DIGITS: Final = 2
 
 
 def spellings(path: bytes) -> frozenset[str]:
@@ -23,23 +26,25 @@ def spellings(path: bytes) -> frozenset[str]:
         path: the request target up to `?`, as sent.
 
     Returns:
-        At least one, and exactly one for a path without escapes, double slashes, dot segments and `;`.
+        At least one, and exactly one for an ASCII path without escapes, double slashes, dot segments and `;`.
         Bytes that are not UTF-8 become U+FFFD, as in Werkzeug. A slash at the end is left as it is.
     """
-    if not (b"%" in path or b"//" in path or b"/." in path or b";" in path):
-        return frozenset((path.decode("utf-8", "replace"),))
+    if not (b"%" in path or b"//" in path or b"/." in path or b";" in path) and path.isascii():
+        return frozenset((path.decode("ascii"),))
     readings: set[bytes] = set()
     for raw in {path, _PARAMS.sub(b"", path)}:
+        readings |= {unquote_to_bytes(raw), unquote_to_bytes(_remove_dot_segments(raw))}
         readings |= {
-            unquote_to_bytes(raw),
-            unquote_to_bytes(_remove_dot_segments(raw)),
             _decode_as_uwsgi(raw),
+            _decode_as_werkzeug(raw),
+            _decode_as_werkzeug(_remove_dot_segments(raw)),
         }
     readings |= {_PARAMS.sub(b"", reading) for reading in readings}
     readings |= {_remove_dot_segments(reading) for reading in readings}
     readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
     readings |= {_SLASHES.sub(b"/", reading) for reading in readings}
     readings |= {_remove_dot_segments(reading) for reading in readings}
+    readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
     return frozenset(reading.decode("utf-8", "replace") for reading in readings)
 
 
@@ -60,15 +65,55 @@ def _remove_dot_segments(path: bytes) -> bytes:
     return b"/" + b"/".join(kept)
 
 
+def _decode_as_werkzeug(path: bytes) -> bytes:
+    """Decode as Werkzeug's own server does: raw bytes are latin-1, escapes UTF-8."""
+    return unquote(path.decode("latin-1"), errors="replace").encode("utf-8", "replace")
+
+
 def _decode_as_uwsgi(path: bytes) -> bytes:
-    """Decode as uWSGI's `http_url_decode` does: dots first, `%%` is `%`, a bad hex digit counts as 0 (`%7z` is `p`)."""
-    return _UWSGI_ESCAPE.sub(_uwsgi_byte, _remove_dot_segments(path))
+    """Decode as uWSGI's `http_url_decode` does, in one pass with the removal of dot segments.
+
+    An escape takes the two bytes after `%` whatever they are: a slash among them begins no segment, a bad
+    digit counts as 0 (`%7z` is `p`), `%%` is `%`, and an escape that is cut short is nothing.
+    """
+    segments: list[bytearray] = [bytearray()]
+    may_be_dots = True  # no escape in this segment so far: an escaped dot makes no dot segment
+    position = 1
+    while position < len(path):
+        byte = path[position]
+        position += 1
+        if byte == _SLASH:
+            if not (may_be_dots and _end_dot_segment(segments)):
+                segments.append(bytearray())
+            may_be_dots = True
+        elif byte != _PERCENT:
+            segments[-1].append(byte)
+        else:
+            may_be_dots = False
+            decoded, position = _uwsgi_escape(path, position)
+            segments[-1] += decoded
+    if may_be_dots:
+        _end_dot_segment(segments)
+    return b"/" + b"/".join(segments)
 
 
-def _uwsgi_byte(match: re.Match[bytes]) -> bytes:
-    if match[1]:
-        return b"%"
-    high, low = (
-        int(digit, 16) if digit in b"0123456789abcdefABCDEF" else 0 for digit in (match[2], match[3])
-    )
-    return bytes((high << 4 | low,))
+def _end_dot_segment(segments: list[bytearray]) -> bool:
+    """Take away the last segment if it is `.`, and with `..` the one before it; whether it was either."""
+    if segments[-1] == b".":
+        segments[-1].clear()
+        return True
+    if segments[-1] == b"..":
+        del segments[-2:]
+        segments.append(bytearray())
+        return True
+    return False
+
+
+def _uwsgi_escape(path: bytes, position: int) -> tuple[bytes, int]:
+    if path[position : position + 1] == b"%":
+        return b"%", position + 1
+    digits = path[position : position + 2]
+    if len(digits) < _ESCAPE_DIGITS:
+        return b"", len(path)
+    high, low = (int(chr(digit), 16) if digit in _HEX_DIGITS else 0 for digit in digits)
+    return bytes((high << 4 | low,)), position + _ESCAPE_DIGITS

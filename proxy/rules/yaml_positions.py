@@ -30,7 +30,8 @@ Place = tuple[int, int]
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_SEPARATION = re.compile(r"(?<=[:,\[{-])[ \t]*\t[ \t]*")  # the parser in Python takes no tab there, libyaml does
+# PyYAML's parser in Python takes no tab between a key and its value; libyaml, and YAML, do.
+_SEPARATION = re.compile(r"(?<=[:,\[{-])[ \t]*\t[ \t]*")
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),

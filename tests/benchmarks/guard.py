@@ -159,10 +159,11 @@ def cost(scenario: Scenario) -> Cost:
 
 
 def reference() -> None:
-    """Parse and render a head in plain Python, bytecodes mixed as in a gateway. Never change it: it is the unit."""
+    """Parse and render a head in plain Python, bytecodes mixed as in a gateway. The unit: never change it."""
     head = messages.request(b"GET /reference", messages.COOKIE, messages.SCRIPT_FIELD)
     for _ in range(10):
-        lines, fields = [], {}
+        lines: list[bytes] = []
+        fields: dict[bytes, list[bytes]] = {}
         for line in head.split(b"\r\n")[1:-2]:
             name, _, value = line.partition(b":")
             key = name.lower()

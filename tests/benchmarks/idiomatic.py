@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 HOP_BY_HOP: Final = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+EXCLUDED: Final = ("/static/", "/file/download/")
 CONDITIONAL: Final = {"if-none-match", "if-modified-since", "if-range", "range"}
 UPSTREAM = web.AppKey("UPSTREAM", str)
 SESSION = web.AppKey("SESSION", ClientSession)
@@ -21,7 +22,7 @@ SESSION = web.AppKey("SESSION", ClientSession)
 
 async def forward(request: web.Request) -> web.StreamResponse:
     is_script = request.headers.get("X-Requested-With", "").lower() == "xmlhttprequest"
-    enforced = is_script and request.method in {"GET", "HEAD"} and not request.path.startswith("/static/")
+    enforced = is_script and request.method in {"GET", "HEAD"} and not request.path.startswith(EXCLUDED)
     dropped = HOP_BY_HOP | CONDITIONAL if enforced else HOP_BY_HOP
     fields = CIMultiDict(
         (name, value) for name, value in request.headers.items() if name.lower() not in dropped

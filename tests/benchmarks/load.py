@@ -33,7 +33,7 @@ FIELD_LINE: Final = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do; see Workload. `proxy_pid` and `upstream_pid` are roots of the trees whose CPU time counts."""
+    """What to do; see Workload. The CPU time of the trees below `proxy_pid` and `upstream_pid` counts."""
 
     port: int
     request: workloads.Request
@@ -233,12 +233,16 @@ async def measure(job: Job) -> Figures:
         load.mistake = load.mistake or "no answer at all"
         latencies = [0.0]
     return Figures(
-        len(latencies),
-        seconds,
-        *(end - start for start, end in zip(before, after, strict=True)),
-        *(latencies[min(int(len(latencies) * share), len(latencies) - 1)] for share in (0.5, 0.99, 0.999)),
-        latencies[-1],
-        load.mistake,
+        requests=len(latencies),
+        seconds=seconds,
+        proxy_cpu_s=after[0] - before[0],
+        upstream_cpu_s=after[1] - before[1],
+        load_cpu_s=after[2] - before[2],
+        p50_s=_quantile(latencies, 0.5),
+        p99_s=_quantile(latencies, 0.99),
+        p999_s=_quantile(latencies, 0.999),
+        max_s=latencies[-1],
+        mistake=load.mistake,
     )
 
 
@@ -259,7 +263,7 @@ async def connect(load: Load) -> list[Connection]:
 
 
 class Timer:
-    """Calls `Load.tick` at an exact rate: a timerfd, as the loop's own timers are good to a millisecond only."""
+    """Calls `Load.tick` at an exact rate, by a timerfd: the loop's timers are good to a millisecond only."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -295,15 +299,16 @@ async def hold(port: int, count: int) -> list[asyncio.Transport]:
         batch = connections[start : start + 50]
         for connection in batch:
             connection.send(time.perf_counter())
-        while load.in_flight and not load.mistake:
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - an event would cost the measured loads a check
+        while load.in_flight and not load.mistake:  # noqa: ASYNC110 - an event would cost every answer a check
+            await asyncio.sleep(0.001)
         if load.mistake:
             raise RuntimeError(load.mistake)
     return [connection.transport for connection in connections]
 
 
 def _unchunk(content: bytes) -> bytes:
-    pieces, position = [], 0
+    pieces: list[bytes] = []
+    position = 0
     while True:
         end = content.index(b"\r\n", position)
         size = int(content[position:end], 16)
@@ -319,6 +324,10 @@ async def _wait(load: Load, seconds: float) -> None:
             await load.drained.wait()
     except TimeoutError:
         pass
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
 def _cpu_times(job: Job) -> tuple[float, float, float]:

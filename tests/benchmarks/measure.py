@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import statistics
 import subprocess
@@ -61,7 +62,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, Samples]:
     for number in range(1, plan.rounds + 1):
         for peer in plan.peers:
             try:
-                _measure_peer(plan, peer, samples[peer.name], lambda text, n=number: steps.done(n, text))
+                _measure_peer(plan, peer, samples[peer.name], functools.partial(steps.done, number))
             except (RuntimeError, subprocess.SubprocessError) as error:
                 samples[peer.name].mistakes.append(str(error))
                 steps.done(number, f"{peer.title}: {error}")

@@ -61,8 +61,10 @@ BROWSER_FIELDS: Final = b"\r\n".join(
         b"Connection: keep-alive",
         b'sec-ch-ua: "Chromium";v="130", "Microsoft Edge";v="130", "Not?A_Brand";v="99"',
         b"sec-ch-ua-mobile: ?0",
-        (b"User-Agent: Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-        b"Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0"),
+        (
+            b"User-Agent: Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+            b"Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0"
+        ),
         b"Accept: application/json, text/javascript, */*; q=0.01",
         b"Sec-Fetch-Site: same-origin",
         b"Sec-Fetch-Mode: cors",

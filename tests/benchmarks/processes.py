@@ -68,7 +68,7 @@ def running(
             stderr=file,
             env={**os.environ, **(environment or {})},
             cwd=cwd,
-            preexec_fn=prepare,
+            preexec_fn=prepare,  # noqa: PLW1509 - no threads here
             start_new_session=True,
         )
     try:
@@ -148,7 +148,8 @@ def free_port() -> int:
     """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def raise_file_limit() -> int:

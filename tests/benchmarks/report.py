@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 BEGIN: Final = "<!-- benchmark:begin -->"
 END: Final = "<!-- benchmark:end -->"
+METHOD: Final = (
+    "Each proxy alone on one core, load and upstream together on another; every proxy in turn within a "
+    "round, {:g} s a measurement; every answer checked. CPU is user and system time of the proxy's "
+    "processes. All set the same fields by `X-Requested-With` and write an access log to a file. Latency at "
+    "a fixed rate counts from when a request was due."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +187,7 @@ def render(described: Described, samples: Mapping[str, Samples]) -> str:
     versions = "; ".join(f"{titles[name]}: {version}" for name, version in described.versions.items())
     lines += [
         "",
-        (f"{described.date}, {described.machine}. {versions}. Each proxy alone on one core, load and upstream together on another; "
-        f"every proxy in turn within a round, {described.seconds:g} s a measurement; every answer checked. CPU is user and system time of "
-        "the proxy's processes. All set the same fields by `X-Requested-With` and write an access log to a file. Latency at a fixed "
-        "rate counts from when a request was due."),
+        f"{described.date}, {described.machine}. {versions}. {METHOD.format(described.seconds)}",
     ]
     return "\n".join(lines) + "\n"
 

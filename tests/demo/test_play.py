@@ -131,6 +131,29 @@ def test_proxy_that_does_not_start_is_said_with_its_last_words(
     assert "Traceback" not in errors
 
 
+def test_demo_fails_if_the_cure_is_not_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rules that match nothing: the stale answer comes through the proxy as well, and that is an error."""
+    useless = tmp_path / "rules.yaml"
+    useless.write_text("version: 1\nrules:\n  - {name: elsewhere, match: {paths: [/elsewhere]}}\n")
+    monkeypatch.setattr(stage, "shipped_rules", lambda: useless)
+    output = io.StringIO()
+    assert run(output=output) == 1
+    assert "behind it NOT every answer was fresh" in output.getvalue()
+
+
+def test_keep_ends_with_an_error_if_a_process_ends_by_itself() -> None:
+    """Nobody should look at half a demo."""
+    with _started("demo", "--keep") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "access log  " in line:
+                break
+        (gunicorn,) = (pid for pid in _children(process.pid) if b"gunicorn" in _command_line(pid))
+        os.kill(gunicorn, signal.SIGTERM)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, errors) == (1, "nocache-proxy demo: gunicorn ended by itself\n")
+
+
 def test_shipped_rules_are_those_of_the_source_tree() -> None:
     """In the source tree there is one copy; the wheel takes it along beside the demo."""
     assert stage.shipped_rules().read_bytes() == (ROOT / "config/rules.yaml").read_bytes()
@@ -177,6 +200,10 @@ def _status(port: int) -> int | None:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def _is_running(pid: int) -> bool:

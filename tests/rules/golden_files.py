@@ -1,4 +1,4 @@
-"""Reads `golden/`: broken rules files, each with the exact mistakes that must be reported."""
+"""Reads golden files: a rules file and, below it, exactly what must be said about it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,32 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DIRECTORY = Path(__file__).with_name("golden")
-_PLAIN = b"-- rules.yaml --\n"
-_ESCAPED = b"-- rules.yaml, escaped --\n"
-_MISTAKES = b"-- mistakes --\n"
+_INPUT = re.compile(rb"-- rules\.yaml(?P<escaped>, escaped)? --\n")
+_EXPECTED = re.compile(rb"^-- (?:mistakes|warnings) --\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """One broken rules file; `data` are its bytes, `mistakes` what is printed about it."""
+    """One golden file; `data` is the rules file in it, `expected` what is printed about it."""
 
     name: str
     data: bytes
-    mistakes: str
+    expected: str
 
 
-def read_all() -> list[Golden]:
-    """Read every golden file, by name."""
-    return [_read(path) for path in sorted(DIRECTORY.glob("*.golden"))]
+def read_all(directory: str) -> list[Golden]:
+    """Read the golden files of one directory beside this file, by name."""
+    return [_read(path) for path in sorted(Path(__file__).with_name(directory).glob("*.golden"))]
 
 
 def _read(path: Path) -> Golden:
     text = path.read_bytes()
-    if text.startswith(_ESCAPED):
-        data, mistakes = text.removeprefix(_ESCAPED).split(_MISTAKES)
+    heading = _INPUT.match(text)
+    assert heading is not None, path
+    data, expected = _EXPECTED.split(text[heading.end() :])
+    if heading["escaped"]:  # line ends, marks and other bytes that editors and git would mend
         data = re.sub(rb"\\(?:n|x([0-9a-f]{2}))", _unescape, data.replace(b"\n", b""))
-    else:
-        data, mistakes = text.removeprefix(_PLAIN).split(_MISTAKES)
-    return Golden(path.stem, data, mistakes.decode().removesuffix("\n"))
+    return Golden(path.stem, data, expected.decode().removesuffix("\n"))
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:

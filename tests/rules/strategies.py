@@ -82,7 +82,8 @@ _CONDITIONS = st.fixed_dictionaries(
         "x_requested_with": st.one_of(st.booleans(), st.sampled_from(["XMLHttpRequest", ["com.*", "x"]])),
         "script_request": st.just(True),
         "headers": st.dictionaries(
-            st.sampled_from(["Accept", "X-Own"]), st.one_of(st.booleans(), st.sampled_from(["*json*", ["text/*", "?"]]))
+            st.sampled_from(["Accept", "X-Own"]),
+            st.one_of(st.booleans(), st.sampled_from(["*json*", ["text/*", "?"]])),
         ),
         "response": _RESPONSE_CONDITIONS,
     },
@@ -100,7 +101,9 @@ def rules_files(draw: st.DrawFn, most: int = 5) -> dict[str, Any]:
     return {
         "version": 1,
         "rules": [{"name": f"r{index}", **rule} for index, rule in enumerate(rules)],
-        "policies": {"mine": {"extends": "strict", "set": {"X-Mine": "1", "Pragma": "x"}, "remove": ["X-Own"]}},
+        "policies": {
+            "mine": {"extends": "strict", "set": {"X-Mine": "1", "Pragma": "x"}, "remove": ["X-Own"]}
+        },
     }
 
 

@@ -54,7 +54,9 @@ GLOBS = st.lists(st.sampled_from(["/", "a", "b", "*", "**", "?", "/**/", "/a"]),
 )
 
 
-PATHS = ["/" + "".join(letters) for length in range(6) for letters in itertools.product("/abc", repeat=length)]
+PATHS = [
+    "/" + "".join(letters) for length in range(6) for letters in itertools.product("/abc", repeat=length)
+]
 
 
 @settings(max_examples=150, deadline=None)

@@ -50,7 +50,9 @@ def rules_file() -> RulesFile:
     return loads(RULES.encode(), "rules.yaml")
 
 
-def explained(rules_file, target="/file/last", fields=XHR, response=TrialResponse(), method="GET") -> Explanation:
+def explained(
+    rules_file, target="/file/last", fields=XHR, response=TrialResponse(), method="GET"
+) -> Explanation:
     return explain(rules_file.ruleset, TrialRequest(method, target.encode(), tuple(fields)), response)
 
 
@@ -227,7 +229,9 @@ def test_the_text_is_a_table_a_decision_and_the_fields():
 
 
 def test_without_rules_the_text_says_that_nothing_changes():
-    explanation = explain(loads(b"{version: 1, rules: []}", "r").ruleset, TrialRequest("GET", b"/"), TrialResponse())
+    explanation = explain(
+        loads(b"{version: 1, rules: []}", "r").ruleset, TrialRequest("GET", b"/"), TrialResponse()
+    )
     text = to_text(explanation)
     assert "There are no rules." in text
     assert "Decision: no rule matches; the response is passed through." in text
@@ -241,9 +245,12 @@ def test_the_json_says_all_that_the_text_says(rules_file):
     assert found["request"]["paths"] == list(explanation.paths)
     assert [rule["result"] for rule in found["rules"]] == [report.result for report in explanation.rules]
     assert found["rules"][2]["place"] == "rules.yaml:2"
-    assert {"name": "Age", "before": ["1"], "after": [], "reason": change(explanation, "age").reason} in found[
-        "response"
-    ]["changes"]
+    assert {
+        "name": "Age",
+        "before": ["1"],
+        "after": [],
+        "reason": change(explanation, "age").reason,
+    } in found["response"]["changes"]
     assert ["Pragma", "no-cache"] in found["response"]["after"]
 
 
@@ -290,7 +297,9 @@ def test_the_fields_after_are_those_the_gateway_writes(tree, request, response):
             now=SOME_DATE,
         )
         written = read_fields(live.data.split(b"\r\n")[1:-2])
-        assert [_without_unique(field) for field in written] == [_without_unique(field) for field in trial.fields]
+        assert [_without_unique(field) for field in written] == [
+            _without_unique(field) for field in trial.fields
+        ]
     replayed = {change.name.lower(): change for change in explanation.changes}
     for name in {name.lower() for name, _ in (*response.fields, *trial.fields)}:
         before = tuple(value.decode("latin-1") for key, value in response.fields if key.lower() == name)

@@ -1,0 +1,161 @@
+"""The contract of `tests:` in a rules file: each expectation can fail, and says what came out instead."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from proxy.rules.cases import run
+from proxy.rules.loading import loads
+
+RULES = """\
+version: 1
+rules:
+  - name: watched
+    match: {paths: [/watched]}
+    mode: observe
+  - name: downloads
+    match: {paths: [/file/download/**]}
+    policy: pass
+  - name: ajax
+    match: {paths: [/**], methods: GET, x_requested_with: XMLHttpRequest}
+    policy: classic
+tests:
+"""
+
+
+def failures(case: str) -> list[str]:
+    """Run one test given as YAML; return what is printed about it."""
+    body = dedent(case).strip("\n").replace("\n", "\n    ")
+    return [str(mistake) for mistake in run(loads(f"{RULES}  - {body}\n".encode(), "rules.yaml"))]
+
+
+XHR = "request: {path: /a, headers: {X-Requested-With: XMLHttpRequest, If-None-Match: '\"1\"'}}"
+
+
+@pytest.mark.parametrize(
+    "expect",
+    [
+        "{rule: ajax}",
+        "{policy: classic}",
+        "{observed: null}",
+        "{conditionals: stripped}",
+        "{vary: [x-requested-with]}",
+        "{vary: X-Requested-With}",
+        "{headers: {Pragma: no-cache}}",
+        "{headers: {pragma: no-*}}",
+        "{headers: {Pragma: true, Age: false, ETag: null}}",
+        "{headers: {Cache-Control: ['no-store, *']}}",
+        "{headers: {X-Accel-Expires: 0}}",
+    ],
+)
+def test_an_expectation_that_is_met_is_silent(expect):
+    assert failures(f"{XHR}\nexpect: {expect}") == []
+
+
+@pytest.mark.parametrize(
+    ("expect", "message"),
+    [
+        (
+            "{rule: downloads}",
+            "rules.yaml:14:20: tests[0].expect.rule: test failed: expected downloads, got ajax",
+        ),
+        ("{rule: null}", "rules.yaml:14:20: tests[0].expect.rule: test failed: expected none, got ajax"),
+        (
+            "{policy: strict}",
+            "rules.yaml:14:22: tests[0].expect.policy: test failed: expected strict, got classic",
+        ),
+        (
+            "{observed: watched}",
+            "rules.yaml:14:24: tests[0].expect.observed: test failed: expected watched, got none",
+        ),
+        (
+            "{conditionals: kept}",
+            "rules.yaml:14:28: tests[0].expect.conditionals: test failed: expected kept, got stripped",
+        ),
+        (
+            "{vary: []}",
+            "rules.yaml:14:20: tests[0].expect.vary: test failed: expected none, got X-Requested-With",
+        ),
+        (
+            "{vary: [X-Requested-With, Accept]}",
+            "rules.yaml:14:20: tests[0].expect.vary: test failed: expected X-Requested-With, Accept, got "
+            "X-Requested-With",
+        ),
+        (
+            "{headers: {Pragma: cache}}",
+            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected 'cache', got 'no-cache'",
+        ),
+        (
+            "{headers: {Pragma: null}}",
+            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected no such field, got "
+            "'no-cache'",
+        ),
+        (
+            "{headers: {Age: true}}",
+            "rules.yaml:14:29: tests[0].expect.headers.Age: test failed: expected the field to be there, "
+            "got no such field",
+        ),
+        (
+            "{headers: {Pragma: [no-cache, x]}}",
+            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected 2 lines: "
+            "'no-cache', 'x', got 'no-cache'",
+        ),
+        (
+            "{headers: {Pragma: '*no'}}",
+            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected '*no', got 'no-cache'",
+        ),
+    ],
+)
+def test_an_expectation_that_is_not_met_says_where_and_what_came_out(expect, message):
+    assert failures(f"{XHR}\nexpect: {expect}") == [message]
+
+
+def test_the_name_of_a_test_is_in_its_message():
+    (message,) = failures("name: the second click\nrequest: {path: /}\nexpect: {rule: ajax}")
+    assert "test 'the second click' failed: expected ajax, got none" in message
+
+
+def test_everything_that_came_out_differently_is_said():
+    assert (
+        len(failures("request: {path: /}\nexpect: {rule: ajax, policy: strict, headers: {Pragma: x}}")) == 3
+    )
+
+
+def test_an_observed_rule_decides_nothing():
+    assert failures("request: {path: /watched}\nexpect: {rule: null, policy: pass, observed: watched}") == []
+
+
+def test_several_lines_of_a_response_field_are_compared_in_order():
+    case = (
+        "request: {path: /}\nresponse: "
+        "{headers: {Set-Cookie: [a=1, b=2]}}\nexpect: {headers: {Set-Cookie: %s}}"
+    )
+    assert failures(case % "[a=1, b=2]") == []
+    assert len(failures(case % "[b=2, a=1]")) == 1
+    assert len(failures(case % "a=1")) == 1
+
+
+def test_the_target_may_have_a_query_and_any_spelling():
+    assert failures("request: {target: '//file/%64ownload/x?y=z'}\nexpect: {rule: null}") == []
+    assert failures("request: {target: '/file/download/x?y=z'}\nexpect: {rule: downloads}") == []
+
+
+def test_a_304_to_a_request_without_conditions_is_answered_with_502():
+    case = f"{XHR}\nresponse: {{status: 304}}\nexpect: {{headers: {{Cache-Control: '*, private'}}}}"
+    assert failures(case) == []  # the strict policy, which is that of the gateway's own responses
+
+
+def test_a_request_that_the_gateway_refuses_fails_the_test():
+    (message,) = failures("request: {path: /, headers: {Host: 'a b'}}\nexpect: {rule: null}")
+    assert message == (
+        "rules.yaml:13:14: tests[0].request: test failed: the gateway answers 400 itself: missing, "
+        "double or malformed Host"
+    )
+
+
+def test_a_literal_star_is_matched_by_a_star():
+    assert (
+        failures("request: {path: /}\nresponse: {headers: {Vary: '*'}}\nexpect: {headers: {Vary: '*'}}") == []
+    )
