@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from proxy import __version__
+
+if TYPE_CHECKING:
+    from proxy.settings import Address, Upstream
 
 OK: Final = 0
 FAILED: Final = 1
@@ -35,7 +38,7 @@ def cli() -> None:
     See it work:          nocache-proxy demo
     Put it before an app: nocache-proxy serve --upstream http://127.0.0.1:5000
     Ask what a rule does: nocache-proxy explain GET /api -H 'X-Requested-With: XMLHttpRequest'
-    """
+    """  # noqa: D301 - click wants a backspace
 
 
 def main() -> None:
@@ -217,13 +220,13 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
     from proxy.service import logs  # noqa: PLC0415
     from proxy.service.serve import serve as run  # noqa: PLC0415
     from proxy.service.sockets import ListenError  # noqa: PLC0415
-    from proxy.settings import Settings  # noqa: PLC0415
+    from proxy.settings import Settings, SettingsError  # noqa: PLC0415
 
     settings = Settings(**flags)
     logs.configure(settings.log_format, settings.log_level)
     try:
         sys.exit(run(settings))
-    except (RulesError, ListenError) as error:
+    except (RulesError, ListenError, SettingsError) as error:
         click.echo(str(error), err=True)
         sys.exit(CONFIG)
 
@@ -242,7 +245,12 @@ def demo(keep: bool) -> None:
 
 
 @cli.command(short_help="Check a rules file.")
-@click.argument("file", type=click.Path(path_type=Path), default="config/rules.yaml")
+@click.argument(
+    "file",
+    type=click.Path(path_type=Path),
+    default="config/rules.yaml",
+    envvar=f"{_ENVIRONMENT}_RULES",
+)
 @click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(file: Path, strict: bool, as_json: bool) -> None:
@@ -273,7 +281,12 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
     metavar="'NAME: VALUE'",
     help="A field of the app's response.",
 )
-@click.option("--live", metavar="URL", help="Ask the app at this address for the response: http://HOST:PORT.")
+@click.option(
+    "--live",
+    type=_Parsed("address", _upstream),
+    metavar="URL",
+    help="Ask the app at this address for the response: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
+)
 @click.option(
     "--rules",
     type=click.Path(path_type=Path),
@@ -289,7 +302,7 @@ def explain(
     headers: tuple[str, ...],
     response_status: int,
     response_headers: tuple[str, ...],
-    live: str | None,
+    live: Upstream | None,
     rules: Path,
     as_json: bool,
 ) -> None:
@@ -300,7 +313,7 @@ def explain(
     \b
     Example: nocache-proxy explain GET /file/last_uploaded -H 'X-Requested-With: XMLHttpRequest' \\
                --response-header 'Cache-Control: max-age=600'
-    """
+    """  # noqa: D301 - click wants a backspace
     from proxy.rules import commands  # noqa: PLC0415
 
     try:
@@ -309,12 +322,14 @@ def explain(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if live is not None:
-        from proxy.service.live import LiveError, fetch_head  # noqa: PLC0415
+        from proxy.service.live import LiveError, fetch_head, forwarded_fields  # noqa: PLC0415
 
+        forwarded = forwarded_fields(rules, method, target, fields)
         try:
-            response_status, response_fields = fetch_head(live, method, target, fields)
+            if forwarded is not None:
+                response_status, response_fields = fetch_head(live, method, target, forwarded)
         except LiveError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.ClickException(str(error)) from error
     code, text = commands.explain(
         rules,
         method,
@@ -337,18 +352,27 @@ def schema() -> None:
 
 
 @cli.command(short_help="Probe a running sidecar.")
-@_flag("--admin", default="127.0.0.1:9901", metavar="ADDRESS", help="The admin listener.")
+@_flag(
+    "--admin",
+    type=_Parsed("address", _admin),
+    default="127.0.0.1:9901",
+    metavar="ADDRESS",
+    help="The admin listener, as given to serve.",
+)
 @click.option("--live", is_flag=True, help="Ask /livez (is it alive?) instead of /readyz (can it serve?).")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1, max=60), default=3, show_default=True, metavar="SECONDS"
 )
-def healthcheck(admin: str, live: bool, timeout: float) -> None:
+def healthcheck(admin: Address | None, live: bool, timeout: float) -> None:
     """Probe the admin listener of a running sidecar, in images without curl.
 
     Exit codes: 0 when it is ready, 1 with the reason when it is not.
     """
     from proxy.service.healthcheck import probe  # noqa: PLC0415
 
+    if admin is None:
+        click.echo("the admin listener is off: there is nothing to probe", err=True)
+        sys.exit(FAILED)
     is_well, text = probe(admin, "/livez" if live else "/readyz", timeout)
     click.echo(text, err=not is_well)
     sys.exit(OK if is_well else FAILED)

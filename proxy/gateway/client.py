@@ -46,6 +46,8 @@ class ClientConnection(asyncio.Protocol):
         "_holders",
         "_remaining",
         "_state",
+        "_unsent",
+        "_unsent_since_s",
         "address",
         "deadline_s",
         "exchange",
@@ -63,6 +65,8 @@ class ClientConnection(asyncio.Protocol):
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._holders: set[Holder] = set()
+        self._unsent = 0  # bytes, when `takes_some` last saw them change
+        self._unsent_since_s = 0.0
         self.exchange: Exchange | None = None
         self.is_congested = False
         self.deadline_s = _NO_DEADLINE
@@ -113,6 +117,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_congested = True
+        self.takes_some()
         if self.exchange is not None:
             self.exchange.pause_upstream()
 
@@ -128,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, *, keep_alive: bool) -> None:
         """The response is written: read the next request, or close."""
         self.exchange = None
-        if not keep_alive:
+        if not keep_alive or self._gateway.is_draining:
             self._close()
             return
         self._state = _HEAD
@@ -177,9 +182,20 @@ class ClientConnection(asyncio.Protocol):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.transport.abort()
 
+    def takes_some(self) -> bool:
+        """Whether a slow client still takes what was written: some of it within the idle time-out."""
+        now_s = self._gateway.clock.now_s
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since_s = unsent, now_s
+        return unsent > 0 and now_s - self._unsent_since_s < self._gateway.settings.idle_timeout_s
+
     def timed_out(self) -> None:
         """The deadline has passed."""
         self.deadline_s = _NO_DEADLINE
+        if self.takes_some():
+            self.deadline_s = self._gateway.clock.now_s + _LINGER_S
+            return
         if self.exchange is not None:
             self.exchange.timed_out()
         elif self._state == _HEAD and self._buffer:
@@ -237,7 +253,6 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = data
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
-        limit = self._gateway.settings.max_request_body_bytes
         self.exchange = exchange = Exchange(self._gateway, self, head)
         self._gateway.stats.in_flight += 1
         content_length = head.content_length
@@ -250,9 +265,6 @@ class ClientConnection(asyncio.Protocol):
             self._decoder = ChunkedDecoder("request")
         else:
             self._remaining = content_length
-            if limit and content_length > limit:
-                exchange.fail(failures.CONTENT_TOO_LARGE)
-                return
         if rest:
             self._read_content(rest)
 
@@ -308,6 +320,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         self._decoder = None
         self._state = _LINGER
+        self.takes_some()
         self.deadline_s = self._gateway.clock.now_s + _LINGER_S
         for holder in tuple(self._holders):
             self.release_reading(holder)

@@ -126,6 +126,9 @@ class Exchange:
         )
         if stripped:
             gateway.stats.conditionals_stripped[self._rule_name()] += stripped
+        if self._is_too_large(head.content_length or 0):
+            self.fail(failures.CONTENT_TOO_LARGE)
+            return
         upstream = gateway.pool.take(must_be_fresh=not self._can_replay())
         if upstream is not None:
             self.upstream_ready(upstream)
@@ -154,6 +157,9 @@ class Exchange:
         """Forward content, framed anew when it is chunked."""
         self._bytes_in += len(data)
         if self.head.content_length is None:
+            if self._is_too_large(self._bytes_in):
+                self.fail(failures.CONTENT_TOO_LARGE)
+                return
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._send(data)
 
@@ -171,6 +177,10 @@ class Exchange:
         elif not self.responded:
             self._pending.append(data)
             self.client.hold_reading("connecting")
+
+    def _is_too_large(self, size: int) -> bool:
+        limit = self._gateway.settings.max_request_body_bytes
+        return 0 < limit < size
 
     def _connect(self) -> None:
         self.client.deadline_s = self._gateway.clock.now_s + 2 * self._gateway.settings.connect_timeout_s + 1
@@ -366,6 +376,7 @@ class Exchange:
         """The upstream's connection closed before a final response's head."""
         was_used_before = self._upstream is not None and self._upstream.served > 0
         self._upstream = None
+        saw_bytes = saw_bytes or self._informational > 0
         if was_used_before and not saw_bytes and not self._replayed and self._can_replay():
             self._replayed = True
             self._gateway.stats.retries_total += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,6 @@ from proxy.message.request import Peer, RequestTable
 from proxy.message.syntax import ResponseHeadParser
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from proxy.rules.matching import Ruleset
@@ -82,7 +82,7 @@ class Gateway:
         """Begin to accept on sockets that are bound."""
         self.clock.start()
         for listening in sockets:
-            is_unix = listening.family == listening.family.AF_UNIX
+            is_unix = listening.family == socket.AF_UNIX
             create = self.loop.create_unix_server if is_unix else self.loop.create_server
             self._servers.append(await create(self._protocol, sock=listening, backlog=_BACKLOG))
 

@@ -17,7 +17,7 @@ from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 
 _MAX_STATES: Final = 400
 _PARTS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|.", re.DOTALL)
-_OTHER: Final = "\x00"  # stands for every character that neither glob names
+_OTHER: Final = "\x01"  # stands for every character that neither glob names
 
 
 def covers(wide: Conditions, narrow: Conditions) -> bool:
@@ -103,9 +103,9 @@ def _prefix(glob: str) -> str:
 @lru_cache(maxsize=4096)
 def _examples(glob: str) -> tuple[str, str]:
     parts = _PARTS.findall(glob)
-    shortest = {"/**": "", "**": "", "*": "", "?": "\x01"}
-    longer = {"/**": "/\x01/\x01", "**": "/\x01/\x01", "*": "\x01", "?": "\x01"}
-    return "".join(shortest.get(part, part) for part in parts), "".join(longer.get(part, part) for part in parts)
+    shortest = {"/**": "", "**": "", "*": "", "?": _OTHER}
+    longer = {"/**": f"/{_OTHER}/{_OTHER}", "**": f"/{_OTHER}/{_OTHER}", "*": _OTHER, "?": _OTHER}
+    return "".join(shortest.get(p, p) for p in parts), "".join(longer.get(p, p) for p in parts)
 
 
 @lru_cache(maxsize=4096)

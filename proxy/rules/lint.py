@@ -360,7 +360,7 @@ def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str
     if not enforces(policy):
         return
     if policy.conditionals == "keep" and base.conditionals != "keep":
-        text = "the app can still answer 304, and an old stored copy is shown again; write conditionals: strip"
+        text = "the app can still answer 304, and an old copy is shown again; write conditionals: strip"
         yield "validators-kept", ("conditionals",), text
     if policy.etag == "keep" and base.etag != "keep":
         text = (

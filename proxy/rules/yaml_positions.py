@@ -32,6 +32,7 @@ _FORBIDDEN = re.compile(
 )
 # PyYAML's parser in Python takes no tab between a key and its value; libyaml, and YAML, do.
 _SEPARATION = re.compile(r"(?<=[:,\[{-])[ \t]*\t[ \t]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -252,6 +253,11 @@ class _Builder:
                     raise _StopReadingError
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> None:
+        half = _SURROGATE.search(event.value)
+        if half:
+            code = f"\\u{ord(half[0]):04x}"
+            self._note(place, f"found the escape {code}, half of a character; write the character itself")
+            raise _StopReadingError
         top = self._stack[-1] if self._stack else None
         if top is not None and isinstance(top.node.content, dict) and top.awaits_key:
             self._key(top, event, place)

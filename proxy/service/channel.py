@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import socket
 import struct
@@ -80,8 +81,6 @@ class Channel:
 
     async def close(self) -> None:
         """Write what is pending and close."""
-        try:
-            await self._writer.drain()
-        except ConnectionError:
-            return
         self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.worker import Gateway
-from proxy.service.sockets import bind, remove
+from proxy.service.sockets import bind, bound_address, remove
 from proxy.stats import Snapshot, Stats, merge
 
 if TYPE_CHECKING:
     from proxy.service.rules_source import RulesSource
-    from proxy.settings import Settings
+    from proxy.settings import Address, Settings
 
 
 class Fleet(Protocol):
     """The workers, however many they are."""
+
+    @property
+    def address(self) -> Address:
+        """Where they listen, with the port that was chosen for port 0."""
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -61,6 +65,10 @@ class InProcess:
         self._stats = Stats()
         self._access_log = AccessLog(settings.access_log, settings.access_log_file)
         self._gateway: Gateway
+
+    @property
+    def address(self) -> Address:
+        return bound_address(self._socket)
 
     async def start(self) -> None:
         ruleset = self._source.rules_file.ruleset

@@ -1,4 +1,4 @@
-"""The probe of `healthcheck`: the standard library alone, as it starts anew every few seconds."""
+"""The probe of `healthcheck`: it imports little, as it starts anew every few seconds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from proxy.settings import Address
+
 _OK: Final = 200
 _MAX_BODY_BYTES: Final = 4096
 
 
-def probe(address: str, path: str, timeout_s: float) -> tuple[bool, str]:
+def probe(address: Address, path: str, timeout_s: float) -> tuple[bool, str]:
     """Ask an admin listener.
 
     Args:
-        address: `host:port` or `unix:PATH`, as given to `serve --admin`; 0.0.0.0 means this host.
+        address: as given to `serve --admin`; all interfaces mean this host.
 
     Returns:
         Whether it answered 200, and one line to print.
@@ -24,24 +26,24 @@ def probe(address: str, path: str, timeout_s: float) -> tuple[bool, str]:
     try:
         connection.request("GET", path, headers={"Host": "localhost"})
         response = connection.getresponse()
-        body = response.read(_MAX_BODY_BYTES).decode("utf-8", "replace").strip()
+        body = response.read(_MAX_BODY_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         return False, f"{path} on {address}: {str(error) or type(error).__name__}"
     finally:
         connection.close()
-    return response.status == _OK, f"{path}: {response.status} {body}".rstrip()
+    return response.status == _OK, f"{path}: {response.status} {' '.join(body.split())}"
 
 
-def _connection(address: str, timeout_s: float) -> http.client.HTTPConnection:
-    if address.startswith("unix:"):
-        return _UnixConnection(Path(address.removeprefix("unix:")), timeout_s)
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where to ask
-    return http.client.HTTPConnection(host, int(port) if port.isdigit() else None, timeout=timeout_s)
+def _connection(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+    if address.path is not None:
+        return UnixConnection(address.path, timeout_s)
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - to ask
+    return http.client.HTTPConnection(host, address.port, timeout=timeout_s)
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path

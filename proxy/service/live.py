@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import http.client
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from proxy.message.fields import Field
+from proxy.message.fields import Field
+from proxy.rules import loading, trial
+from proxy.rules.mistakes import RulesError
+from proxy.service.healthcheck import UnixConnection
+from proxy.settings import Upstream
 
 _TIMEOUT_S: Final = 10.0
 
 
-class LiveError(ValueError):
+class LiveError(Exception):
     """The app could not be asked; its text says why."""
 
 
-def fetch_head(url: str, method: str, target: str, fields: Sequence[Field]) -> tuple[int, list[Field]]:
+def forwarded_fields(rules: Path, method: str, target: str, fields: Sequence[Field]) -> list[Field] | None:
+    """Return the fields that would reach the app, conditionals that the rules strip left out.
+
+    Returns:
+        `None` when nothing would: the rules cannot be used, or the request is refused.
+    """
+    request = trial.TrialRequest(method, target.encode("utf-8", "surrogateescape"), tuple(fields))
+    try:
+        outcome = trial.run_trial(loading.load(rules).ruleset, request, trial.TrialResponse())
+    except (RulesError, trial.RequestRefusedError):
+        return None
+    stripped = {name.lower().encode() for name in outcome.stripped}
+    return [field for field in fields if field[0].lower() not in stripped]
+
+
+def fetch_head(
+    upstream: Upstream, method: str, target: str, fields: Sequence[Field]
+) -> tuple[int, list[Field]]:
     """Send one request to the app and return the status and fields of its response.
 
     Args:
-        url: `http://host:port` or `https://host:port`.
         target: the request target as a client sends it.
 
     Raises:
-        LiveError: the URL is none, or the app does not answer.
+        LiveError: the app does not answer.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LiveError(f"found {url!r}, allowed: http://HOST:PORT or https://HOST:PORT")
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+    connection = _connection(upstream)
     has_host = any(name.lower() == b"host" for name, _ in fields)
     try:
         connection.putrequest(method, target, skip_host=has_host, skip_accept_encoding=True)
@@ -42,7 +56,14 @@ def fetch_head(url: str, method: str, target: str, fields: Sequence[Field]) -> t
         response = connection.getresponse()
         got = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.getheaders()]
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise LiveError(f"{url}: {str(error) or type(error).__name__}") from error
+        raise LiveError(f"{upstream}: {str(error) or type(error).__name__}") from error
     finally:
         connection.close()
     return response.status, got
+
+
+def _connection(upstream: Upstream) -> http.client.HTTPConnection:
+    if upstream.path is not None:
+        return UnixConnection(upstream.path, _TIMEOUT_S)
+    connect = http.client.HTTPSConnection if upstream.scheme == "https" else http.client.HTTPConnection
+    return connect(upstream.host, upstream.port, timeout=_TIMEOUT_S)

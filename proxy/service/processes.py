@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.worker import Gateway
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
-from proxy.service.sockets import bind, remove
+from proxy.service.sockets import bind, bound_address, remove
 from proxy.settings import Address
 from proxy.stats import Snapshot, Stats, merge
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ANSWER_S: Final = 2.0  # a worker that does not answer by then is left out of the sum
+_ANSWER_S: Final = 2.0  # of a worker that does not answer by then, its last answer counts
 _RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # after so many short lives in a row
 _SHORT_LIFE_S: Final = 10.0
 _LAST_WORDS_S: Final = 3.0
@@ -32,15 +32,20 @@ _LAST_WORDS_S: Final = 3.0
 
 @dataclass(slots=True)
 class _Worker:
-    """A place for a worker; its socket outlives the process, so that what waits in it is served by the next."""
+    """A place for a worker.
+
+    Attributes:
+        listening: outlives the process, so that the connections that wait in it are served by the next one.
+        latest: what the process counted, as of its last answer; `answered` is set with each.
+    """
 
     number: int
     listening: socket.socket
     process: asyncio.subprocess.Process | None = None
     channel: Channel | None = None
     is_serving: bool = False
-    reports: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    latest: Snapshot | None = None
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Processes:
@@ -56,10 +61,14 @@ class Processes:
         sockets = _shared_sockets(settings)
         self._workers = [_Worker(number, listening) for number, listening in enumerate(sockets)]
         self._lives: list[asyncio.Task[None]] = []
-        self._is_ending = False
+        self._ending = asyncio.Event()
         self._aborted = 0
         self._past = Stats().snapshot()  # of workers that have ended: a counter never falls
         self._prober: Gateway
+
+    @property
+    def address(self) -> Address:
+        return bound_address(self._workers[0].listening)
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,8 +82,9 @@ class Processes:
                 worker.channel.send(UseRules(self._source.data))
 
     async def snapshot(self) -> Snapshot:
-        answers = await asyncio.gather(*(self._ask(worker) for worker in self._workers))
-        return merge([self._past, *(answer for answer in answers if answer is not None)])
+        await asyncio.gather(*(_ask(worker) for worker in self._workers))
+        # Without a pause from here on: a worker that ends moves from `latest` to `_past` at once.
+        return merge([self._past, *(worker.latest for worker in self._workers if worker.latest is not None)])
 
     async def probe_upstream(self) -> str | None:
         return await self._prober.probe_upstream()
@@ -92,8 +102,9 @@ class Processes:
                 worker.channel.send("reopen-log")
 
     async def drain(self, timeout_s: float) -> int:
-        self._is_ending = True
+        self._ending.set()
         for worker in self._workers:
+            worker.listening.close()  # else the kernel would go on giving connections to it
             if worker.channel is not None:
                 worker.channel.send(Drain(timeout_s))
         with contextlib.suppress(TimeoutError):
@@ -102,7 +113,7 @@ class Processes:
         return self._aborted
 
     def close(self) -> None:
-        self._is_ending = True
+        self._ending.set()
         for worker in self._workers:
             if worker.process is not None and worker.process.returncode is None:
                 worker.process.kill()
@@ -111,31 +122,24 @@ class Processes:
             life.cancel()
         remove(self._settings.listen)
 
-    async def _ask(self, worker: _Worker) -> Snapshot | None:
-        if not worker.is_serving or worker.channel is None:
-            return None
-        async with worker.asking:
-            worker.channel.send("snapshot")
-            try:
-                async with asyncio.timeout(_ANSWER_S):
-                    report = await worker.reports.get()
-            except TimeoutError:
-                return None
-        return report.snapshot
-
     async def _keep_alive(self, worker: _Worker) -> None:
         """Run one process after the other in a worker's place."""
         loop = asyncio.get_running_loop()
         short_lives = 0
-        while True:
+        while not self._ending.is_set():
             began_s = loop.time()
-            last = await self._live(worker)
-            if self._is_ending:
+            try:
+                last = await self._live(worker)
+            except OSError as error:  # no process, no descriptor: perhaps the next time
+                last = str(error)
+            if self._ending.is_set():
                 return
             short_lives = short_lives + 1 if loop.time() - began_s < _SHORT_LIFE_S else 0
             pause_s = _RESTART_PAUSES_S[min(short_lives, len(_RESTART_PAUSES_S)) - 1] if short_lives else 0.0
             _log.error("worker %d ended (%s); the next one starts in %gs", worker.number, last, pause_s)
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._ending.wait()
 
     async def _live(self, worker: _Worker) -> str:
         """Run one process until it ends; say how it did."""
@@ -152,27 +156,41 @@ class Processes:
         )
         theirs.close()
         worker.process = process
-        worker.channel = await Channel.open(ours)
-        worker.reports = asyncio.Queue()
-        worker.channel.send(Start(self._settings, self._source.data))
-        latest: Snapshot | None = None
-        while isinstance(report := await worker.channel.receive(), Report):
+        worker.channel = channel = await Channel.open(ours)
+        channel.send(Start(self._settings, self._source.data))
+        while isinstance(report := await channel.receive(), Report):
             if report.kind == "serving":
                 worker.is_serving = True
-                # The rules may have changed while it started.
-                worker.channel.send(UseRules(self._source.data))
+                # While it started, the rules may have changed, or the end come.
+                channel.send(UseRules(self._source.data))
+                if self._ending.is_set():
+                    channel.send(Drain(0))
             elif report.kind == "drained":
                 self._aborted += report.aborted
             else:
-                latest = report.snapshot
-                worker.reports.put_nowait(report)
+                worker.latest = report.snapshot
+                worker.answered.set()
         worker.is_serving = False
         worker.channel = None
-        if latest is not None:
-            self._past = merge([self._past, _counters_of(latest)])
+        if worker.latest is not None:
+            self._past = merge([self._past, _counters_of(worker.latest)])
+            worker.latest = None
+        worker.answered.set()
+        await channel.close()
         code = await process.wait()
         worker.process = None
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+async def _ask(worker: _Worker) -> None:
+    """Have a worker renew its `latest`, if it can in time."""
+    if not worker.is_serving or worker.channel is None:
+        return
+    worker.answered.clear()
+    worker.channel.send("snapshot")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            await worker.answered.wait()
 
 
 def _counters_of(snapshot: Snapshot) -> Snapshot:
@@ -185,10 +203,8 @@ def _shared_sockets(settings: Settings) -> list[socket.socket]:
     if settings.listen.path is not None:
         only = bind(settings.listen)  # a Unix socket is shared by its descriptor
         return [only, *(only.dup() for _ in range(settings.workers - 1))]
+    if settings.listen.port:
+        bind(settings.listen).close()  # else a port that another sidecar shares would be shared with it
     first = bind(settings.listen, is_shared=True)
-    settled = settings.listen if settings.listen.port else _with_port(settings, first)
+    settled = Address(settings.listen.host, first.getsockname()[1])
     return [first, *(bind(settled, is_shared=True) for _ in range(settings.workers - 1))]
-
-
-def _with_port(settings: Settings, bound: socket.socket) -> Address:
-    return Address(settings.listen.host, bound.getsockname()[1])

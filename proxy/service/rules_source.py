@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 # Size and times can lie (a mount may keep them): the bytes are read again at least this often.
 _READ_ANYWAY_S: Final = 30.0
+_NEVER: Final[tuple[int, ...] | None] = (-1,)
 _MOUNT_POINT_FIELD: Final = 4
 
 
@@ -62,7 +63,8 @@ class RulesSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen_stat: tuple[int, ...] | None = _stat(path)
+        # As of no file: what rests is read once more, in case it was being written just now.
+        self._last_stat = self._read_stat = _NEVER
         data = loading.read_bytes(path)
         self._seen_digest = _digest(data)
         self._read_at_s = time.monotonic()
@@ -71,20 +73,26 @@ class RulesSource:
         self.status = RulesStatus(str(path), self.rules_file.digest, time.time())
 
     def has_changed(self) -> bytes | None:
-        """Return the file's content when it is new; cheap as long as the file is not touched."""
+        """Return the file's content when it is new; cheap as long as the file is not touched.
+
+        A file is read once it looks the same twice in a row: who writes it may not be done, and one that is
+        missing may be about to come back.
+        """
         seen = _stat(self._path)
-        if seen is None:
-            return None  # being replaced; what is in force stays
+        is_settled = seen == self._last_stat
+        self._last_stat = seen
         is_due = time.monotonic() - self._read_at_s >= _READ_ANYWAY_S
-        if seen == self._seen_stat and not is_due:
+        if not is_settled or (seen == self._read_stat and not is_due):
             return None
+        self._read_stat = seen
+        self._read_at_s = time.monotonic()
         try:
             data = loading.read_bytes(self._path)
         except RulesError as error:
-            self._fail(error)
+            if self._seen_digest:
+                self._fail(str(error))
+            self._seen_digest = b""  # whatever comes next is news
             return None
-        self._seen_stat = seen
-        self._read_at_s = time.monotonic()
         digest = _digest(data)
         if digest == self._seen_digest:
             return None
@@ -102,7 +110,10 @@ class RulesSource:
                 self._seen_digest = _digest(data)
             rules_file = use(data, str(self._path))
         except RulesError as error:
-            self._fail(error)
+            self._fail(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - a mistake of ours: old rules stay, and the watching goes on
+            self._fail(f"{self._path}: the proxy failed on this file: {error!r}", is_ours=True)
             return False
         self.data = data
         self.rules_file = rules_file
@@ -122,10 +133,7 @@ class RulesSource:
         )
         return True
 
-    def _fail(self, error: RulesError) -> None:
-        text = str(error)
-        if text == self.status.last_error:
-            return
+    def _fail(self, text: str, *, is_ours: bool = False) -> None:
         self.status = replace(
             self.status, last_reload_ok=False, last_error=text, failed_reloads=self.status.failed_reloads + 1
         )
@@ -133,6 +141,7 @@ class RulesSource:
             "rules not reloaded, those of digest %s stay in force: %s",
             self.status.digest,
             text.replace("\n", "; "),
+            exc_info=is_ours,
         )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
+import ssl
 import time
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from proxy import __version__
+from proxy.gateway.access_log import AccessLog
 from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_source import RulesSource, RulesStatus, mount_that_never_changes
-from proxy.service.sockets import bind
+from proxy.service.sockets import bind, bound_address, remove
+from proxy.settings import SettingsError
 
 if TYPE_CHECKING:
     import socket
@@ -21,12 +25,12 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from proxy.rules.loading import RulesFile
-    from proxy.settings import Settings
+    from proxy.settings import Address, Settings
     from proxy.stats import Snapshot
 
 _log = logging.getLogger(__name__)
 
-_WATCH_S: Final = 1.0
+_WATCH_S: Final = 0.1  # a look at the file costs 10 us; it is read when two looks agree
 _PROBE_FRESH_S: Final = 1.0  # readiness checks that come closer than this share a probe of the app
 
 
@@ -35,30 +39,32 @@ def serve(settings: Settings) -> int:
 
     Raises:
         RulesError: the rules cannot be used; nothing was listened on.
+        SettingsError: a file that the settings name cannot be used.
         ListenError: an address cannot be listened on.
     """
     source = RulesSource(settings.rules)
+    _check_files(settings)
     admin_socket = bind(settings.admin) if settings.admin is not None else None
     fleet = _fleet(settings, source)
-    announce(settings, source)
+    announce(settings, source, fleet.address, None if admin_socket is None else bound_address(admin_socket))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Service(settings, source, fleet).run(admin_socket))
 
 
-def announce(settings: Settings, source: RulesSource) -> None:
-    """Say at the start what runs, and every warning about its rules."""
+def announce(settings: Settings, source: RulesSource, address: Address, admin: Address | None) -> None:
+    """Say at the start what runs and where, and every warning about its rules."""
     from proxy.rules.lint import lint  # noqa: PLC0415 - only here
 
     rules_file = source.rules_file
     _log.info(
         "nocache-proxy %s: listening on %s for %s, rules %s (%d, digest %s), admin on %s, workers %d",
         __version__,
-        settings.listen,
+        address,
         settings.upstream,
         rules_file.source,
         len(rules_file.rules),
         rules_file.digest,
-        settings.admin or "off",
+        admin or "off",
         settings.workers,
     )
     for warning in lint(rules_file):
@@ -86,6 +92,7 @@ class Service:
         self._fleet = fleet
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
+        self._told_to_reload = asyncio.Event()
         self._probe: tuple[float, str | None] = (float("-inf"), None)
 
     # What the admin listener asks
@@ -126,7 +133,7 @@ class Service:
         for number, act in (
             (signal.SIGTERM, self._end),
             (signal.SIGINT, self._end),
-            (signal.SIGHUP, self._reload_now),
+            (signal.SIGHUP, self._told_to_reload.set),
             (signal.SIGUSR1, self._fleet.reopen_log),
         ):
             loop.add_signal_handler(number, act)
@@ -139,6 +146,8 @@ class Service:
         self._fleet.close()
         if admin is not None:
             await admin.cleanup()
+        if self.settings.admin is not None:
+            remove(self.settings.admin)
         return 0
 
     def _end(self) -> None:
@@ -179,16 +188,31 @@ class Service:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_WATCH_S)
-            data = self._source.has_changed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_S):
+                    await self._told_to_reload.wait()
+            data = None
+            if self._told_to_reload.is_set():
+                self._told_to_reload.clear()
+                _log.info("SIGHUP: reloading the rules")
+            elif (data := self._source.has_changed()) is None:
+                continue
             # In a thread: a thousand rules take longer to compile than a request may wait.
-            if data is not None and await loop.run_in_executor(None, self._source.reload, data):
+            if await loop.run_in_executor(None, self._source.reload, data):
                 self._fleet.use_rules()
 
-    def _reload_now(self) -> None:
-        _log.info("SIGHUP: reloading the rules")
-        if self._source.reload():
-            self._fleet.use_rules()
+
+def _check_files(settings: Settings) -> None:
+    """Find out now what each worker would stumble over."""
+    try:
+        AccessLog(settings.access_log, settings.access_log_file).close()
+    except OSError as error:
+        raise SettingsError(f"--access-log-file {settings.access_log_file}: {error.strerror}") from error
+    if settings.upstream_ca is not None:
+        try:
+            ssl.create_default_context(cafile=settings.upstream_ca)
+        except OSError as error:
+            raise SettingsError(f"--upstream-ca {settings.upstream_ca}: {error.strerror or error}") from error
 
 
 def _fleet(settings: Settings, source: RulesSource) -> Fleet:

@@ -26,8 +26,8 @@ _ORPHAN_DRAIN_S: Final = 5.0
 def main() -> None:
     """Run a worker on the two descriptors that it has inherited."""
     channel_end, listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's business, and a terminal's Ctrl-C too
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor's business, a terminal's Ctrl-C too
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(channel_end, listening))
 

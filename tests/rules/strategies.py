@@ -80,10 +80,11 @@ _CONDITIONS = st.fixed_dictionaries(
         "paths": _some(GLOBS),
         "path_regexes": _some(REGEXES),
         "x_requested_with": st.one_of(st.booleans(), st.sampled_from(["XMLHttpRequest", ["com.*", "x"]])),
-        "script_request": st.just(True),
+        "script_request": st.sampled_from([True]),
         "headers": st.dictionaries(
             st.sampled_from(["Accept", "X-Own"]),
             st.one_of(st.booleans(), st.sampled_from(["*json*", ["text/*", "?"]])),
+            min_size=1,
         ),
         "response": _RESPONSE_CONDITIONS,
     },

@@ -55,61 +55,26 @@ def test_an_expectation_that_is_met_is_silent(expect):
 
 
 @pytest.mark.parametrize(
-    ("expect", "message"),
+    ("expect", "column", "path", "text"),
     [
-        (
-            "{rule: downloads}",
-            "rules.yaml:14:20: tests[0].expect.rule: test failed: expected downloads, got ajax",
-        ),
-        ("{rule: null}", "rules.yaml:14:20: tests[0].expect.rule: test failed: expected none, got ajax"),
-        (
-            "{policy: strict}",
-            "rules.yaml:14:22: tests[0].expect.policy: test failed: expected strict, got classic",
-        ),
-        (
-            "{observed: watched}",
-            "rules.yaml:14:24: tests[0].expect.observed: test failed: expected watched, got none",
-        ),
-        (
-            "{conditionals: kept}",
-            "rules.yaml:14:28: tests[0].expect.conditionals: test failed: expected kept, got stripped",
-        ),
-        (
-            "{vary: []}",
-            "rules.yaml:14:20: tests[0].expect.vary: test failed: expected none, got X-Requested-With",
-        ),
-        (
-            "{vary: [X-Requested-With, Accept]}",
-            "rules.yaml:14:20: tests[0].expect.vary: test failed: expected X-Requested-With, Accept, got "
-            "X-Requested-With",
-        ),
-        (
-            "{headers: {Pragma: cache}}",
-            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected 'cache', got 'no-cache'",
-        ),
-        (
-            "{headers: {Pragma: null}}",
-            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected no such field, got "
-            "'no-cache'",
-        ),
-        (
-            "{headers: {Age: true}}",
-            "rules.yaml:14:29: tests[0].expect.headers.Age: test failed: expected the field to be there, "
-            "got no such field",
-        ),
-        (
-            "{headers: {Pragma: [no-cache, x]}}",
-            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected 2 lines: "
-            "'no-cache', 'x', got 'no-cache'",
-        ),
-        (
-            "{headers: {Pragma: '*no'}}",
-            "rules.yaml:14:32: tests[0].expect.headers.Pragma: test failed: expected '*no', got 'no-cache'",
-        ),
+        ("{rule: downloads}", 16, "rule", "expected downloads, got ajax"),
+        ("{rule: null}", 16, "rule", "expected none, got ajax"),
+        ("{policy: strict}", 18, "policy", "expected strict, got classic"),
+        ("{observed: watched}", 20, "observed", "expected watched, got none"),
+        ("{conditionals: kept}", 24, "conditionals", "expected kept, got stripped"),
+        ("{vary: []}", 16, "vary", "expected none, got X-Requested-With"),
+        ("{vary: [Accept, X]}", 16, "vary", "expected Accept, X, got X-Requested-With"),
+        ("{headers: {Pragma: x}}", 28, "headers.Pragma", "expected 'x', got 'no-cache'"),
+        ("{headers: {Pragma: '*no'}}", 28, "headers.Pragma", "expected '*no', got 'no-cache'"),
+        ("{headers: {Pragma: null}}", 28, "headers.Pragma", "expected no such field, got 'no-cache'"),
+        ("{headers: {Age: true}}", 25, "headers.Age", "expected the field to be there, got no such field"),
+        ("{headers: {Pragma: [x, y]}}", 28, "headers.Pragma", "expected 2 lines: 'x', 'y', got 'no-cache'"),
     ],
 )
-def test_an_expectation_that_is_not_met_says_where_and_what_came_out(expect, message):
-    assert failures(f"{XHR}\nexpect: {expect}") == [message]
+def test_an_expectation_that_is_not_met_says_where_and_what_came_out(expect, column, path, text):
+    assert failures(f"{XHR}\nexpect: {expect}") == [
+        f"rules.yaml:14:{column + 4}: tests[0].expect.{path}: test failed: {text}"
+    ]
 
 
 def test_the_name_of_a_test_is_in_its_message():

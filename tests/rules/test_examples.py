@@ -1,4 +1,4 @@
-"""The contract of `config/examples/`: every file stands for itself: no mistake, no warning, its own tests pass."""
+"""The contract of `config/examples/`: no file has a mistake or a warning, and each passes its own tests."""
 
 from __future__ import annotations
 

@@ -50,10 +50,9 @@ def rules_file() -> RulesFile:
     return loads(RULES.encode(), "rules.yaml")
 
 
-def explained(
-    rules_file, target="/file/last", fields=XHR, response=TrialResponse(), method="GET"
-) -> Explanation:
-    return explain(rules_file.ruleset, TrialRequest(method, target.encode(), tuple(fields)), response)
+def explained(rules_file, target="/file/last", fields=XHR, response=None, method="GET") -> Explanation:
+    request = TrialRequest(method, target.encode(), tuple(fields))
+    return explain(rules_file.ruleset, request, response or TrialResponse())
 
 
 def results(explanation) -> dict[str, str]:
@@ -183,7 +182,7 @@ def test_a_304_that_nobody_asked_for_becomes_a_502_of_the_gateway(rules_file):
 
 
 def test_a_request_that_is_not_forwarded_is_not_explained(rules_file):
-    with pytest.raises(RequestRefusedError, match="malformed|control|target"):
+    with pytest.raises(RequestRefusedError, match="request target"):
         explained(rules_file, "/a#b")
 
 

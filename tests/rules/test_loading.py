@@ -1,4 +1,4 @@
-"""The contract of loading: right values from a right file, every mistake of a wrong one, never a traceback."""
+"""The contract of loading: values from a right file, every mistake of a wrong one, never a traceback."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.rules import cases, lint, loading
-from proxy.rules.loading import RulesError, RulesFile, load, loads
+from proxy.rules import cases, lint, loading, validation
+from proxy.rules.loading import Mistake, RulesError, RulesFile, load, loads
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 from proxy.rules.yaml_positions import MAX_SIZE_BYTES
 from tests.rules import golden_files
@@ -278,15 +278,51 @@ def test_a_thousand_rules_load_and_keep_their_order():
     assert [rule.name for rule in rules_file.rules] == [f"r{n}" for n in range(1000)]
 
 
-WORDS = st.sampled_from(
-    "version rules policies tests name match unless policy mode methods paths path_regexes headers "
-    "response status set "
-    "remove extends request expect x_requested_with script_request because path target rule vary GET get "
-    "/** /a * ** *a "
-    "&a <<: *a - : , [ ] { } ' \" | > ! !!str ~ null true 1 200 3xx classic pass x-a # % @ ` \t \\ -- "
-    "--- ... ? "
-    "(?!a) [a- \u2028 \ufeff \x00 \xa0 é 😀".split(" ")
-)
+KEYS = sorted({key for model in validation._MODELS.values() for key in model.model_fields})
+VALUES = [
+    "GET",
+    "get",
+    "/**",
+    "/a",
+    "*",
+    "**",
+    "*a",
+    "&a",
+    "<<: *a",
+    "null",
+    "true",
+    "1",
+    "200",
+    "3xx",
+    "pass",
+    "x-a",
+]
+SIGNS = [
+    "-",
+    ":",
+    ",",
+    "[",
+    "]",
+    "{",
+    "}",
+    "'",
+    '"',
+    "|",
+    ">",
+    "!",
+    "!!str",
+    "~",
+    "#",
+    "%",
+    "@",
+    "`",
+    "\t",
+    "\\",
+    "---",
+    "?",
+]
+STRANGE = ["(?!a)", "[a-", "\u2028", "\ufeff", "\x00", "\xa0", "é", "\U0001f600", "\\ud800"]
+WORDS = st.one_of(*map(st.sampled_from, (KEYS, VALUES, SIGNS, STRANGE)))
 SPACES = st.sampled_from(["", " ", "  ", "\n", "\n  ", "\n    ", "\r\n", ": ", "\n  - "])
 SOUP = st.lists(st.tuples(WORDS, SPACES), max_size=40).map(
     lambda parts: "".join(map("".join, parts)).encode()
@@ -306,12 +342,6 @@ def damaged_files(draw):
     return data
 
 
-KEYS = st.sampled_from(
-    "version rules policies tests name match unless policy mode methods paths path_regexes headers "
-    "response status "
-    "content_types attachment set remove extends etag request expect x_requested_with script_request "
-    "because".split()
-)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -322,7 +352,9 @@ SCALARS = st.one_of(
 )
 TREES = st.recursive(
     SCALARS,
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+    ),
     max_leaves=25,
 )
 
@@ -341,6 +373,15 @@ def strange_trees(draw):
     return yaml.safe_dump(tree, allow_unicode=draw(st.booleans())).encode()
 
 
+def found_in(data: bytes) -> list[Mistake]:
+    """Do all that `check` does with a file."""
+    try:
+        rules_file = loads(data, "rules.yaml")
+    except RulesError as error:
+        return list(error.mistakes)
+    return [*cases.run(rules_file), *lint.lint(rules_file)]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.one_of(
@@ -353,18 +394,11 @@ def strange_trees(draw):
 @example(b"&a *a")
 @example(b"rules: [*a : b]")
 def test_no_bytes_give_anything_but_rules_or_mistakes(data):
-    try:
-        rules_file = loads(data, "rules.yaml")
-    except RulesError as error:
-        assert error.mistakes
-        end = data.count(b"\n") + data.count(b"\r") + 2  # libyaml begins a new line at the end of the file
-        for mistake in error.mistakes:
-            assert 0 <= mistake.line <= end
-            assert str(mistake).startswith("rules.yaml")
-            assert "\n" not in str(mistake)
-    else:
-        cases.run(rules_file)
-        lint.lint(rules_file)
+    end = data.count(b"\n") + data.count(b"\r") + 2  # libyaml begins a new line at the end of the file
+    for mistake in found_in(data):
+        assert 0 <= mistake.line <= end
+        assert str(mistake).startswith("rules.yaml")
+        assert "\n" not in str(mistake)
 
 
 def test_the_module_does_not_pull_in_what_only_commands_need():

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 
-from proxy.gateway import clock
+from proxy.gateway import client, clock
 from tests.wire.harness import ENDED_S, XHR, Bench, Peer, answering, bench, read_content
 from tests.wire.strict import read_requests
 
@@ -284,6 +284,31 @@ class Test_Client_fails:  # noqa: N801
             await within_bounds(b.ended.wait())
             assert b.gateway.stats.upstream_errors == {}
             assert b.gateway.stats.client_errors == {"client_stalled": 1}
+
+    @pytest.mark.parametrize("framing", ["fixed", "chunked", "until close"])
+    @pytest.mark.parametrize("name", ["GET", "HTTP/1.0"])
+    async def test_client_that_reads_slowly_gets_everything(self, leaves_nothing, monkeypatch, name, framing):
+        """What is written and not yet taken outlives the exchange; the closing connection waits for it."""
+        monkeypatch.setattr(client, "_LINGER_S", 0.05)
+        content = b"x" * 60_000  # below the mark at which the upstream is paused, above what the kernel holds here
+        heads = {"fixed": b"Content-Length: 60000\r\n\r\n", "chunked": CHUNKS + b"ea60\r\n", "until close": b"\r\n"}
+        last = {"fixed": b"", "chunked": b"\r\n0\r\n\r\n", "until close": b""}
+        async with leaves_nothing([STATUS_LINE + heads[framing] + content + last[framing], "close"]) as b:
+            b.gateway._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(b.address)
+            peer = Peer(*await asyncio.open_connection(sock=connection, limit=1))  # takes no more until it is asked
+            b._peers.append(peer)
+            await peer.send(closing(REQUESTS[name]))
+            await until(lambda: b.gateway.stats.requests != {})
+            assert b.gateway.clients, "the kernel took everything: nothing is left to test"
+            lingered_s = b.gateway.clock.now_s + 0.2
+            await until(lambda: b.gateway.clock.now_s > lingered_s)
+            answer = await peer.read_to_end()
+            assert answer.end == "closed"
+            assert answer.content.count(b"x") == len(content)
+            assert b.gateway.stats.client_errors == {}
 
     @pytest.mark.parametrize("name", ["GET", "POST", "POST chunked"])
     async def test_garbage_after_a_request_is_a_400_after_its_response(self, leaves_nothing, name):
