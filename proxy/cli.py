@@ -32,13 +32,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="nocache-proxy")
 def cli() -> None:
-    """A reverse-proxy sidecar after which no matching response is ever reused by a cache.
+    r"""A reverse-proxy sidecar after which no matching response is ever reused by a cache.
 
     \b
     See it work:          nocache-proxy demo
     Put it before an app: nocache-proxy serve --upstream http://127.0.0.1:5000
     Ask what a rule does: nocache-proxy explain GET /api -H 'X-Requested-With: XMLHttpRequest'
-    """  # noqa: D301 - click wants a backspace
+    """
 
 
 def main() -> None:
@@ -306,14 +306,14 @@ def explain(
     rules: Path,
     as_json: bool,
 ) -> None:
-    """Say which rule decides a request, and why.
+    r"""Say which rule decides a request, and why.
 
     Prints every rule and condition with the value it saw, then the fields of the response before and after.
 
     \b
     Example: nocache-proxy explain GET /file/last_uploaded -H 'X-Requested-With: XMLHttpRequest' \\
                --response-header 'Cache-Control: max-age=600'
-    """  # noqa: D301 - click wants a backspace
+    """
     from proxy.rules import commands  # noqa: PLC0415
 
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiohttp import web
 
 if TYPE_CHECKING:
     from proxy.rules.loading import RulesFile
@@ -49,10 +51,14 @@ class AdminState(Protocol):
         """What became of its newest content."""
 
     async def snapshot(self) -> Snapshot:
-        """What all workers counted, added up."""
+        """What all workers counted, added up: a copy, which nothing changes any more."""
 
     async def reasons_not_ready(self) -> list[str]:
         """Why no traffic should be sent here; none when it should."""
 
     def pids(self) -> list[int]:
         """Of the processes that serve, for `process_*` metrics."""
+
+
+STATE: Final[web.AppKey[AdminState]] = web.AppKey("state")
+"""Where handlers find it."""

@@ -16,7 +16,6 @@ from proxy.message.lines import (
     drop_hop_by_hop,
     render_lines,
     value_of,
-    values_of,
 )
 from proxy.message.syntax import MalformedHeadError, RequestHeadParser, TooManyFieldsError
 from proxy.message.target import Target, TargetError, is_host, parse_target
@@ -153,7 +152,7 @@ class RequestTable:
             host=_host(noted, target, minor),
             lines=lines,
             noted=noted,
-            values=tuple([value_of(noted, name) for name in self._read_names]),
+            values=tuple([value_of(noted, name) if name in noted else None for name in self._read_names]),
             content_length=content_length,
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
             expects_continue=b"expect" in noted and minor == 1,
@@ -251,10 +250,10 @@ def _content_length(noted: Noted, minor: int) -> int | None:
 
 
 def _host(noted: Noted, target: Target, minor: int) -> bytes | None:
-    hosts = values_of(noted, b"host")
-    if len(hosts) > 1 or (minor == 1 and not hosts) or not all(map(is_host, hosts)):
+    hosts = noted.get(b"host", ())
+    host = hosts[0][1] if hosts else None
+    if len(hosts) > 1 or (host is None and minor == 1) or (host is not None and not is_host(host)):
         raise RequestRefusedError(400, "missing, double or malformed Host")
-    host = hosts[0] if hosts else None
     if target.authority is None:
         return host
     # RFC 9112 section 3.2.2 lets the target win; two parsers in a row need not both know that.

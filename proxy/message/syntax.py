@@ -29,6 +29,13 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_headers": MAX_FIELDS + 8,
     "auto_decompress": False,
 }
+# Chunk extensions and trailers come after the head, where only the parser can bound them: 64 fields of 4 KiB.
+_CODING_OPTIONS: Final[dict[str, Any]] = {
+    **_OPTIONS,
+    "max_line_size": 4096,
+    "max_field_size": 4096,
+    "max_headers": 64,
+}
 
 
 class MalformedHeadError(ValueError):
@@ -124,13 +131,13 @@ class ChunkedDecoder:
         # The response parser is lenient towards white space after a chunk size, which old servers send.
         parser: HttpRequestParser | HttpResponseParser
         if side == "request":
-            parser = HttpRequestParser(_PROTOCOL, _LOOP, **_OPTIONS)
+            parser = HttpRequestParser(_PROTOCOL, _LOOP, **_CODING_OPTIONS)
             content = parser.feed_data(
                 b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
             )[0][0][1]
         else:
-            parser = HttpResponseParser(_PROTOCOL, _LOOP, **_OPTIONS)
+            parser = HttpResponseParser(_PROTOCOL, _LOOP, **_CODING_OPTIONS)
             content = parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")[0][0][1]
         self._parser = parser
         self._content: StreamReader = content
@@ -185,7 +192,7 @@ def _check(head: bytes) -> int:
 def _first_line(error: BaseException) -> str:
     """One line of a parser's error for the log, without the bytes it quotes."""
     text = str(getattr(error, "message", error))
-    return text.partition("\n")[0].rstrip(":")[:120]
+    return text.partition("\n")[0].partition(": b'")[0].rstrip(":")[:120]
 
 
 def _fields(message: Any, expected: int) -> RawFields:  # noqa: ANN401 - a message of aiohttp's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 # What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
@@ -54,6 +55,7 @@ def parse_target(method: str, target: bytes) -> Target:
     return Target(forwarded, forwarded.partition(b"?")[0], match["authority"])
 
 
+@lru_cache(128)  # hosts are few; what else is sent here is bounded by the size of a head
 def is_host(value: bytes) -> bool:
     """Tell whether a `Host` value is `uri-host [ ":" port ]`, RFC 9110 section 7.2. Empty is allowed."""
     return _HOST.fullmatch(value) is not None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Final
 
 from proxy.message.directives import parse_directives
 from proxy.rules.containment import covers, covers_paths
+from proxy.rules.lint_policies import cache_control, doubts_about, enforces
 from proxy.rules.loading import RulesFile
 from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH
-from proxy.rules.mistakes import Mistake, Path, did_you_mean, show_text
+from proxy.rules.mistakes import Mistake, Path, show_text
 from proxy.rules.model import Conditions, FieldCondition, Policy, Rule
 from proxy.rules.policies import PASS
-from proxy.rules.policies import enforces as _policy_enforces
 
 CODES: Final = {
     "no-rules": "the file has no rule",
@@ -34,27 +33,15 @@ CODES: Final = {
     "validators-kept": "a policy that forbids storing and lets caches revalidate",
     "idle-observer": "a rule that observes a policy which changes nothing",
     "encoded-path": "a path with percent-encoding, where paths are compared decoded",
+    "foreign-pattern": "a glob in the language of routes or regular expressions",
     "regex-without-slash": "a regular expression that matches no path",
     "status-304": "a condition on a status that this rule's policy prevents",
     "lost-304": "a condition on responses that costs every other response on these paths its 304",
 }
 """Every code, with what it stands for."""
 
-_DIRECTIVES: Final = frozenset(
-    (
-        *("no-store", "no-cache", "no-transform", "must-revalidate", "proxy-revalidate", "must-understand"),
-        *(
-            "private",
-            "public",
-            "max-age",
-            "s-maxage",
-            "immutable",
-            "stale-while-revalidate",
-            "stale-if-error",
-        ),
-        *("post-check", "pre-check"),
-    )
-)
+# Flask's <id>, braces and brackets of shells, :id of other routers, and signs of regular expressions.
+_FOREIGN: Final = re.compile(r"<[^/>]*>|\{[^/}]*\}|\[[^/\]]+\]|(?<=/):\w+|(?<=/)\.\*|\\.|\$$")
 _NAVIGATION_FIELDS: Final = frozenset(("sec-fetch-dest", "sec-fetch-mode", "accept", "x-requested-with"))
 _DIFFERS_PER_CLIENT: Final = {
     "cookie": "every user, often every request, has its own",
@@ -63,9 +50,6 @@ _DIFFERS_PER_CLIENT: Final = {
     "referer": "every page has its own",
     "x-forwarded-for": "every client has its own",
 }
-
-
-enforces = lru_cache(_policy_enforces)  # asked for every pair of rules
 
 
 def lint(rules_file: RulesFile) -> list[Mistake]:
@@ -263,7 +247,7 @@ def _shared_caches(
     if not enforces(rule.policy) or _asks_for_ajax(rule.match):
         return
     directives = {
-        directive.name: directive.argument for directive in parse_directives(_cache_control(rule.policy))
+        directive.name: directive.argument for directive in parse_directives(cache_control(rule.policy))
     }
     if "private" not in directives and directives.get("max-age") != "0":
         text = (
@@ -278,6 +262,13 @@ def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn
         if conditions is None:
             continue
         for index, glob in enumerate(conditions.paths or ()):
+            foreign = _FOREIGN.search(glob)
+            if foreign:
+                text = (
+                    f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** "
+                    "for any number of them, list several globs, or use path_regexes"
+                )
+                yield warn("foreign-pattern", text, part, "paths", index)
             if re.search("%[0-9A-Fa-f]{2}", glob):
                 text = (
                     f"paths are compared decoded, so {show_text(glob)} matches only what is encoded twice; "
@@ -342,7 +333,7 @@ def _lint_policies(rules_file: RulesFile) -> Iterator[Mistake]:
             text = "no rule uses this policy; name it under 'policy' of a rule, or delete it"
             yield rules_file.document.mistake(("policies", name), text, key=True, code="unused-policy")
         reuses = any(_may_enforce_success(rule) for rule in rules_file.rules if rule.policy.name == name)
-        for code, steps, text in _doubts_about(policy, base):
+        for code, steps, text in doubts_about(policy, base):
             if code == "validators-kept" and not reuses:
                 continue
             yield rules_file.document.mistake(("policies", name, *steps), text, code=code)
@@ -352,50 +343,6 @@ def _may_enforce_success(rule: Rule) -> bool:
     """Whether a rule can apply to a response that a later 304 could bring back."""
     statuses = rule.match.response.statuses if rule.match.response else ()
     return not statuses or any(status[0] in "23" for status in statuses)
-
-
-def _doubts_about(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    if _cache_control(policy) != _cache_control(base):
-        yield from _doubts_about_directives(policy, base)
-    if not enforces(policy):
-        return
-    if policy.conditionals == "keep" and base.conditionals != "keep":
-        text = "the app can still answer 304, and an old copy is shown again; write conditionals: strip"
-        yield "validators-kept", ("conditionals",), text
-    if policy.etag == "keep" and base.etag != "keep":
-        text = (
-            "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes "
-            "them; write etag: one-time, which keeps If-Match working"
-        )
-        yield "validators-kept", ("etag",), text
-
-
-def _doubts_about_directives(policy: Policy, base: Policy) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    set_names = [name for name, _ in policy.set_fields if name.lower() == "cache-control"]
-    at = ("set", set_names[0]) if set_names else ("remove",)
-    if enforces(base) and not enforces(policy):
-        text = (
-            f"extends {base.name}, but its Cache-Control has no no-store: caches may store, and a rule with "
-            "this policy counts as an exception; add no-store, or extend revalidate"
-        )
-        yield "weakened-policy", at, text
-    for directive in parse_directives(_cache_control(policy)):
-        if directive.name not in _DIRECTIVES:
-            hint = did_you_mean(directive.name, _DIRECTIVES) or "; mind the spelling"
-            yield "unknown-directive", at, f"no cache knows the directive {show_text(directive.name)}{hint}"
-        if enforces(policy) and directive.name == "must-understand":
-            text = "must-understand lets a cache ignore no-store (RFC 9111 section 5.2.2.3); leave it out"
-            yield "undone-no-store", at, text
-        if directive.argument is not None and directive.name in ("no-cache", "private"):
-            text = (
-                f"{directive.name} with an argument is for the fields that it names only and allows the rest "
-                f"to be reused; write {directive.name} alone"
-            )
-            yield "undone-no-store", at, text
-
-
-def _cache_control(policy: Policy) -> list[bytes]:
-    return [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]
 
 
 def _is_pass(policy: Policy) -> bool:

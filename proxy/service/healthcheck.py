@@ -28,7 +28,7 @@ def probe(address: Address, path: str, timeout_s: float) -> tuple[bool, str]:
         response = connection.getresponse()
         body = response.read(_MAX_BODY_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        return False, f"{path} on {address}: {str(error) or type(error).__name__}"
+        return False, f"{path} on {address}: {' '.join(str(error).split()) or type(error).__name__}"
     finally:
         connection.close()
     return response.status == _OK, f"{path}: {response.status} {' '.join(body.split())}"

@@ -17,6 +17,7 @@ from proxy.message.target import TargetError, parse_target
 from proxy.rules.matching import Ruleset
 from proxy.rules.model import Conditions, Rule
 from proxy.rules.policies import BUILT_IN
+from proxy.rules.spellings import spellings
 from tests.legacy.decoders import DECODERS, Routed
 
 VIEWS = {  # Werkzeug rule: globs of the rule that protects the view, one path that reaches it
@@ -201,6 +202,22 @@ def test_whatever_reaches_a_view_matches_the_rule_for_it_in_200000_requests() ->
     assert reached["requests"] >= 200_000
 
 
+@settings(max_examples=3000, deadline=None, derandomize=True, database=None)
+@given(TARGETS)
+def test_reading_of_every_server_is_among_the_spellings(raw: bytes) -> None:
+    """The law behind the law: what Flask is given to route on, leading slashes aside, is a spelling of the path."""
+    try:
+        target = parse_target("GET", raw)
+    except TargetError:
+        return
+    found = spellings(target.path)
+    for server, decode in DECODERS.items():
+        routed = decode("GET", target.forwarded)
+        if routed is not None:
+            path = routed.path_info.encode("latin-1").decode("utf-8", "replace")
+            assert "/" + path.lstrip("/") in found, (server, path)
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -216,6 +233,8 @@ def test_whatever_reaches_a_view_matches_the_rule_for_it_in_200000_requests() ->
         # An escape of uWSGI swallows the slash, so that the dot segment takes another segment away.
         b"/api/x%7/y/../data",
         b"/api%2fx/../data",
+        # And a slash that was escaped does begin one.
+        b"/api%2fx%7/y/../data",
         b"/dir/%7",
         b"/public/../api/data",
         # Werkzeug's server reads raw bytes as latin-1.

@@ -1,0 +1,147 @@
+"""`/api/`: the rules in force, why one of them decides, and the settings, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from proxy import __version__
+from proxy.admin.answers import json_answer
+from proxy.admin.slices import in_slices
+from proxy.admin.state import STATE
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
+
+    from proxy.rules.loading import RulesFile
+    from proxy.rules.model import Rule
+    from proxy.rules.trial import TrialRequest, TrialResponse
+    from proxy.stats import Snapshot
+
+_PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
+_STATUSES: Final = range(100, 600)  # RFC 9110 section 15
+
+
+async def rules(request: web.Request) -> web.Response:
+    """Tell the rules in force, in order, and what each has done so far."""
+    state = request.app[STATE]
+    rules_file, status = state.rules_file, state.rules_status
+    snapshot = await state.snapshot()
+    hits = await _hits(snapshot)
+    body = {
+        "source": status.source,
+        "digest": status.digest,
+        "loaded_at_s": status.loaded_at_s,
+        "last_reload_ok": status.last_reload_ok,
+        "last_error": status.last_error or None,
+        "rules": [
+            row async for some in in_slices(rules_file.rules) for row in _rows(some, snapshot, hits)
+        ],
+        "unmatched": hits[""],
+    }
+    return json_answer(body)
+
+
+class Explainer:
+    """Answers `/api/explain`, one request at a time and in a thread: with 1,000 rules it takes more than a second."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Explain what the gateway would do with the request and the response that the query describes."""
+        rules_file = request.app[STATE].rules_file
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(
+                None, _explain, rules_file, request.query
+            )
+
+
+async def config(request: web.Request) -> web.Response:
+    """Tell the settings. There are no secrets among them: an upstream cannot have credentials."""
+    state = request.app[STATE]
+    settings = {field.name: _plain(getattr(state.settings, field.name)) for field in fields(state.settings)}
+    uptime_s = round(time.time() - state.started_at_s, 1)
+    return json_answer({"version": __version__, "uptime_s": uptime_s, "settings": settings})
+
+
+async def _hits(snapshot: Snapshot) -> Counter[str]:
+    hits: Counter[str] = Counter()
+    async for some in in_slices(snapshot["requests"].items()):
+        for key, number in some:
+            hits[key.partition("\t")[0]] += number
+    return hits
+
+
+def _rows(rules: list[Rule], snapshot: Snapshot, hits: Counter[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": rule.name,
+            "because": rule.because or None,
+            "policy": rule.policy.name,
+            "mode": rule.mode,
+            "hits": snapshot["observed"].get(rule.name, 0) if rule.mode == "observe" else hits[rule.name],
+            "fields_changed": snapshot["fields_changed"].get(rule.name, 0),
+            "conditionals_stripped": snapshot["conditionals_stripped"].get(rule.name, 0),
+        }
+        for rule in rules
+    ]
+
+
+def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Response:
+    from proxy.rules import explain_text, trial  # noqa: PLC0415 - only for those who ask
+    from proxy.rules.explain import explain  # noqa: PLC0415
+
+    def place_of(index: int) -> str:
+        return f"{rules_file.source}:{rules_file.document.place_of(('rules', index))[0]}"
+
+    try:
+        explanation = explain(rules_file.ruleset, *_trial(query), now=trial.SOME_DATE)
+    except trial.RequestRefusedError as error:
+        return json_answer({"refused": {"status": error.status, "reason": error.reason}})
+    except ValueError as error:
+        return json_answer({"error": str(error)}, 400)
+    if query.get("format") == "text":
+        return web.Response(text=explain_text.to_text(explanation, place_of) + "\n")
+    return json_answer(explain_text.to_json(explanation, place_of))
+
+
+def _trial(query: MultiMapping[str]) -> tuple[TrialRequest, TrialResponse]:
+    """Read the query.
+
+    Raises:
+        ValueError: it describes no request and response; the text says what was found and what is allowed.
+    """
+    from proxy.rules.commands import parse_field  # noqa: PLC0415
+    from proxy.rules.trial import TrialRequest, TrialResponse  # noqa: PLC0415
+
+    if unknown := [name for name in query if name not in _PARAMETERS]:
+        raise ValueError(f"found parameter {unknown[0]}, allowed: {', '.join(_PARAMETERS)}")
+    target, status = query.get("target", ""), query.get("status", "200")
+    if not target:
+        raise ValueError("no target; it is the request target as a client sends it, such as /path?query")
+    if not (status.isascii() and status.isdigit() and int(status) in _STATUSES):
+        raise ValueError(f"found status {json.dumps(status)}, allowed: 100 to 599")
+    return (
+        TrialRequest(
+            query.get("method", "GET"),
+            target.encode("utf-8", "surrogateescape"),
+            tuple(parse_field(text) for text in query.getall("header", [])),
+        ),
+        TrialResponse(int(status), tuple(parse_field(text) for text in query.getall("response_header", []))),
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [str(member) for member in value]
+    if isinstance(value, int | float | str | None) and not isinstance(value, Path):
+        return value
+    return str(value)

@@ -1,0 +1,40 @@
+"""The page for people, and the two files that it loads: no inline code, so that its policy can forbid any."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Final
+
+from aiohttp import web
+
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'self'",
+        "script-src 'self'",
+        "connect-src 'self'",
+        "img-src data:",  # the icon, so that browsers do not ask for one
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+
+async def page(_: web.Request) -> web.Response:
+    """Answer with the page; the rest it asks of the API."""
+    response = _file("page.html")
+    response.headers["Content-Security-Policy"] = _POLICY
+    return response
+
+
+async def asset(request: web.Request) -> web.Response:
+    """Answer with a file that the page loads, one of those that have a route."""
+    return _file(request.path.lstrip("/"))
+
+
+def _file(name: str) -> web.Response:
+    data = resources.files(__package__).joinpath(name).read_bytes()
+    kind = next(kind for suffix, kind in _TYPES.items() if name.endswith(suffix))
+    return web.Response(body=data, content_type=kind, charset="utf-8")

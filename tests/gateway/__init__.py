@@ -1,0 +1,1 @@
+"""Tests of `proxy.gateway`, one file a module."""

@@ -1,0 +1,1 @@
+"""Tests of `proxy.message`, one file a module."""

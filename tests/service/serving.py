@@ -1,0 +1,246 @@
+"""`serve` as its users run it: a process of its own, before an app that the test holds in its hands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.wire.harness import Answer, Peer
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 30.0  # how long anything may take before a test calls it hung
+
+XHR = ("X-Requested-With: XMLHttpRequest",)
+RULES = """\
+version: 1
+rules:
+  - name: ajax
+    match: {x_requested_with: XMLHttpRequest}
+    policy: %s
+policies:
+  first: {extends: strict, set: {X-Rules: first}}
+  second: {extends: strict, set: {X-Rules: second}}
+"""
+
+Place = tuple[str, int] | Path
+
+
+@dataclass
+class App:
+    """An upstream. `/slow` sends half of its response and waits for `finish`; an upgrade gets an echo.
+
+    Attributes:
+        arrived: targets, as their requests come.
+        finish: lets slow responses end.
+    """
+
+    arrived: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    finish: asyncio.Event = field(default_factory=asyncio.Event)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[App]:
+        tasks: set[asyncio.Task[Any]] = set()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._serve(Peer(reader, writer))
+            writer.close()
+            tasks.discard(task)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", self.port, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in tuple(tasks):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, peer: Peer) -> None:
+        while True:
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+            target = head.split(b" ")[1].decode()
+            self.arrived.put_nowait(target)
+            if b"\r\nupgrade:" in head.lower():
+                await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                while data := await peer.reader.read(65536):
+                    await peer.send(data)
+                return
+            first = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nCache-Control: max-age=60\r\n\r\nwe"
+            await peer.send(first)
+            if target == "/slow":
+                await self.finish.wait()
+            await peer.send(b"ll")
+
+
+@dataclass
+class Lines:
+    """What a process writes, line by line."""
+
+    read: list[str] = field(default_factory=list)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def follow(self, stream: asyncio.StreamReader) -> None:
+        while line := await stream.readline():
+            self.read.append(line.decode().rstrip("\n"))
+            self.came.set()
+
+    async def matching(self, pattern: str, count: int = 1) -> list[str]:
+        """Wait until so many lines match."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                found = [line for line in self.read if re.search(pattern, line)]
+                if len(found) >= count:
+                    return found
+                self.came.clear()
+                await self.came.wait()
+
+
+@dataclass
+class Sidecar:
+    """A running `serve`."""
+
+    process: asyncio.subprocess.Process
+    out: Lines = field(default_factory=Lines)
+    log: Lines = field(default_factory=Lines)
+    listen: Place = ("", 0)
+    admin: Place = ("", 0)
+
+    async def started(self) -> Sidecar:
+        (line,) = await self.log.matching("listening on ")
+        match = re.search(r"listening on (\S+) for .* admin on (\S+), workers", line)
+        assert match is not None
+        self.listen, self.admin = place_of(match[1]), place_of(match[2])
+        return self
+
+    async def get(self, target: str = "/", *fields: str) -> Answer:
+        return await get(self.listen, target, *fields)
+
+    async def ask(self, path: str) -> Any:
+        """Get JSON from the admin listener."""
+        return json.loads((await get(self.admin, path)).content)
+
+    async def metrics(self) -> dict[str, float]:
+        """Scrape: every sample by its name and labels as written."""
+        text = (await get(self.admin, "/metrics")).content.decode()
+        samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not await holds():
+                await asyncio.sleep(0.02)
+
+    async def is_ready(self) -> bool:
+        return bool((await self.ask("/readyz"))["ready"])
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(LIMIT_S):
+            return await self.process.wait()
+
+    def worker_pids(self) -> list[int]:
+        return child_pids(self.process.pid)
+
+
+@asynccontextmanager
+async def sidecar(
+    upstream: str, rules: Path, *flags: str, env: dict[str, str] | None = None
+) -> AsyncIterator[Sidecar]:
+    """Run `serve` on free ports until the block ends, and wait until it listens."""
+    async with command(*serve_command(upstream, rules, *flags), env=env) as running:
+        yield await running.started()
+
+
+@asynccontextmanager
+async def command(*words: str, env: dict[str, str] | None = None) -> AsyncIterator[Sidecar]:
+    """Run the command line; it is killed, with its workers, at the end of the block if it still runs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NOCACHE_PROXY_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={**environment, **(env or {})},
+    )
+    running = Sidecar(process)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    following = asyncio.gather(running.out.follow(process.stdout), running.log.follow(process.stderr))
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await running.ended()
+        async with asyncio.timeout(LIMIT_S):
+            await following
+
+
+def serve_command(upstream: str, rules: Path, *flags: str) -> list[str]:
+    """The words of a `serve` on free ports; flags given later win."""
+    fixed = ["--upstream", upstream, "--rules", str(rules), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    return ["serve", *fixed, "--access-log", "off", *flags]
+
+
+async def connect(place: Place) -> Peer:
+    """Open a raw connection."""
+    if isinstance(place, Path):
+        return Peer(*await asyncio.open_unix_connection(place))
+    return Peer(*await asyncio.open_connection(*place))
+
+
+async def get(place: Place, target: str, *fields: str) -> Answer:
+    """Ask on a connection of its own and read to its end."""
+    peer = await connect(place)
+    try:
+        await peer.send(request(target, "Connection: close", *fields))
+        async with asyncio.timeout(LIMIT_S):
+            return await peer.read_to_end()
+    finally:
+        peer.close()
+
+
+def request(target: str, *fields: str) -> bytes:
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: app", *fields, "", ""]).encode()
+
+
+def place_of(text: str) -> Place:
+    if text.startswith("unix:"):
+        return Path(text.removeprefix("unix:"))
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port) if port else 0
+
+
+def child_pids(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process still does something: one that nobody waits for stays as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,112 @@
+"""The shape of DESIGN section 2: imports point downwards, sockets stay at the edge, the parsers in one module."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxy
+
+PACKAGE = Path(proxy.__file__).parent
+
+# What each part may import besides itself. Read from top to bottom, every name stands above those it may use.
+MAY_IMPORT = {
+    "cli": {"service", "admin", "demo", "gateway", "rules", "message", "settings", "stats", "audit", "proxy"},
+    "__main__": {"cli"},
+    "service": {"admin", "gateway", "rules", "message", "settings", "stats", "proxy"},
+    "admin": {"gateway", "rules", "message", "settings", "stats", "proxy"},
+    "demo": {"audit", "message", "settings", "proxy"},
+    "gateway": {"rules", "message", "settings", "stats"},
+    "rules": {"message"},
+    "audit": {"message"},
+    "settings": {"message"},
+    "stats": set(),
+    "message": set(),
+    "proxy": set(),
+}
+MAY_DO_IO = {"gateway", "service", "admin", "demo"}
+IO_MODULES = {"asyncio", "socket", "ssl", "select", "selectors", "uvloop", "threading", "multiprocessing", "subprocess"}
+PARSERS = {"HttpRequestParser", "HttpResponseParser", "RawRequestMessage", "RawResponseMessage"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(module: str) -> str:
+    """The part of the package that a module belongs to: `proxy.rules.matching` to `rules`."""
+    return module.partition(".")[2].partition(".")[0] or "proxy"
+
+
+def module_of(file: Path) -> str:
+    name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imports(file: Path) -> Iterator[tuple[str, str]]:
+    """Every import of a file, wherever it stands, as (module, name or empty)."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            assert node.module is not None
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def imported_parts(file: Path) -> set[str]:
+    """The parts of the package that a file imports; `from proxy import x` names a part or `proxy` itself."""
+    parts = set()
+    for module, name in imports(file):
+        if module == "proxy":
+            parts.add(name if name in MAY_IMPORT else "proxy")
+        elif module.startswith("proxy."):
+            parts.add(part_of(module))
+    return parts
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_imports_point_downwards_only(file: Path) -> None:
+    """cli -> service -> admin -> gateway -> rules -> message; settings, stats and audit are leaves."""
+    part = part_of(module_of(file))
+    assert imported_parts(file) - {part} <= MAY_IMPORT[part]
+
+
+def test_no_part_may_import_one_that_may_import_it() -> None:
+    """The table itself has no circle."""
+    resolved: set[str] = set()
+    while len(resolved) < len(MAY_IMPORT):
+        free = {part for part, below in MAY_IMPORT.items() if below <= resolved} - resolved
+        assert free, f"a circle among {set(MAY_IMPORT) - resolved}"
+        resolved |= free
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_only_the_edge_touches_sockets_and_event_loops(file: Path) -> None:
+    """Pure core, thin edge: what decides and what parses can be called without a loop."""
+    if part_of(module_of(file)) in MAY_DO_IO:
+        return
+    used = {module.partition(".")[0] for module, _ in imports(file)} & IO_MODULES
+    assert not used
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_aiohttp_is_imported_for_messages_in_one_module_only(file: Path) -> None:
+    """An upgrade of aiohttp that changes its parsers meets `message.syntax`, and nothing else of the data path."""
+    module, part = module_of(file), part_of(module_of(file))
+    names = {name for source, name in imports(file) if source.split(".")[0] == "aiohttp"}
+    if module == "proxy.message.syntax":
+        assert names <= PARSERS | {"HttpProcessingError", "StreamReader"}
+    elif part not in {"admin", "service", "demo"}:
+        assert not names
+
+
+def test_every_module_says_why_it_is_there() -> None:
+    for file in FILES:
+        assert ast.get_docstring(ast.parse(file.read_bytes())), f"{file} has no docstring"
+
+
+def test_packages_are_those_of_the_design() -> None:
+    """A file listing alone tells the architecture."""
+    parts = {part_of(module_of(file)) for file in FILES}
+    assert parts == set(MAY_IMPORT)

@@ -1,0 +1,94 @@
+"""The README is kept: every flag, command, metric and log field is in it, and every rules example in it works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from proxy import __version__
+from proxy.admin.metrics import collect
+from proxy.cli import cli
+from proxy.gateway.access_log import Entry
+from proxy.rules import cases, loading
+from proxy.rules.policies import BUILT_IN
+from proxy.rules.schema import json_schema
+from proxy.stats import Stats
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_rules_example_loads_and_its_tests_pass(example):
+    rules_file = loading.loads(example.encode(), "README.md")
+    assert cases.run(rules_file) == []
+
+
+def keys_of(node: object) -> set[str]:
+    """Every mapping key of a parsed YAML document."""
+    if isinstance(node, dict):
+        return {key for key in node if isinstance(key, str)} | {k for value in node.values() for k in keys_of(value)}
+    if isinstance(node, list):
+        return {key for member in node for key in keys_of(member)}
+    return set()
+
+
+def test_every_key_of_the_rules_file_stands_in_an_example():
+    shown = {key for example in EXAMPLES for key in keys_of(yaml.safe_load(example))}
+    schema = json_schema()
+    keys = set(schema["properties"])
+    for definition in schema["$defs"].values():
+        keys |= set(definition.get("properties", {}))
+    assert keys - shown - {"target"} == set(), "keys of the rules file without an example in the README"
+
+
+def test_every_flag_of_serve_is_in_the_table_with_its_default():
+    serve = cli.commands["serve"]
+    for parameter in serve.params:
+        assert isinstance(parameter, click.Option)
+        (flag,) = parameter.opts
+        row = re.search(rf"^\| `{flag}` \| ([^|]*) \|", README, re.MULTILINE)
+        assert row, f"{flag} is not in the README"
+        if isinstance(parameter.default, int | float):
+            assert str(parameter.default) in row[1], f"{flag}: the README says {row[1]}, default is {parameter.default}"
+        assert parameter.envvar == "NOCACHE_PROXY_" + flag.strip("-").replace("-", "_").upper()
+        assert parameter.help, f"{flag} has no help"
+
+
+def test_every_command_is_in_the_readme():
+    for name in cli.commands:
+        assert f"nocache-proxy {name}" in README
+
+
+def test_every_metric_is_in_the_readme():
+    for family in collect(Stats().snapshot(), ["a"]):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert f"`{name}`" in README, name
+
+
+def test_every_field_of_the_access_log_is_in_the_readme():
+    paragraph = README.partition("**Access log**")[2].partition("\n\n")[0]
+    for name in Entry._fields:
+        assert f"`{name.removesuffix('_s') if name == 'ts_s' else name}`" in paragraph, name
+
+
+def test_policies_are_in_the_readme_as_they_are():
+    for policy in BUILT_IN.values():
+        (row,) = re.findall(rf"^\| `{policy.name}` \|.*$", README, re.MULTILINE)
+        for name, value in policy.set_fields:
+            if name == "Cache-Control":
+                assert f"`{value}`" in row
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([a-z][^)#:]*)\)", README))
+def test_link_leads_somewhere(path):
+    assert (ROOT / path).exists()
+
+
+def test_changelog_has_the_version():
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
