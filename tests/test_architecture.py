@@ -28,7 +28,17 @@ MAY_IMPORT = {
     "proxy": set(),
 }
 MAY_DO_IO = {"gateway", "service", "admin", "demo"}
-IO_MODULES = {"asyncio", "socket", "ssl", "select", "selectors", "uvloop", "threading", "multiprocessing", "subprocess"}
+IO_MODULES = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "select",
+    "selectors",
+    "uvloop",
+    "threading",
+    "multiprocessing",
+    "subprocess",
+}
 PARSERS = {"HttpRequestParser", "HttpResponseParser", "RawRequestMessage", "RawResponseMessage"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -41,9 +41,7 @@ async def rules(request: web.Request) -> web.Response:
         "loaded_at_s": status.loaded_at_s,
         "last_reload_ok": status.last_reload_ok,
         "last_error": status.last_error or None,
-        "rules": [
-            row async for some in in_slices(rules_file.rules) for row in _rows(some, snapshot, hits)
-        ],
+        "rules": [row async for some in in_slices(rules_file.rules) for row in _rows(some, snapshot, hits)],
         "unmatched": hits[""],
     }
     return json_answer(body)
@@ -59,9 +57,7 @@ class Explainer:
         """Explain what the gateway would do with the request and the response that the query describes."""
         rules_file = request.app[STATE].rules_file
         async with self._turn:
-            return await asyncio.get_running_loop().run_in_executor(
-                None, _explain, rules_file, request.query
-            )
+            return await asyncio.get_running_loop().run_in_executor(None, _explain, rules_file, request.query)
 
 
 async def config(request: web.Request) -> web.Response:

@@ -57,7 +57,7 @@ async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse
         response = json_answer({"error": error.reason, "paths": _PATHS}, error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last one to tell; aiohttp's own 500 would not say no-store
         _log.exception("the admin listener failed on %s", request.path)
         response = json_answer({"error": "the proxy failed; its log says how"}, 500)
     response.headers["Cache-Control"] = "no-store"

@@ -15,11 +15,11 @@ _MAX_PENDING_BYTES: Final = 4 << 20  # a reader that stalls loses lines, not the
 
 
 class Entry(NamedTuple):
-    """What is known of a finished exchange; the fields of DESIGN section 7, in its order.
+    r"""What is known of a finished exchange; the fields of DESIGN section 7, in its order.
 
     Attributes:
         ts_s: seconds since the epoch at the end of the exchange.
-        target: as sent; bytes that are not UTF-8 as `\\udcXX`.
+        target: as sent; bytes that are not UTF-8 as `\udcXX`.
         status: sent to the client, 499 when it left before, 0 for none.
         upstream_status: 0 when the upstream gave none.
         upstream_s: from the request's head to the response's head, 0 for none.

@@ -105,7 +105,7 @@ class ClientConnection(asyncio.Protocol):
             return self.exchange.client_half_closed()
         return False  # a client that half-closes is taken to have left, as in nginx
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._gateway.stats.client_connections -= 1
         self._gateway.clients.discard(self)
         exchange = self.exchange

@@ -193,7 +193,7 @@ class Exchange:
     def _decide(self) -> Verdict:
         try:
             return self._gateway.ruleset.decide(self.head.method, self.head.path, self.head.values)
-        except Exception:  # the guarantee holds even when a rule does not: DESIGN section 4, "fails safe"
+        except Exception:  # noqa: BLE001 - the guarantee holds even when a rule does not: "fails safe", DESIGN 4
             _log.exception("deciding failed; the response is protected by the strict policy")
             self._gateway.stats.decision_failures_total += 1
             return _FAIL_SAFE
@@ -289,7 +289,7 @@ class Exchange:
     def _resolve(self, response: ResponseHead) -> Resolution:
         try:
             return self._verdict.resolve(response.status, response.fields)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as in `_decide`
             _log.exception("deciding failed; the response is protected by the strict policy")
             self._gateway.stats.decision_failures_total += 1
             return Resolution(None, STRICT, treatment(STRICT, self._verdict.vary))

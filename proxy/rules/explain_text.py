@@ -74,13 +74,9 @@ def _pairs(fields: Iterable[Field]) -> list[list[str]]:
 def _paragraphs(explanation: Explanation, place_of: PlaceOf | None) -> Iterator[str]:
     yield f"{explanation.request.method} {_text(explanation.request.target)}"
     if len(explanation.paths) > 1:
-        shown = ", ".join(explanation.paths[:_SHOWN_PATHS])
-        more = (
-            f" and {len(explanation.paths) - _SHOWN_PATHS} more"
-            if len(explanation.paths) > _SHOWN_PATHS
-            else ""
-        )
-        yield f"spellings of the path: {shown}{more}"
+        hidden = len(explanation.paths) - _SHOWN_PATHS
+        more = f" and {hidden} more" if hidden > 0 else ""
+        yield f"spellings of the path: {', '.join(explanation.paths[:_SHOWN_PATHS])}{more}"
     yield ""
     yield from _table(explanation)
     yield ""
@@ -148,18 +144,16 @@ def _decision(explanation: Explanation, place_of: PlaceOf | None) -> Iterator[st
         if resolution.rule.because:
             yield f"Because:  {resolution.rule.because}"
     if resolution.observed is not None:
-        yield f"Observed: rule {resolution.observed.name} would have decided with policy "
-        f"{resolution.observed.policy.name}."
+        watched = resolution.observed
+        yield f"Observed: rule {watched.name} would have decided, with policy {watched.policy.name}."
     if trial.stripped:
-        yield f"Request:  {', '.join(trial.stripped)} not sent to the app, so that it cannot answer from "
-        "what the client has."
+        yield f"Request:  the app does not get {', '.join(trial.stripped)}, so that it must answer in full."
 
 
 def _fields(explanation: Explanation) -> Iterator[str]:
     trial = explanation.trial
     if trial.fault:
-        yield f"Response: {explanation.response.status} from the app, {trial.status} to the client: "
-        f"{trial.fault}."
+        yield f"Response: {trial.status} instead of the app's {explanation.response.status}: {trial.fault}"
     else:
         yield f"Response: {trial.status}"
     for change in explanation.changes:

@@ -230,8 +230,6 @@ def _field_value(value: str) -> str:
 
 
 def _set_value(value: Value) -> object:
-    if value is None:
-        raise wrong("found nothing, allowed: a field value; to take a field away, list it under 'remove'")
     if isinstance(value, (list, dict)):
         raise wrong(
             f"found {show_value(value)}, allowed: one field value; write several members as one text with "

@@ -73,11 +73,12 @@ def _decode_as_werkzeug(path: bytes) -> bytes:
 def _decode_as_uwsgi(path: bytes) -> bytes:
     """Decode as uWSGI's `http_url_decode` does, in one pass with the removal of dot segments.
 
-    An escape takes the two bytes after `%` whatever they are: a slash among them begins no segment, a bad
-    digit counts as 0 (`%7z` is `p`), `%%` is `%`, and an escape that is cut short is nothing.
+    An escape takes the two bytes after `%` whatever they are, a slash among them too; `%%` is `%`, two
+    bytes that are no number are NUL, and an escape that is cut short is nothing. Only dots and slashes
+    as sent make a dot segment, but what `..` takes away reaches back to any slash, an escaped one too.
     """
     segments: list[bytearray] = [bytearray()]
-    may_be_dots = True  # no escape in this segment so far: an escaped dot makes no dot segment
+    may_be_dots = True  # no escape in this segment so far
     position = 1
     while position < len(path):
         byte = path[position]
@@ -103,8 +104,9 @@ def _end_dot_segment(segments: list[bytearray]) -> bool:
         segments[-1].clear()
         return True
     if segments[-1] == b"..":
-        del segments[-2:]
-        segments.append(bytearray())
+        del segments[-1]
+        before, slash, _ = segments.pop().rpartition(b"/") if segments else (b"", b"", b"")
+        segments += [bytearray(before), bytearray()] if slash else [bytearray()]
         return True
     return False
 
@@ -115,5 +117,5 @@ def _uwsgi_escape(path: bytes, position: int) -> tuple[bytes, int]:
     digits = path[position : position + 2]
     if len(digits) < _ESCAPE_DIGITS:
         return b"", len(path)
-    high, low = (int(chr(digit), 16) if digit in _HEX_DIGITS else 0 for digit in digits)
-    return bytes((high << 4 | low,)), position + _ESCAPE_DIGITS
+    is_number = all(digit in _HEX_DIGITS for digit in digits)
+    return (bytes((int(digits, 16),)) if is_number else b"\0"), position + _ESCAPE_DIGITS

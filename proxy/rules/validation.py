@@ -67,9 +67,10 @@ def validate(document: Document, tree: Value) -> tuple[schema.FileModel | None, 
     """
     nulls = _nulls(document, tree)
     try:
-        return (None if nulls else schema.FileModel.model_validate(tree)), nulls
+        model = schema.FileModel.model_validate(tree)
     except ValidationError as error:
         return None, [*nulls, *_mistakes(document, error, {mistake.path for mistake in nulls})]
+    return (None if nulls else model), nulls
 
 
 def _nulls(document: Document, tree: Value) -> list[Mistake]:

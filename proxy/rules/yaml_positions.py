@@ -335,6 +335,8 @@ class _Builder:
                 self._note(place, f"found the alias *{name} inside its own anchor &{name}", self._next_path())
             node = target or Node(place, None)
         if top is not None and isinstance(top.node.content, dict) and top.awaits_key:
+            if node.content is None:
+                raise _StopReadingError
             if not isinstance(node.content, str):
                 self._note(place, f"found {show_value(node.content)} as a key, allowed: text", top.path)
                 raise _StopReadingError

@@ -299,7 +299,7 @@ async def hold(port: int, count: int) -> list[asyncio.Transport]:
         batch = connections[start : start + 50]
         for connection in batch:
             connection.send(time.perf_counter())
-        while load.in_flight and not load.mistake:  # noqa: ASYNC110 - an event would cost every answer a check
+        while load.in_flight and not load.mistake:
             await asyncio.sleep(0.001)
         if load.mistake:
             raise RuntimeError(load.mistake)

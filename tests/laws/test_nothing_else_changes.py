@@ -21,11 +21,29 @@ from tests.wire.strict import read_requests, read_responses
 # Rules there are, on other paths, methods and statuses; the observing one holds for everything.
 RULES = (
     Rule("watched", STRICT, mode="observe"),
-    Rule("elsewhere", STRICT, Conditions(paths=("/elsewhere/**",), fields=(FieldCondition("Accept", present=True),))),
+    Rule(
+        "elsewhere",
+        STRICT,
+        Conditions(paths=("/elsewhere/**",), fields=(FieldCondition("Accept", present=True),)),
+    ),
     Rule("methods", STRICT, Conditions(methods=frozenset({"PROPFIND"}))),
-    Rule("teapots", STRICT, Conditions(methods=frozenset({"GET"}), paths=("/teapots",), response=ResponseConditions(statuses=("418",)))),
+    Rule(
+        "teapots",
+        STRICT,
+        Conditions(
+            methods=frozenset({"GET"}), paths=("/teapots",), response=ResponseConditions(statuses=("418",))
+        ),
+    ),
 )
-HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
 ADDED_TO_REQUESTS = [b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via"]
 
 TOKEN = b"!#$%&'*+-.^`|~0123456789abcxyzABCXYZ"
@@ -38,14 +56,42 @@ def some_bytes(alphabet: bytes, most: int, *, least: int = 0) -> st.SearchStrate
 
 
 WORDS = some_bytes(VISIBLE, 12, least=1)
-VALUES = st.lists(WORDS, max_size=4).map(lambda words: b" ".join(words)) | st.sampled_from(
+VALUES = st.lists(WORDS, max_size=4).map(b" ".join) | st.sampled_from(
     [b"", b"*", b"no-store", b"a,b,,c", b'"q\\"uoted"', b"caf\xe9", b"x" * 3000, b"a\tb"]
 )
-OPTIONS = st.sampled_from([b"close", b"keep-alive", b"X-Own", b"x-own, Server, ,", b"Content-Length, Date", b"Vary,ETag", b""])
+OPTIONS = st.sampled_from(
+    [b"close", b"keep-alive", b"X-Own", b"x-own, Server, ,", b"Content-Length, Date", b"Vary,ETag", b""]
+)
 COMMON_NAMES = (
-    *(b"Cache-Control", b"Pragma", b"Expires", b"Vary", b"ETag", b"Last-Modified", b"Age", b"Date", b"Server", b"X-Own"),
-    *(b"Set-Cookie", b"set-cookie", b"SET-COOKIE", b"Content-Encoding", b"Surrogate-Control", b"CDN-Cache-Control"),
-    *(b"Keep-Alive", b"Proxy-Connection", b"Trailer", b"TE", b"Content-Type", b"Location", b"X-Accel-Expires"),
+    *(
+        b"Cache-Control",
+        b"Pragma",
+        b"Expires",
+        b"Vary",
+        b"ETag",
+        b"Last-Modified",
+        b"Age",
+        b"Date",
+        b"Server",
+        b"X-Own",
+    ),
+    *(
+        b"Set-Cookie",
+        b"set-cookie",
+        b"SET-COOKIE",
+        b"Content-Encoding",
+        b"Surrogate-Control",
+        b"CDN-Cache-Control",
+    ),
+    *(
+        b"Keep-Alive",
+        b"Proxy-Connection",
+        b"Trailer",
+        b"TE",
+        b"Content-Type",
+        b"Location",
+        b"X-Accel-Expires",
+    ),
 )
 OWN_NAMES = some_bytes(TOKEN, 10, least=1)
 FRAMING_NAMES = {b"content-length", b"connection", b"transfer-encoding", b"host", b"upgrade", b"expect"}
@@ -60,14 +106,38 @@ def fields(names: st.SearchStrategy[bytes]) -> st.SearchStrategy[Fields]:
 
 RESPONSE_FIELDS = fields(st.sampled_from(COMMON_NAMES) | OWN_NAMES)
 REQUEST_FIELDS = fields(
-    st.sampled_from((b"Cookie", b"Accept", b"accept", b"If-None-Match", b"If-Match", b"If-Range", b"Range", b"X-Own", b"TE"))
+    st.sampled_from(
+        (
+            b"Cookie",
+            b"Accept",
+            b"accept",
+            b"If-None-Match",
+            b"If-Match",
+            b"If-Range",
+            b"Range",
+            b"X-Own",
+            b"TE",
+        )
+    )
     | OWN_NAMES
 )
-REASONS = st.lists(WORDS, max_size=3).map(lambda words: b" ".join(words))
+REASONS = st.lists(WORDS, max_size=3).map(b" ".join)
 STATUSES = st.integers(200, 599) | st.sampled_from([200, 204, 206, 301, 304, 404, 500])
-CONTENTS = st.binary(max_size=40) | st.sampled_from([b"", b"x" * 70_000, b"\r\n\r\n", b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+CONTENTS = st.binary(max_size=40) | st.sampled_from(
+    [b"", b"x" * 70_000, b"\r\n\r\n", b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"]
+)
 TARGETS = st.sampled_from(
-    [b"/", b"//a//b", b"/a/../b?x=/../", b"/%2e%2e/%2F%7e?%zz", b"/a;v=1?", b"/caf\xe9?\xff", b"/@x:1/?a=b?c", b"/a%00b", b"http://app/x"]
+    [
+        b"/",
+        b"//a//b",
+        b"/a/../b?x=/../",
+        b"/%2e%2e/%2F%7e?%zz",
+        b"/a;v=1?",
+        b"/caf\xe9?\xff",
+        b"/@x:1/?a=b?c",
+        b"/a%00b",
+        b"http://app/x",
+    ]
 ) | some_bytes(VISIBLE.replace(b"#", b""), 20).map(lambda path: b"/" + path)
 
 
@@ -121,13 +191,17 @@ def test_response_that_no_rule_touches_stays_as_it_is(
         lines.insert(len(lines) // 2, (b"content-LENGTH", b"%d" % len(content)))
     elif framing == "chunked":
         lines.insert(len(lines) // 2, (b"Transfer-encoding", b"Chunked"))
-    stage.closes = framing == "until close" or any(n.lower() == b"connection" and b"close" in v for n, v in lines)
+    stage.closes = framing == "until close" or any(
+        n.lower() == b"connection" and b"close" in v for n, v in lines
+    )
     stage.response = b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, rendered(lines))
     if has_content:
         stage.response += content if framing != "chunked" else chunked(content)
 
     request = method.encode() + b" /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-    answer = stage.run(stage.bench.exchange(request + (b"Content-Length: 0\r\n\r\n" if method == "POST" else b"\r\n")))
+    answer = stage.run(
+        stage.bench.exchange(request + (b"Content-Length: 0\r\n\r\n" if method == "POST" else b"\r\n"))
+    )
 
     (received,) = read_responses(answer.data, iter([method]))
     assert received.start == b"HTTP/1.1 %d %b" % (status, reason)
@@ -161,8 +235,19 @@ def test_request_that_no_rule_matches_reaches_the_app_as_it_is(
     if framing == "none":
         content = b""
     else:
-        lines.append((b"content-LENGTH", b"%d" % len(content)) if framing == "fixed" else (b"Transfer-encoding", b"chunked"))
-    head = method.encode() + b" " + target + b" HTTP/1.1\r\n" + rendered([*lines, (b"Connection", b"close")]) + b"\r\n"
+        lines.append(
+            (b"content-LENGTH", b"%d" % len(content))
+            if framing == "fixed"
+            else (b"Transfer-encoding", b"chunked")
+        )
+    head = (
+        method.encode()
+        + b" "
+        + target
+        + b" HTTP/1.1\r\n"
+        + rendered([*lines, (b"Connection", b"close")])
+        + b"\r\n"
+    )
     answer = stage.run(stage.bench.exchange(head + (chunked(content) if framing == "chunked" else content)))
     assert answer.status == 200, answer.data
 
@@ -199,7 +284,10 @@ def frame(content: bytes, head: bytes) -> bytes:
 def end_to_end(lines: Any) -> Fields:
     """Without hop-by-hop fields, those that `Connection` names among them; what frames, routes or dates stays."""
     options = {
-        option.strip().lower() for name, value in lines if name.lower() == b"connection" for option in value.split(b",")
+        option.strip().lower()
+        for name, value in lines
+        if name.lower() == b"connection"
+        for option in value.split(b",")
     }
     gone = HOP_BY_HOP | (options - {b"content-length", b"host", b"date", b"via"})
     return [(name, value) for name, value in lines if name.lower() not in gone]

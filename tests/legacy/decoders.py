@@ -110,7 +110,7 @@ DECODERS: dict[str, Decoder] = {
 }
 
 
-def uwsgi_decode(path: bytes) -> bytes:  # noqa: C901 - one branch a state
+def uwsgi_decode(path: bytes) -> bytes:
     """Decode a path as uWSGI does.
 
     A slash is held back until the next byte tells whether a dot segment follows. An escape takes the two

@@ -76,7 +76,9 @@ class Test_Heads_alone:  # noqa: N801
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         ],
     )
-    def test_request_parser_returns_one_message_per_head_and_is_ready_for_the_next(self, request_parser, head):
+    def test_request_parser_returns_one_message_per_head_and_is_ready_for_the_next(
+        self, request_parser, head
+    ):
         parser = make(request_parser, response_with_body=False)
         for _ in range(3):
             messages, upgraded, tail = parser.feed_data(head)
@@ -94,7 +96,9 @@ class Test_Heads_alone:  # noqa: N801
             b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
         ],
     )
-    def test_response_parser_returns_one_message_per_head_and_is_ready_for_the_next(self, response_parser, head):
+    def test_response_parser_returns_one_message_per_head_and_is_ready_for_the_next(
+        self, response_parser, head
+    ):
         parser = make(response_parser, response_with_body=False)
         for _ in range(3):
             messages, upgraded, tail = parser.feed_data(head)
@@ -130,7 +134,7 @@ class Test_Heads_alone:  # noqa: N801
 
 
 class Test_Fields:  # noqa: N801
-    LINES = (b"Host: a\r\nX-Odd:   two  words \t\r\nset-cookie: a=1\r\nSET-COOKIE: b=\xe9\xff\r\nEmpty:\r\nQuoted: \"a, b\"\r\n\r\n")
+    LINES = b'Host: a\r\nX-Odd:   two  words \t\r\nset-cookie: a=1\r\nSET-COOKIE: b=\xe9\xff\r\nEmpty:\r\nQuoted: "a, b"\r\n\r\n'
     FIELDS = (
         (b"Host", b"a"),
         (b"X-Odd", b"two  words"),
@@ -142,20 +146,31 @@ class Test_Fields:  # noqa: N801
 
     def test_raw_fields_of_a_request_keep_bytes_order_and_spelling(self, request_parser):
         """Values without surrounding white space; what is not UTF-8 comes as it is."""
-        ((message, _),), _, _ = make(request_parser, response_with_body=False).feed_data(b"GET / HTTP/1.1\r\n" + self.LINES)
+        ((message, _),), _, _ = make(request_parser, response_with_body=False).feed_data(
+            b"GET / HTTP/1.1\r\n" + self.LINES
+        )
         assert message.raw_headers == self.FIELDS
 
     def test_raw_fields_of_a_response_keep_bytes_order_and_spelling(self, response_parser):
-        ((message, _),), _, _ = make(response_parser, response_with_body=False).feed_data(b"HTTP/1.1 200 OK\r\n" + self.LINES)
+        ((message, _),), _, _ = make(response_parser, response_with_body=False).feed_data(
+            b"HTTP/1.1 200 OK\r\n" + self.LINES
+        )
         assert message.raw_headers == self.FIELDS
 
     @pytest.mark.parametrize(
         "line",
-        [b"Content-Length: 1\r\nContent-Length: 1", b"Transfer-Encoding: chunked\r\nContent-Length: 1", b"Space : x", b"x"],
+        [
+            b"Content-Length: 1\r\nContent-Length: 1",
+            b"Transfer-Encoding: chunked\r\nContent-Length: 1",
+            b"Space : x",
+            b"x",
+        ],
     )
     def test_what_both_parsers_refuse_is_refused_by_an_exception_that_is_caught(self, request_parser, line):
         with pytest.raises((HttpProcessingError, ValueError)):
-            make(request_parser, response_with_body=False).feed_data(b"POST / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+            make(request_parser, response_with_body=False).feed_data(
+                b"POST / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n"
+            )
 
     @pytest.mark.parametrize("side", ["request", "response"])
     @pytest.mark.parametrize("count", [100, 256])
@@ -224,7 +239,9 @@ class Test_Chunked_coding:  # noqa: N801
 
     def test_trailers_are_bounded_by_the_options(self, request_parser):
         """They come after the head that the gateway bounds itself."""
-        parser = request_parser(Unused(), Unused(), **{**OPTIONS, "max_field_size": 4096, "max_line_size": 4096})
+        parser = request_parser(
+            Unused(), Unused(), **{**OPTIONS, "max_field_size": 4096, "max_line_size": 4096}
+        )
         ((_, content),), _, _ = parser.feed_data(self.HEAD)
         parser.feed_data(b"0\r\nTrailer: ")
         with pytest.raises(HttpProcessingError):  # noqa: PT012

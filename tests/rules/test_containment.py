@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.rules.containment import glob_covers
+from proxy.rules.containment import covers_fields, glob_covers
 from proxy.rules.globs import compile_quietly, path_glob
+from proxy.rules.loading import loads
+from proxy.rules.model import Conditions, FieldCondition
 
 COVERED = [
     ("/**", "/a/b"),
@@ -47,6 +50,54 @@ def test_a_wider_glob_covers(wide, narrow):
 @pytest.mark.parametrize(("wide", "narrow"), NOT_COVERED)
 def test_a_glob_that_misses_a_path_does_not_cover(wide, narrow):
     assert not glob_covers(wide, narrow)
+
+
+IMPLIED = [
+    ("XMLHttpRequest", "XMLHttpRequest"),
+    ("XMLHttpRequest", "xml*"),
+    (["a", "b"], ["a", "b", "c"]),
+    ("a*", ["a*", "x"]),
+    ("a", True),
+    ("a*", True),
+    (True, True),
+    (False, False),
+]
+NOT_IMPLIED = [
+    ("a*", "a"),
+    ("a", "b"),
+    (True, "a"),
+    ("a", False),
+    (False, True),
+    (["a", "b"], "a"),
+    (False, "a"),
+]
+
+
+def conditions(values):
+    """Load `headers: {X: ...}` and the same for x_requested_with."""
+    text = json.dumps({"version": 1, "rules": [{"name": "a", "match": {"headers": {"X": values}}}]})
+    return loads(text.encode(), "rules.yaml").rules[0].match
+
+
+@pytest.mark.parametrize(("known", "asked"), IMPLIED)
+def test_a_condition_on_a_field_may_ensure_another(known, asked):
+    assert covers_fields(conditions(asked), conditions(known))
+
+
+@pytest.mark.parametrize(("known", "asked"), NOT_IMPLIED)
+def test_a_condition_on_a_field_does_not_ensure_more_than_it_says(known, asked):
+    assert not covers_fields(conditions(asked), conditions(known))
+
+
+def test_a_condition_on_another_field_ensures_nothing():
+    other = Conditions(fields=(FieldCondition("Y", present=True),))
+    assert not covers_fields(conditions(values=True), other)
+    assert covers_fields(Conditions(), other)
+
+
+def test_a_search_that_grows_too_large_claims_nothing():
+    many = "/" + "*a" * 300
+    assert not glob_covers(many, many + "b*b")
 
 
 GLOBS = st.lists(st.sampled_from(["/", "a", "b", "*", "**", "?", "/**/", "/a"]), max_size=6).map(

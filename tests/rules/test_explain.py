@@ -178,7 +178,7 @@ def test_a_304_that_nobody_asked_for_becomes_a_502_of_the_gateway(rules_file):
         "the app answers 304 to a request without a condition",
     )
     assert "no-store" in change(explanation, "Cache-Control").after[0]
-    assert "502 to the client" in to_text(explanation)
+    assert "Response: 502 instead of the app's 304" in to_text(explanation)
 
 
 def test_a_request_that_is_not_forwarded_is_not_explained(rules_file):
@@ -225,6 +225,37 @@ def test_the_text_is_a_table_a_decision_and_the_fields():
           Expires: policy revalidate sets it: a date that is past for every cache
             + Thu, 01 Dec 1994 16:00:00 GMT
           unchanged: Date""")
+
+
+def test_the_text_says_what_is_observed_and_what_the_app_does_not_get(rules_file):
+    text = to_text(explained(rules_file, fields=(*XHR, (b"If-None-Match", b'"v"'))))
+    assert "Observed: rule tried-out would have decided, with policy strict." in text
+    assert "=> would decide, but mode is observe: policy strict is only counted" in text
+    assert "Request:  the app does not get If-None-Match, so that it must answer in full." in text
+    assert "=> does not match" in text
+
+
+def test_the_text_names_some_of_many_spellings(rules_file):
+    explanation = explained(rules_file, "/x/%2e%2e//file;v=1/./%2e/last/")
+    assert len(explanation.paths) > 8
+    text = to_text(explanation)
+    assert f" and {len(explanation.paths) - 8} more" in text
+    assert "(/file/** matches the spelling " in text
+
+
+def test_a_response_that_cannot_be_passed_on_is_explained_as_what_the_client_gets(rules_file):
+    response = TrialResponse(200, ((b"Content-Length", b"1"), (b"Content-Length", b"2")))
+    explanation = explained(rules_file, response=response)
+    assert (explanation.trial.status, explanation.trial.fault) == (502, "ambiguous framing: Content-Length")
+    assert {found.reason for found in explanation.changes} == {
+        "the gateway's own response, under the strict policy"
+    }
+    assert "Response: 502 instead of the app's 200: ambiguous framing: Content-Length" in to_text(explanation)
+
+
+def test_a_204_loses_its_content_length(rules_file):
+    explanation = explained(rules_file, response=TrialResponse(204, ((b"Content-Length", b"0"),)))
+    assert change(explanation, "Content-Length").reason == "a 204 has no content"
 
 
 def test_without_rules_the_text_says_that_nothing_changes():

@@ -31,7 +31,11 @@ from tests.wire.strict import read_requests, read_responses
 
 RULESETS = {
     "every response": (Rule("all", STRICT),),
-    "XHR": (Rule("xhr", STRICT, Conditions(fields=(FieldCondition("X-Requested-With", globs=("XMLHttpRequest",)),))),),
+    "XHR": (
+        Rule(
+            "xhr", STRICT, Conditions(fields=(FieldCondition("X-Requested-With", globs=("XMLHttpRequest",)),))
+        ),
+    ),
     "no rules": (),
 }
 _ROUNDS = 12  # more than four requests that each time out, then the connection itself
@@ -188,7 +192,9 @@ class _World:
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.loop = _FakeLoop()
         self.log = _Log()
-        settings = Settings(upstream=Upstream.parse("http://app"), max_head_size_bytes=4096, max_connections=4)
+        settings = Settings(
+            upstream=Upstream.parse("http://app"), max_head_size_bytes=4096, max_connections=4
+        )
         self.gateway = Gateway(settings, Ruleset(rules), Stats(), self.log, self.loop)  # type: ignore[arg-type]
         self.pool = _FuzzPool(self.gateway)
         self.gateway.pool = self.pool
@@ -254,9 +260,15 @@ class _Episode:
             self._congest(not self._is_congested)
         elif roll < 0.95 and self._upstreams:
             upstream = chance.choice(self._upstreams)
-            (upstream.connection.pause_writing if chance.random() < 0.5 else upstream.connection.resume_writing)()
+            (
+                upstream.connection.pause_writing
+                if chance.random() < 0.5
+                else upstream.connection.resume_writing
+            )()
         elif roll < 0.965 and self._upstreams:
-            chance.choice(self._upstreams).transport.lose(chance.choice((None, ConnectionResetError("reset"))))
+            chance.choice(self._upstreams).transport.lose(
+                chance.choice((None, ConnectionResetError("reset")))
+            )
         elif roll < 0.975:
             self._world.tick(chance.choice((0.25, 3, 400)))
         elif roll < 0.98:
@@ -374,14 +386,21 @@ class _Episode:
     def check(self) -> None:
         """Hold what was written on both sides against the guarantees."""
         gateway = self._world.gateway
-        assert not self._to_send or self._transport.end or self._client_half_closed, "the client was not heard"
+        assert not self._to_send or self._transport.end or self._client_half_closed, (
+            "the client was not heard"
+        )
         assert gateway.stats.in_flight == gateway.stats.tunnels == 0, "an exchange hangs"
         assert self._transport.end, "the client's connection is still open"
         assert not gateway.clients
         assert gateway.stats.decision_failures_total == 0
-        assert gateway.stats.client_connections == gateway.stats.upstream_connections == 0, "a connection leaks"
+        assert gateway.stats.client_connections == gateway.stats.upstream_connections == 0, (
+            "a connection leaks"
+        )
         for upstream in self._upstreams:
-            requests = read_requests(bytes(upstream.transport.written), switched=upstream.connection._framing == upstream_module._TUNNEL)
+            requests = read_requests(
+                bytes(upstream.transport.written),
+                switched=upstream.connection._framing == upstream_module._TUNNEL,
+            )
             assert all(request.is_complete for request in requests[:-1])
         responses = read_responses(
             bytes(self._transport.written), iter([entry.method or "GET" for entry in self._world.log.entries])
@@ -398,11 +417,13 @@ class _Episode:
         return [f"{entry.status} {entry.error[:60]}".strip() for entry in self._world.log.entries]
 
     def describe(self) -> str:
-        lines = [f"client sent {self._sent!r}", f"client got ({self._transport.end}) {bytes(self._transport.written)!r}"]
+        lines = [
+            f"client sent {self._sent!r}",
+            f"client got ({self._transport.end}) {bytes(self._transport.written)!r}",
+        ]
         for upstream in self._upstreams:
             lines.append(f"upstream got ({upstream.transport.end}) {bytes(upstream.transport.written)!r}")
         return "\n".join([*lines, *map(str, self._world.log.entries)])
-
 
 
 def forwarded_in_pieces(data: bytes, size: int) -> tuple[list[object], list[int]]:

@@ -6,7 +6,21 @@ import random
 
 from proxy.message.entity_tags import make_one_time
 
-_METHODS = ("GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "CONNECT", "get", "FOO")
+_METHODS = (
+    "GET",
+    "GET",
+    "GET",
+    "HEAD",
+    "POST",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "PROPFIND",
+    "CONNECT",
+    "get",
+    "FOO",
+)
 _TARGETS = (
     b"/", b"/a", b"/a?x=1", b"/a?", b"//a//b", b"/%2e%2e/a", b"/a%2Fb;v=1", b"*", b"http://app/x", b"http://other/",
     b"/a#b", b"/caf\xe9", b"a", b"/" + b"x" * 300, b"/x" * 2100, b"https://app", b"/\x01", b"",
@@ -35,7 +49,21 @@ _RESPONSE_FIELDS = (
     b"Transfer-Encoding: chunked", b"Content-Length: 3", b"Transfer-Encoding: gzip, chunked", b"Content-Length: 3, 3",
     b" folded", b"Space : x", b"V: a\x00b", b"Proxy-Status: other; error=x",
 )  # fmt: skip
-_STATUSES = (b"200", b"200", b"200", b"200", b"204", b"206", b"301", b"304", b"404", b"500", b"101", b"999", b"099")
+_STATUSES = (
+    b"200",
+    b"200",
+    b"200",
+    b"200",
+    b"204",
+    b"206",
+    b"301",
+    b"304",
+    b"404",
+    b"500",
+    b"101",
+    b"999",
+    b"099",
+)
 _INSERTED = (
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\x00", b" ", b"\t", b"\x0b", b":", b"\xff", b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n",
     b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b";", b",",
@@ -60,9 +88,9 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
         return chance.randbytes(chance.randrange(200)), chance.random() < 0.5
     data = b""
     while chance.random() < 0.1:
-        data += chance.choice((b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")) * (
-            70 if chance.random() < 0.02 else 1
-        )
+        data += chance.choice(
+            (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        ) * (70 if chance.random() < 0.02 else 1)
     status = chance.choice(_STATUSES[:10] if chance.random() < 0.97 else _STATUSES)
     if asks_to_switch and chance.random() < 0.6:
         status = b"101"
@@ -86,9 +114,22 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
     if status in (b"204", b"304") or method == "HEAD":
         content = b"" if chance.random() < 0.95 else content
     chance.shuffle(lines)
-    version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"ICY"))
+    version = (
+        b"HTTP/1.1"
+        if chance.random() < 0.9
+        else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"ICY"))
+    )
     reason = chance.choice((b" OK", b" ", b"", b" caf\xe9 x", b" a\tb"))
-    data += version + b" " + status + reason + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + content
+    data += (
+        version
+        + b" "
+        + status
+        + reason
+        + b"\r\n"
+        + b"".join(line + b"\r\n" for line in lines)
+        + b"\r\n"
+        + content
+    )
     if chance.random() < 0.03:
         data += b"more than was asked for"
     if chance.random() < 0.03:
@@ -99,7 +140,11 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
 def _request(chance: random.Random) -> bytes:
     method = chance.choice(_METHODS[:10] if chance.random() < 0.98 else _METHODS)
     target = chance.choice(_TARGETS[:7] if chance.random() < 0.97 else _TARGETS)
-    version = b"HTTP/1.1" if chance.random() < 0.9 else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2", b""))
+    version = (
+        b"HTTP/1.1"
+        if chance.random() < 0.9
+        else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2", b""))
+    )
     lines = [b"Host: app"] if chance.random() < 0.985 else []
     lines += [chance.choice(_REQUEST_FIELDS[:20]) for _ in range(chance.randrange(4))]
     if chance.random() < 0.1:
@@ -107,7 +152,10 @@ def _request(chance: random.Random) -> bytes:
     if chance.random() < 0.35:
         lines.append(b"Connection: " + chance.choice(_CONNECTION))
     if chance.random() < 0.08:
-        lines += [b"Connection: Upgrade", chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2, websocket"))]
+        lines += [
+            b"Connection: Upgrade",
+            chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2, websocket")),
+        ]
     content = b""
     if method in ("POST", "PUT") or chance.random() < 0.05:
         content = chance.randbytes(chance.choice((0, 1, 5, 300)))
@@ -128,9 +176,17 @@ def _chunked(chance: random.Random, content: bytes) -> bytes:
         size = chance.choice((1, 3, 100, 1000))
         piece, content = content[:size], content[size:]
         size_line = b"%x" % len(piece) if chance.random() < 0.8 else b"%04X" % len(piece)
-        extension = chance.choice((b"", b"", b"", b";a=b", b';a="x"', b" ", b" ;x", b"\t")) if chance.random() < 0.2 else b""
+        extension = (
+            chance.choice((b"", b"", b"", b";a=b", b';a="x"', b" ", b" ;x", b"\t"))
+            if chance.random() < 0.2
+            else b""
+        )
         data += size_line + extension + b"\r\n" + piece + b"\r\n"
-    trailer = chance.choice((b"", b"", b"", b"T: x\r\n", b"Content-Length: 9\r\n", b" x\r\n")) if chance.random() < 0.2 else b""
+    trailer = (
+        chance.choice((b"", b"", b"", b"T: x\r\n", b"Content-Length: 9\r\n", b" x\r\n"))
+        if chance.random() < 0.2
+        else b""
+    )
     return data + b"0\r\n" + trailer + b"\r\n"
 
 

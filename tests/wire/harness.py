@@ -212,7 +212,7 @@ async def bench(
             tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    address = upstream or "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    address = upstream or f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     listening = socket.create_server(("127.0.0.1", 0))
     gateway = Gateway(
         Settings(upstream=Upstream.parse(address), **settings),

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e\x80-\xff]*|\*) HTTP/1\.1")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
-_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?: ((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?))")
+_FIELD_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?: ((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?))"
+)
 _CHUNK_SIZE = re.compile(rb"[1-9a-f][0-9a-f]*")
 _FRAMING = (b"content-length", b"transfer-encoding", b"host", b"connection")
 
@@ -107,7 +109,9 @@ def read_responses(data: bytes, methods: Iterator[str]) -> list[Message]:
         if method is None:
             raise NotStrictError("a response that nobody asked for")
         if status == 101:
-            messages.append(Message(head[0], fields, b"", is_complete=True, method=method, status=101, rest=data))
+            messages.append(
+                Message(head[0], fields, b"", is_complete=True, method=method, status=101, rest=data)
+            )
             return messages
         if method == "HEAD" or status in (204, 304):
             content, is_complete = b"", True
@@ -150,7 +154,9 @@ def _lower(fields: tuple[tuple[bytes, bytes], ...]) -> Iterator[tuple[bytes, byt
     return ((name.lower(), value) for name, value in fields)
 
 
-def _content(lower: dict[bytes, bytes], data: bytes, *, default: bool | None) -> tuple[bytes, bool | None, bytes]:
+def _content(
+    lower: dict[bytes, bytes], data: bytes, *, default: bool | None
+) -> tuple[bytes, bool | None, bytes]:
     coding = lower.get(b"transfer-encoding")
     length = lower.get(b"content-length")
     if coding is not None:

@@ -12,24 +12,35 @@ pytestmark = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byt
 async def test_response_that_no_rule_touches_keeps_every_field_line(piece):
     """Order, spelling and multiplicity stay; only hop-by-hop fields go. DESIGN section 1."""
     fields = b"Server: x\r\nset-cookie: a=1\r\nX-Odd:  two words \r\nSET-COOKIE: b=\xe9\r\nContent-Length: 2\r\nDate: d\r\n"
-    async with bench(answering(b"HTTP/1.1 299 Odd  phrase\r\n" + fields + b"Keep-Alive: 5\r\n\r\nok"), rules=()) as b:
+    async with bench(
+        answering(b"HTTP/1.1 299 Odd  phrase\r\n" + fields + b"Keep-Alive: 5\r\n\r\nok"), rules=()
+    ) as b:
         answer = await b.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", piece=piece)
     expected = fields.replace(b":  two words ", b": two words")
     assert answer.data == b"HTTP/1.1 299 Odd  phrase\r\n" + expected + b"Connection: close\r\n\r\nok"
 
 
 async def test_matching_response_is_protected(piece):
-    async with bench(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok")) as b:
-        answer = await b.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR + b"\r\n", piece=piece)
+    async with bench(
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok")
+    ) as b:
+        answer = await b.exchange(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR + b"\r\n", piece=piece
+        )
     assert answer.is_protected
     assert answer.content == b"ok"
 
 
 @pytest.mark.parametrize(
     ("framing", "content"),
-    [(b"Content-Length: 5", b"hello"), (b"Transfer-Encoding: chunked", b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nT: v\r\n\r\n")],
+    [
+        (b"Content-Length: 5", b"hello"),
+        (b"Transfer-Encoding: chunked", b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nT: v\r\n\r\n"),
+    ],
 )
-async def test_request_content_arrives_whole_and_the_connection_serves_the_next_request(piece, framing, content):
+async def test_request_content_arrives_whole_and_the_connection_serves_the_next_request(
+    piece, framing, content
+):
     async with bench() as b:
         peer = await b.connect()
         await peer.send(b"POST /one HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + content, piece=piece)
@@ -45,7 +56,9 @@ async def test_pipelined_requests_are_answered_in_order(piece):
     responses = [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % n for n in range(5)]
     async with bench(answering(*responses)) as b:
         requests = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(4))
-        answer = await b.exchange(requests + b"GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", piece=piece)
+        answer = await b.exchange(
+            requests + b"GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", piece=piece
+        )
     parts = answer.data.split(b"HTTP/1.1 200 OK\r\n")[1:]
     assert [part[-1:] for part in parts] == [b"0", b"1", b"2", b"3", b"4"]
     assert [head.split(b" ")[1] for head in b.recorder.heads] == [b"/0", b"/1", b"/2", b"/3", b"/4"]

@@ -41,7 +41,12 @@ HALVES = {
     "until close": STATUS_LINE + b"\r\nhello",
 }
 CUTS = [
-    *((framing, how) for framing in HALVES for how in ("close", "reset", "hold") if (framing, how) != ("until close", "close")),
+    *(
+        (framing, how)
+        for framing in HALVES
+        for how in ("close", "reset", "hold")
+        if (framing, how) != ("until close", "close")
+    ),
     ("between chunks", "bad chunk"),
 ]
 QUICK = {"response_head_timeout_s": 0.1, "idle_timeout_s": 0.1, "request_head_timeout_s": 0.1}
@@ -66,10 +71,18 @@ class Test_Upstream_fails_before_its_response:  # noqa: N801 - read as a sentenc
             pytest.param([b"SSH-2.0-OpenSSH_9.2\r\n", "hold"], 502, id="speaks another protocol"),
             pytest.param([STATUS_LINE + b"No colon\r\n\r\n", "hold"], 502, id="malformed field line"),
             pytest.param([b"HTTP/1.1 20 OK\r\n\r\n", "hold"], 502, id="malformed status"),
-            pytest.param([STATUS_LINE + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", "hold"], 502, id="two lengths"),
+            pytest.param(
+                [STATUS_LINE + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", "hold"],
+                502,
+                id="two lengths",
+            ),
             pytest.param([STATUS_LINE + b"Content-Length: -5\r\n\r\n", "hold"], 502, id="negative length"),
-            pytest.param([STATUS_LINE + b"Content-Length: 5\r\n" + CHUNKS, "hold"], 502, id="length and chunked"),
-            pytest.param([STATUS_LINE + b"Transfer-Encoding: gzip\r\n\r\n", "hold"], 502, id="unknown coding"),
+            pytest.param(
+                [STATUS_LINE + b"Content-Length: 5\r\n" + CHUNKS, "hold"], 502, id="length and chunked"
+            ),
+            pytest.param(
+                [STATUS_LINE + b"Transfer-Encoding: gzip\r\n\r\n", "hold"], 502, id="unknown coding"
+            ),
             pytest.param([STATUS_LINE + b"A: " + b"x" * 70_000, "hold"], 502, id="endless head"),
             pytest.param([b"HTTP/1.1 100 Continue\r\n\r\n" * 100, "hold"], 502, id="100 for ever"),
             pytest.param([b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "hold"], 502, id="101 to nothing"),
@@ -104,7 +117,9 @@ class Test_Upstream_fails_before_its_response:  # noqa: N801 - read as a sentenc
 class Test_Upstream_fails_inside_its_response:  # noqa: N801
     @pytest.mark.parametrize("request_name", ["GET", "HTTP/1.0", "POST", "POST chunked", "upgrade"])
     @pytest.mark.parametrize(("framing", "how"), CUTS)
-    async def test_client_can_tell_that_the_response_was_cut(self, leaves_nothing, framing, how, request_name):
+    async def test_client_can_tell_that_the_response_was_cut(
+        self, leaves_nothing, framing, how, request_name
+    ):
         """A close may be a clean end to an HTTP/1.0 client or until-close content: so it is a reset, RFC 9112 section 8."""
         steps: list[Step] = [HALVES[framing], "seen", *([b"zz\r\n", "hold"] if how == "bad chunk" else [how])]
         async with leaves_nothing(steps, **(QUICK if how == "hold" else {})) as b:
@@ -217,7 +232,9 @@ class Test_Client_fails:  # noqa: N801
     @pytest.mark.parametrize("leave", ["close", "reset"])
     @pytest.mark.parametrize("name", REQUESTS)
     @pytest.mark.parametrize("response", [None, *HALVES])
-    async def test_client_that_leaves_takes_the_upstream_exchange_with_it(self, leaves_nothing, response, name, leave):
+    async def test_client_that_leaves_takes_the_upstream_exchange_with_it(
+        self, leaves_nothing, response, name, leave
+    ):
         """While waiting for the response and inside it; logged as 499 and not counted against the upstream."""
         async with leaves_nothing([*([HALVES[response]] if response else []), "hold"]) as b:
             peer = await b.connect()
@@ -233,7 +250,9 @@ class Test_Client_fails:  # noqa: N801
             assert [key for key in b.gateway.stats.requests if key[2] == 4] or response
 
     @pytest.mark.parametrize("leave", ["close", "reset"])
-    @pytest.mark.parametrize("framing", [b"Content-Length: 10\r\n\r\nhello", CHUNKS + b"a\r\nhello", CHUNKS + b"5\r\nhello\r\n"])
+    @pytest.mark.parametrize(
+        "framing", [b"Content-Length: 10\r\n\r\nhello", CHUNKS + b"a\r\nhello", CHUNKS + b"5\r\nhello\r\n"]
+    )
     async def test_client_that_leaves_inside_its_content_leaves_no_whole_request_behind(
         self, leaves_nothing, framing, leave
     ):
@@ -250,7 +269,9 @@ class Test_Client_fails:  # noqa: N801
             assert b.gateway.stats.upstream_errors == {}
 
     @pytest.mark.parametrize("leave", ["close", "reset"])
-    @pytest.mark.parametrize("sent", [b"", b"GE", b"GET / HTTP/1.1\r\nHos", b"GET / HTTP/1.1\r\nHost: a\r\n\r"])
+    @pytest.mark.parametrize(
+        "sent", [b"", b"GE", b"GET / HTTP/1.1\r\nHos", b"GET / HTTP/1.1\r\nHost: a\r\n\r"]
+    )
     async def test_client_that_leaves_inside_its_head_reaches_nobody(self, leaves_nothing, sent, leave):
         async with leaves_nothing([]) as b:
             peer = await b.connect()
@@ -274,7 +295,9 @@ class Test_Client_fails:  # noqa: N801
             assert (answer.status, answer.is_protected, answer.end) == (408, True, "closed")
             assert b.gateway.stats.upstream_errors == {}
 
-    @pytest.mark.parametrize("framing", [b"Content-Length: 100000000\r\n\r\n", CHUNKS + b"5f5e100\r\n", b"\r\n"])
+    @pytest.mark.parametrize(
+        "framing", [b"Content-Length: 100000000\r\n\r\n", CHUNKS + b"5f5e100\r\n", b"\r\n"]
+    )
     async def test_client_that_never_reads_is_broken_off(self, leaves_nothing, framing):
         """Not buffered for: the upstream is paused, and after the idle time-out both are let go."""
         async with leaves_nothing([STATUS_LINE + framing, "flood"], **QUICK) as b:
@@ -290,15 +313,23 @@ class Test_Client_fails:  # noqa: N801
     async def test_client_that_reads_slowly_gets_everything(self, leaves_nothing, monkeypatch, name, framing):
         """What is written and not yet taken outlives the exchange; the closing connection waits for it."""
         monkeypatch.setattr(client, "_LINGER_S", 0.05)
-        content = b"x" * 60_000  # below the mark at which the upstream is paused, above what the kernel holds here
-        heads = {"fixed": b"Content-Length: 60000\r\n\r\n", "chunked": CHUNKS + b"ea60\r\n", "until close": b"\r\n"}
+        content = (
+            b"x" * 60_000
+        )  # below the mark at which the upstream is paused, above what the kernel holds here
+        heads = {
+            "fixed": b"Content-Length: 60000\r\n\r\n",
+            "chunked": CHUNKS + b"ea60\r\n",
+            "until close": b"\r\n",
+        }
         last = {"fixed": b"", "chunked": b"\r\n0\r\n\r\n", "until close": b""}
         async with leaves_nothing([STATUS_LINE + heads[framing] + content + last[framing], "close"]) as b:
             b.gateway._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(b.address)
-            peer = Peer(*await asyncio.open_connection(sock=connection, limit=1))  # takes no more until it is asked
+            peer = Peer(
+                *await asyncio.open_connection(sock=connection, limit=1)
+            )  # takes no more until it is asked
             b._peers.append(peer)
             await peer.send(closing(REQUESTS[name]))
             await until(lambda: b.gateway.stats.requests != {})
@@ -413,8 +444,14 @@ def leaves_nothing(caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
             b.gateway.pool.close()
             await until(lambda: stats.upstream_connections == 0)
         # A reset that a test's own stream was told of twice is reported by asyncio whenever it collects garbage.
-        complaints = [record.getMessage() for record in caplog.records if record.exc_info or record.levelno > logging.INFO]
-        assert not [text for text in complaints if not text.startswith("Future exception was never retrieved")]
+        complaints = [
+            record.getMessage()
+            for record in caplog.records
+            if record.exc_info or record.levelno > logging.INFO
+        ]
+        assert not [
+            text for text in complaints if not text.startswith("Future exception was never retrieved")
+        ]
         await until_settled(before)
 
     return run

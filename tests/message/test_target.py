@@ -1,0 +1,117 @@
+"""The request target, RFC 9112 section 3.2: checked, never changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.message.target import Target, TargetError, is_host, parse_target
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/", b"/"),
+        (b"/a?b?c", b"/a"),
+        (b"/a?", b"/a"),
+        (b"//evil.example/x", b"//evil.example/x"),
+        (b"/a/../b/%2e%2e/%2F", b"/a/../b/%2e%2e/%2F"),
+        (b"/@x:1//", b"/@x:1//"),
+        (b"/caf\xe9\xff?\xe9", b"/caf\xe9\xff"),
+        (b"/%zz%", b"/%zz%"),
+        (b'/"<>\\^`{|}', b'/"<>\\^`{|}'),
+        (b"/http://other/", b"/http://other/"),
+    ],
+)
+def test_origin_form_is_forwarded_byte_for_byte(target, path):
+    assert parse_target("GET", target) == Target(target, path)
+
+
+@pytest.mark.parametrize(
+    ("target", "forwarded", "authority"),
+    [
+        (b"http://app/x?y", b"/x?y", b"app"),
+        (b"HTTP://App:80/x", b"/x", b"App:80"),
+        (b"https://app", b"/", b"app"),
+        (b"http://app?y", b"/?y", b"app"),
+        (b"http://app//x", b"//x", b"app"),
+        (b"http://[::1]:8080/", b"/", b"[::1]:8080"),
+    ],
+)
+def test_absolute_form_is_reduced_to_its_path(target, forwarded, authority):
+    """It goes to the upstream only, whatever host it names."""
+    parsed = parse_target("GET", target)
+    assert (parsed.forwarded, parsed.authority) == (forwarded, authority)
+    assert parsed.path == forwarded.partition(b"?")[0]
+
+
+def test_asterisk_belongs_to_options():
+    assert parse_target("OPTIONS", b"*").forwarded == b"*"
+    with pytest.raises(TargetError, match="OPTIONS"):
+        parse_target("GET", b"*")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *[
+            b"",
+            b"a",
+            b"?a",
+            b"a/b",
+            b"http:///x",
+            b"http://",
+            b"ftp://a/x",
+            b"//",
+            b"app:443",
+            b"http:/x",
+            b"**",
+            b"mailto:a",
+        ][:7],
+        b"app:443",
+        b"http:/x",
+        b"**",
+        b"mailto:a",
+    ],
+)
+def test_any_other_form_is_refused(target):
+    with pytest.raises(TargetError):
+        parse_target("GET", target)
+
+
+@pytest.mark.parametrize("byte", [*range(0x21), 0x23, 0x7F])
+@pytest.mark.parametrize("template", [b"/a%bb", b"/a?%b", b"http://app/%b", b"%b/"])
+def test_control_characters_white_space_and_fragments_are_refused(byte, template):
+    """Decoders cut, drop or decode them at different places (http-caching.md section 8)."""
+    target = template.replace(b"%b", bytes((byte,)))
+    with pytest.raises(TargetError):
+        parse_target("GET", target)
+
+
+@pytest.mark.parametrize(
+    "value", [b"a", b"app.example:8080", b"127.0.0.1:1", b"[::1]", b"[fe80::1%25eth0]:80", b"", b"a:", b"a_b"]
+)
+def test_host_is_a_name_or_an_address_and_perhaps_a_port(value):
+    assert is_host(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a b",
+        b"a,b",
+        b"a/b",
+        b"a@b",
+        b"a?b",
+        b"a:b",
+        b"a:123456",
+        b"[::1",
+        b"::1",
+        b"a#",
+        b"a\\b",
+        b"caf\xe9",
+        b"a:1:2",
+    ],
+)
+def test_anything_else_is_no_host(value):
+    """Two servers in a row could take different hosts from it."""
+    assert not is_host(value)
