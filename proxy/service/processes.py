@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ANSWER_S: Final = 2.0  # of a worker that does not answer by then, its last answer counts
+_START_S: Final = (
+    5.0  # how long the start waits for a first worker; a readiness probe tells of what takes longer
+)
 _RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # after so many short lives in a row
 _SHORT_LIFE_S: Final = 10.0
 _LAST_WORDS_S: Final = 3.0
@@ -62,6 +65,7 @@ class Processes:
         self._workers = [_Worker(number, listening) for number, listening in enumerate(sockets)]
         self._lives: list[asyncio.Task[None]] = []
         self._ending = asyncio.Event()
+        self._one_serves = asyncio.Event()
         self._aborted = 0
         self._past = Stats().snapshot()  # of workers that have ended: a counter never falls
         self._prober: Gateway
@@ -75,6 +79,9 @@ class Processes:
         ruleset = self._source.rules_file.ruleset
         self._prober = Gateway(self._settings, ruleset, Stats(), AccessLog("off"), loop)
         self._lives = [loop.create_task(self._keep_alive(worker)) for worker in self._workers]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_S):
+                await self._one_serves.wait()
 
     def use_rules(self) -> None:
         for worker in self._workers:
@@ -161,6 +168,7 @@ class Processes:
         while isinstance(report := await channel.receive(), Report):
             if report.kind == "serving":
                 worker.is_serving = True
+                self._one_serves.set()
                 # While it started, the rules may have changed, or the end come.
                 channel.send(UseRules(self._source.data))
                 if self._ending.is_set():

@@ -8,6 +8,7 @@ import logging
 import signal
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -46,35 +47,8 @@ def serve(settings: Settings) -> int:
     _check_files(settings)
     admin_socket = bind(settings.admin) if settings.admin is not None else None
     fleet = _fleet(settings, source)
-    announce(settings, source, fleet.address, None if admin_socket is None else bound_address(admin_socket))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Service(settings, source, fleet).run(admin_socket))
-
-
-def announce(settings: Settings, source: RulesSource, address: Address, admin: Address | None) -> None:
-    """Say at the start what runs and where, and every warning about its rules."""
-    from proxy.rules.lint import lint  # noqa: PLC0415 - only here
-
-    rules_file = source.rules_file
-    _log.info(
-        "nocache-proxy %s: listening on %s for %s, rules %s (%d, digest %s), admin on %s, workers %d",
-        __version__,
-        address,
-        settings.upstream,
-        rules_file.source,
-        len(rules_file.rules),
-        rules_file.digest,
-        admin or "off",
-        settings.workers,
-    )
-    for warning in lint(rules_file):
-        _log.warning("%s", warning)
-    if mount_that_never_changes(settings.rules):
-        _log.warning(
-            "%s is itself a mount (a subPath, or a single bind-mounted file) and will not show changes; "
-            "mount its directory instead",
-            settings.rules,
-        )
 
 
 class Service:
@@ -139,6 +113,8 @@ class Service:
             loop.add_signal_handler(number, act)
         await self._fleet.start()
         admin = None if admin_socket is None else await self._start_admin(admin_socket)
+        self._announce(None if admin_socket is None else bound_address(admin_socket))
+        await loop.run_in_executor(None, _warn, self._source)
         watching = loop.create_task(self._watch())
         await self._ending.wait()
         watching.cancel()
@@ -149,6 +125,20 @@ class Service:
         if self.settings.admin is not None:
             remove(self.settings.admin)
         return 0
+
+    def _announce(self, admin: Address | None) -> None:
+        rules_file = self.rules_file
+        _log.info(
+            "nocache-proxy %s: listening on %s for %s, rules %s (%d, digest %s), admin on %s, workers %d",
+            __version__,
+            self._fleet.address,
+            self.settings.upstream,
+            rules_file.source,
+            len(rules_file.rules),
+            rules_file.digest,
+            admin or "off",
+            self.settings.workers,
+        )
 
     def _end(self) -> None:
         if self._ending.is_set():
@@ -200,6 +190,20 @@ class Service:
             # In a thread: a thousand rules take longer to compile than a request may wait.
             if await loop.run_in_executor(None, self._source.reload, data):
                 self._fleet.use_rules()
+
+
+def _warn(source: RulesSource) -> None:
+    """Say what may be wrong with rules that can be used."""
+    from proxy.rules.lint import lint  # noqa: PLC0415 - in a thread that requests do not wait for
+
+    for warning in lint(source.rules_file):
+        _log.warning("%s", warning)
+    if mount_that_never_changes(Path(source.status.source)):
+        _log.warning(
+            "%s is itself a mount (a subPath, or a single bind-mounted file) and will not show changes; "
+            "mount its directory instead",
+            source.status.source,
+        )
 
 
 def _check_files(settings: Settings) -> None:

@@ -34,6 +34,8 @@ policies:
 
 Place = tuple[str, int] | Path
 
+_connected: list[Peer] = []  # until the `command` block ends that they were made in
+
 
 @dataclass
 class App:
@@ -81,7 +83,9 @@ class App:
             target = head.split(b" ")[1].decode()
             self.arrived.put_nowait(target)
             if b"\r\nupgrade:" in head.lower():
-                await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                await peer.send(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+                )
                 while data := await peer.reader.read(65536):
                     await peer.send(data)
                 return
@@ -192,6 +196,8 @@ async def command(*words: str, env: dict[str, str] | None = None) -> AsyncIterat
     try:
         yield running
     finally:
+        while _connected:
+            _connected.pop().close()
         if process.returncode is None:
             process.kill()
         await running.ended()
@@ -201,15 +207,27 @@ async def command(*words: str, env: dict[str, str] | None = None) -> AsyncIterat
 
 def serve_command(upstream: str, rules: Path, *flags: str) -> list[str]:
     """The words of a `serve` on free ports; flags given later win."""
-    fixed = ["--upstream", upstream, "--rules", str(rules), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    fixed = [
+        "--upstream",
+        upstream,
+        "--rules",
+        str(rules),
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]
     return ["serve", *fixed, "--access-log", "off", *flags]
 
 
 async def connect(place: Place) -> Peer:
     """Open a raw connection."""
-    if isinstance(place, Path):
-        return Peer(*await asyncio.open_unix_connection(place))
-    return Peer(*await asyncio.open_connection(*place))
+    opening = (
+        asyncio.open_unix_connection(place) if isinstance(place, Path) else asyncio.open_connection(*place)
+    )
+    peer = Peer(*await opening)
+    _connected.append(peer)
+    return peer
 
 
 async def get(place: Place, target: str, *fields: str) -> Answer:
@@ -231,7 +249,7 @@ def place_of(text: str) -> Place:
     if text.startswith("unix:"):
         return Path(text.removeprefix("unix:"))
     host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port) if port else 0
+    return host.strip("[]"), int(port) if host else 0
 
 
 def child_pids(pid: int) -> list[int]:

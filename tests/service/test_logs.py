@@ -29,7 +29,9 @@ TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 def lines(form: str, level: str = "info") -> list[str]:
     """What a process of its own writes: `configure` is for the whole process."""
     script = SCRIPT.format(form=form, level=level)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert not done.stdout
     return done.stderr.splitlines()
 

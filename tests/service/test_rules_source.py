@@ -157,7 +157,9 @@ def test_file_whose_own_test_fails_keeps_the_old_rules(source, path):
 
 def test_file_that_may_not_be_read_for_a_while_is_taken_when_it_may(source, path, monkeypatch):
     def refuse(path: Path) -> bytes:
-        raise RulesError([rules_source.loading.Mistake(0, 0, "", "found a file that may not be read", source=str(path))])
+        raise RulesError(
+            [rules_source.loading.Mistake(0, 0, "", "found a file that may not be read", source=str(path))]
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(rules_source.loading, "read_bytes", refuse)
