@@ -11,7 +11,7 @@ DURATION_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 """Upper bounds of the histogram's buckets, in seconds; one more bucket has no bound."""
 
 Snapshot = dict[str, Any]
-"""Numbers, lists of numbers and dictionaries of numbers, ready for JSON."""
+"""Numbers, lists of numbers and dictionaries of numbers, by the names that `Stats` has for them."""
 
 # Request bodies of hours and a rule for each: no label comes from a client, so nothing here grows without bound.
 _COUNTERS: Final = (
@@ -82,24 +82,22 @@ class Stats:
         self.duration_sum_s += duration_s
 
     def snapshot(self) -> Snapshot:
-        """Copy everything into plain values."""
-        requests = {f"{rule}\t{method}\t{status}xx": n for (rule, method, status), n in self.requests.items()}
+        """Copy everything, at once: no request is served meanwhile, so nothing is done for each of its rows."""
         return {
             **{name: getattr(self, name) for name in _COUNTERS},
             **{name: dict(getattr(self, name)) for name in _TABLES},
-            "requests": requests,
+            "requests": dict(self.requests),
             "duration_buckets": list(self.duration_buckets),
             "duration_sum_s": self.duration_sum_s,
         }
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Add up snapshots of several workers; of none, a snapshot of zeros."""
-    total = Stats().snapshot()
+    """Add up snapshots of several workers: the only one as it is, and of none a snapshot of zeros."""
+    total: Snapshot | None = None
     for snapshot in snapshots:
-        for name, value in snapshot.items():
-            total[name] = _add(total[name], value)
-    return total
+        total = snapshot if total is None else {name: _add(total[name], snapshot[name]) for name in total}
+    return Stats().snapshot() if total is None else total
 
 
 def _add(left: Any, right: Any) -> Any:  # noqa: ANN401 - the three shapes of a Snapshot

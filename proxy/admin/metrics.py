@@ -151,10 +151,9 @@ def by_rule(snapshot: Snapshot, rules: Sequence[str]) -> Iterator[str]:
     name = f"{_PREFIX}requests_total"
     yield _head(name, "Requests answered: the rule that decided (empty: none), method and class of status.")
     unseen = dict.fromkeys(("", *rules))
-    for key, number in snapshot["requests"].items():
-        rule, method, code = key.split("\t")
+    for (rule, method, status_class), number in snapshot["requests"].items():
         unseen.pop(rule, None)
-        yield f'{name}{{rule="{rule}",method="{method}",code="{code}"}} {number}\n'
+        yield f'{name}{{rule="{rule}",method="{method}",code="{status_class}xx"}} {number}\n'
     for rule in unseen:
         yield f'{name}{{rule="{rule}",method="GET",code="2xx"}} 0\n'
     for key, (suffix, text) in _BY_RULE.items():

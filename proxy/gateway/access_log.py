@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import select
+import stat
+import time
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
@@ -12,6 +17,10 @@ Format = Literal["json", "text", "off"]
 
 _BATCH_BYTES: Final = 64 * 1024
 _MAX_PENDING_BYTES: Final = 4 << 20  # a reader that stalls loses lines, not the proxy its memory
+_CLOSE_S: Final = 1.0  # how long a slow reader has for the last lines
+_STANDARD_OUTPUT: Final = 1
+
+_log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -51,6 +60,9 @@ class AccessLog:
     Args:
         form: `json` one object a line, `text` for people, `off`.
         path: a file to append to; standard output when `None`.
+
+    Attributes:
+        dropped: lines given up because the descriptor took none for too long.
     """
 
     def __init__(self, form: Format, path: Path | None = None) -> None:
@@ -87,36 +99,64 @@ class AccessLog:
         while data:
             try:
                 written = os.write(self._fd, data)
-            except (BlockingIOError, OSError):
+            except OSError:
                 self._keep(data)
                 return
             data = data[written:]
 
     def reopen(self) -> None:
-        """Open the file again by its name, after a rotation."""
-        if self._path is not None and self._render is not None:
-            self.flush()
-            os.close(self._fd)
-            self._fd = self._open()
+        """Open the file again by its name, after a rotation; where that fails the old one goes on."""
+        if self._path is None or self._render is None:
+            return
+        self.flush()
+        try:
+            opened = self._open()
+        except OSError as error:
+            _log.warning("access log %s cannot be opened again: %s", self._path, error.strerror)
+            return
+        os.close(self._fd)
+        self._fd = opened
 
     def close(self) -> None:
         """Write what is pending and close the file."""
         self.flush()
-        if self._path is not None and self._fd >= 0:
+        if self._lines:
+            self._wait_for_slow_reader()
+        if self._fd not in (-1, _STANDARD_OUTPUT):
             os.close(self._fd)
         self._fd = -1
         self._render = None
+        self._lines.clear()
+
+    def _wait_for_slow_reader(self) -> None:
+        deadline_s = time.monotonic() + _CLOSE_S
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        while self._lines and (left_s := deadline_s - time.monotonic()) > 0:
+            before = self._lines[0]
+            if poll.poll(left_s * 1000):
+                self.flush()
+            if self._lines == [before]:
+                return  # a full disk, or nobody reads any more
 
     def _open(self) -> int:
         if self._path is None:
-            return 1
+            return _open_standard_output()
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _keep(self, data: bytes) -> None:
-        if len(data) <= _MAX_PENDING_BYTES:
-            self._lines.insert(0, data.decode("ascii"))
-        else:
-            self.dropped += data.count(b"\n")
+        """Keep what was not taken: whole lines, as the first may be a part of one, up to the bound."""
+        end = len(data) if len(data) <= _MAX_PENDING_BYTES else data.rfind(b"\n", 0, _MAX_PENDING_BYTES) + 1
+        self._lines.insert(0, data[:end].decode("ascii"))
+        self.dropped += data.count(b"\n", end)
+
+
+def _open_standard_output() -> int:
+    """Open a pipe anew, so that it never blocks: the flag on the shared description would be others' too."""
+    with contextlib.suppress(OSError):  # not ours to open, or no /proc: as it is
+        if stat.S_ISFIFO(os.fstat(_STANDARD_OUTPUT).st_mode):
+            return os.open(f"/proc/self/fd/{_STANDARD_OUTPUT}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return _STANDARD_OUTPUT
 
 
 def _json(timestamp: str, entry: Entry) -> str:

@@ -138,6 +138,9 @@ class ClientConnection(asyncio.Protocol):
             return
         self._state = _HEAD
         self.deadline_s = self._gateway.clock.now_s + self._gateway.settings.keepalive_timeout_s
+        if self._holders:  # an exchange that ended before its content was sent on holds nobody any more
+            self.release_reading("connecting")
+            self.release_reading("upstream")
         if self._buffer:
             # Not from here: the upstream's callback that ends one exchange must not begin the next.
             self._gateway.loop.call_soon(self._read_pipelined)

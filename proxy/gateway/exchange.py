@@ -270,7 +270,8 @@ class Exchange:
         if upstream is not None:
             self._upstream = None
             upstream.release()
-            if reuse and self._reuse_upstream and self.request_complete:
+            is_sent = self.request_complete and not self.client.is_held("upstream")
+            if reuse and self._reuse_upstream and is_sent:
                 if self.client.is_congested:
                     upstream.transport.resume_reading()
                 self._gateway.pool.put(upstream)

@@ -6,7 +6,6 @@ keep it (DESIGN section 1).
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Iterable
@@ -57,6 +56,9 @@ CONNECT_TIMEOUT: Final = Failure(
 DNS_ERROR: Final = Failure(502, "dns_error", "dns_error", "the app's host name cannot be resolved")
 TLS_ERROR: Final = Failure(
     502, "tls_error", "tls_certificate_error", "the app's TLS certificate is not accepted"
+)
+TLS_HANDSHAKE_FAILED: Final = Failure(
+    502, "tls_handshake_failed", "tls_protocol_error", "the app does not speak TLS as it is spoken to"
 )
 UPSTREAM_CLOSED: Final = Failure(
     502, "upstream_closed", "connection_terminated", "the app closed its connection"
@@ -137,10 +139,12 @@ def connect_failure(error: BaseException) -> Failure:
     """Translate what the operating system or TLS says of a connection attempt."""
     detail = f"{type(error).__name__}: {error}"
     match error:
-        case asyncio.TimeoutError():
+        case TimeoutError():
             return CONNECT_TIMEOUT.with_detail(detail)
-        case ssl.SSLError():
+        case ssl.SSLCertVerificationError():
             return TLS_ERROR.with_detail(detail)
+        case ssl.SSLError():
+            return TLS_HANDSHAKE_FAILED.with_detail(detail)
         case socket.gaierror():
             return DNS_ERROR.with_detail(detail)
         case ConnectionRefusedError() | FileNotFoundError():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from proxy.message import entity_tags
@@ -13,7 +14,7 @@ from proxy.message.lines import (
     LineTable,
     Noted,
     drop,
-    drop_hop_by_hop,
+    drop_named_in_connection,
     render_lines,
     value_of,
 )
@@ -49,6 +50,7 @@ _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 # An upgrade to another HTTP would carry requests past the rules ("h2c smuggling").
 _HTTP_UPGRADES: Final = (b"h2c", b"h2", b"http/", b"tls/")
 _MAX_LENGTH_DIGITS: Final = 18
+_NO_ADDRESS: Final = b"unix:"
 
 
 class RequestRefusedError(Exception):
@@ -141,7 +143,7 @@ class RequestTable:
         method, target, minor = _request_line(line)
         upgrade = _upgrade(noted) if b"upgrade" in noted else b""
         content_length = _content_length(noted, minor)
-        options = drop_hop_by_hop(lines, noted)
+        options = drop_named_in_connection(lines, noted)
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         return RequestHead(
@@ -283,18 +285,30 @@ def _restore_entity_tags(head: RequestHead) -> None:
 def _forwarding_lines(head: RequestHead, *, keeps_theirs: bool, peer: Peer) -> Sequence[bytes]:
     """Say who asked for what: X-Forwarded-*, theirs kept only from a trusted peer (Go's `SetXForwarded`)."""
     lines, noted = head.lines, head.noted
+    if noted.keys().isdisjoint(_FORWARDING_FIELDS):
+        return _first_forwarding_lines(peer.address, head.host)
     theirs: dict[bytes, bytes] = {}
     for name in _FORWARDING_FIELDS:
         if name in noted and not (keeps_theirs and name == b"forwarded"):
             theirs[name] = value_of(noted, name) or b""
             drop(lines, noted, name)
     if not keeps_theirs:
-        theirs.clear()
-    address = peer.address or b"unix:"
+        return _first_forwarding_lines(peer.address, head.host)
+    address = peer.address or _NO_ADDRESS
     chain = theirs.get(b"x-forwarded-for")
     host = theirs.get(b"x-forwarded-host", head.host)
     return (
         b"X-Forwarded-For: " + (chain + b", " + address if chain else address),
         b"X-Forwarded-Proto: " + theirs.get(b"x-forwarded-proto", b"http"),
+        b"X-Forwarded-Host: " + host if host else b"",
+    )
+
+
+@lru_cache(256)  # clients come back; addresses are short, and a host is bounded by the size of a head
+def _first_forwarding_lines(address: bytes, host: bytes | None) -> Sequence[bytes]:
+    """Say it where nobody did before."""
+    return (
+        b"X-Forwarded-For: " + (address or _NO_ADDRESS),
+        b"X-Forwarded-Proto: http",
         b"X-Forwarded-Host: " + host if host else b"",
     )

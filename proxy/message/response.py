@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
 from proxy.message.fields import Field, merge_vary
-from proxy.message.lines import LineTable, Noted, drop, drop_hop_by_hop, render_lines, value_of
+from proxy.message.lines import LineTable, Noted, drop, drop_named_in_connection, render_lines, value_of
 from proxy.message.syntax import MalformedHeadError, ResponseHeadParser
 
 ETagMode = Literal["one-time", "keep", "remove"]
@@ -76,7 +76,7 @@ class Treatment:
         vary: names to merge into `Vary`.
     """
 
-    __slots__ = ("_etag", "_last_modified", "_set_lines", "_sets_cache_control", "_table", "_vary")
+    __slots__ = ("_etag", "_last_modified", "_set_lines", "_table", "_vary")
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class Treatment:
         settings = tuple(set_fields)
         removed = tuple(remove)
         self._set_lines = tuple(name + b": " + value for name, value in settings)
-        self._sets_cache_control = any(name.lower() == _CACHE_CONTROL for name, _ in settings)
         self._etag = etag
         self._last_modified = last_modified
         self._vary = tuple(vary)
-        noted = [*_READ_HERE, _CACHE_CONTROL] if self._sets_cache_control else list(_READ_HERE)
+        noted = list(_READ_HERE)
+        noted += [_CACHE_CONTROL] if any(name.lower() == _CACHE_CONTROL for name, _ in settings) else []
         noted += [_AGE] if _AGE in removed else []
         noted += [b"etag"] if etag != "keep" else []
         noted += [b"last-modified"] if last_modified != "keep" else []
@@ -137,14 +137,10 @@ class Treatment:
             for place, _ in dates[1:]:  # Werkzeug's own server adds one to the app's
                 lines[place] = b""
             changed += len(dates) - 1
-        if _AGE in noted:
-            changed += drop(lines, noted, _AGE)
-        if self._sets_cache_control and _CACHE_CONTROL in noted:
-            changed += drop(lines, noted, _CACHE_CONTROL)
-            if has_no_transform(*[value for _, value in noted[_CACHE_CONTROL]]):
-                lines += [_with_no_transform(line) for line in self._set_lines]
-                return changed
-        lines += self._set_lines
+        if _CACHE_CONTROL in noted and has_no_transform(*[value for _, value in noted[_CACHE_CONTROL]]):
+            lines += [_with_no_transform(line) for line in self._set_lines]
+        else:
+            lines += self._set_lines
         return changed
 
     def _apply_etag(self, lines: list[bytes], noted: Noted, method: str, status: int) -> int:
@@ -234,7 +230,7 @@ def render_response(
     lines, noted, left_out = treatment.walk(head.fields)
     status = head.status
     framing, content_length = _framing(noted, head, method)
-    options = drop_hop_by_hop(lines, noted)
+    options = drop_named_in_connection(lines, noted)
     if status == NO_CONTENT:
         drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
     dates = noted.get(b"date")
@@ -270,7 +266,7 @@ def render_response(
 def render_informational(head: ResponseHead) -> bytes:
     """Render a 1xx response other than 101 as it came, hop-by-hop fields and framing aside."""
     lines, noted, _ = UNTOUCHED.walk(head.fields)
-    drop_hop_by_hop(lines, noted)
+    drop_named_in_connection(lines, noted)
     drop(lines, noted, b"content-length")
     return render_lines(_status_line(head.status, head.reason), lines)
 
@@ -289,7 +285,7 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     asked = {member.strip().lower() for member in asked_for.split(b",")}
     if not protocol or not {member.strip().lower() for member in protocol.split(b",")} <= asked:
         raise MalformedHeadError("101 to a protocol that was not asked for")
-    drop_hop_by_hop(lines, noted)
+    drop_named_in_connection(lines, noted)
     drop(lines, noted, b"content-length")
     lines += (b"Connection: Upgrade", b"Upgrade: " + protocol)
     return render_lines(_status_line(head.status, head.reason), lines)

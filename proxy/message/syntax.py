@@ -21,7 +21,8 @@ HEAD_END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 256
 _NO_LIMIT: Final = 2**30  # the gateway bounds heads before they come here
 _TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
-_HIGH_BYTES_TO_X = bytes(range(0x80)) + b"x" * 0x80
+_HTTP_1_0_LINE: Final = b"GET / HTTP/1.0\r\n"
+_HTTP_1_1_LINE: Final = b"GET / HTTP/1.1\r\n"
 _OPTIONS: Final[dict[str, Any]] = {
     "limit": _NO_LIMIT,
     "max_line_size": _NO_LIMIT,
@@ -62,17 +63,18 @@ class RequestHeadParser:
         """Parse one head, from the method to the empty line.
 
         Returns:
-            The request line, and the fields.
+            The request line, which is not looked at here, and the fields.
 
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
         """
         field_count = _check(head)
-        line, _, rest = head.partition(b"\r\n")
-        if not line.isascii():  # llhttp refuses what Internet Explorer sends; the target is checked elsewhere
-            head = line.translate(_HIGH_BYTES_TO_X) + b"\r\n" + rest
+        line, _, section = head.partition(b"\r\n")
+        # The request line is the gateway's own to read: llhttp refuses targets that Internet Explorer sends,
+        # and aiohttp would make a URL of each.
         try:
-            messages, _, _ = self._parser.feed_data(head)
+            stand_in = _HTTP_1_0_LINE if line.endswith(b"HTTP/1.0") else _HTTP_1_1_LINE
+            messages, _, _ = self._parser.feed_data(stand_in + section)
         except (HttpProcessingError, ValueError) as error:
             self._parser = _request_parser()
             raise MalformedHeadError(_first_line(error)) from error

@@ -18,7 +18,7 @@ PlaceOf = Callable[[int], str]
 
 def to_text(explanation: Explanation, place_of: PlaceOf | None = None) -> str:
     """Write an explanation for a person: the table of rules, the decision, the fields before and after."""
-    return "\n".join(_paragraphs(explanation, place_of))
+    return "\n".join(lines(explanation, place_of))
 
 
 def to_json(explanation: Explanation, place_of: PlaceOf | None = None) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def to_json(explanation: Explanation, place_of: PlaceOf | None = None) -> dict[s
             "headers": _pairs(explanation.request.fields),
             "paths": list(explanation.paths),
         },
-        "rules": [_rule_json(report, place_of) for report in explanation.rules],
+        "rules": [rule_to_json(report, place_of) for report in explanation.rules],
         "decision": {
             "rule": None if resolution.rule is None else resolution.rule.name,
             "policy": "strict" if trial.fault else resolution.policy.name,
@@ -53,7 +53,8 @@ def to_json(explanation: Explanation, place_of: PlaceOf | None = None) -> dict[s
     }
 
 
-def _rule_json(report: RuleReport, place_of: PlaceOf | None) -> dict[str, Any]:
+def rule_to_json(report: RuleReport, place_of: PlaceOf | None = None) -> dict[str, Any]:
+    """Return one member of `rules` of `to_json`."""
     return {
         "name": report.rule.name,
         "place": place_of(report.index) if place_of else None,
@@ -71,7 +72,8 @@ def _pairs(fields: Iterable[Field]) -> list[list[str]]:
     return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in fields]
 
 
-def _paragraphs(explanation: Explanation, place_of: PlaceOf | None) -> Iterator[str]:
+def lines(explanation: Explanation, place_of: PlaceOf | None = None) -> Iterator[str]:
+    """Write the lines of `to_text`, lazily."""
     yield f"{explanation.request.method} {_text(explanation.request.target)}"
     if len(explanation.paths) > 1:
         hidden = len(explanation.paths) - _SHOWN_PATHS
@@ -176,4 +178,4 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-__all__: Sequence[str] = ["PlaceOf", "to_json", "to_text"]
+__all__: Sequence[str] = ["PlaceOf", "lines", "rule_to_json", "to_json", "to_text"]

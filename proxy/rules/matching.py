@@ -271,7 +271,11 @@ class _PathSet:
         compiled = re2.Set.FullMatchSet(options)
         for expression in (*self._expressions, ".*"):
             compiled.Add(expression)
-        compiled.Compile()
+        try:
+            compiled.Compile()
+        except re2.error:  # too much for the ceiling: an empty set, whose answers lack the canary
+            compiled = re2.Set.FullMatchSet()
+            compiled.Compile()
         return compiled
 
 

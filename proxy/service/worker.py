@@ -6,6 +6,7 @@ Run as `python -m proxy.service.worker CHANNEL_FD LISTEN_FD`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -47,6 +48,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
     told_to_end = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
     await gateway.start([listening])
+    gc.freeze()  # as in `Service.run`
     channel.send(Report("serving"))
     ending = loop.create_task(told_to_end.wait())
     timeout_s = settings.drain_timeout_s

@@ -1,0 +1,375 @@
+"""A request's head: what is refused, what rules and framing learn of it, and what the upstream gets.
+
+RFC 9112 sections 3 and 6, RFC 9110 sections 7.2, 7.6 and 7.8; DESIGN section 6.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.message import request as module
+from proxy.message.entity_tags import make_one_time
+from proxy.message.request import METHODS, Peer, RequestRefusedError, RequestTable, render_request
+
+CLIENT = Peer(b"203.0.113.7")
+TRUSTED = Peer(b"10.0.0.1", is_trusted=True)
+
+
+def head(*lines: bytes, start: bytes = b"GET /a?b HTTP/1.1", host: bytes = b"Host: app") -> bytes:
+    return b"\r\n".join([start, *filter(None, [host]), *lines, b"", b""])
+
+
+def read(*lines: bytes, names=(), underscores="drop", **parts):
+    return RequestTable(names, underscores).read(head(*lines, **parts))
+
+
+def rendered(request, *, strips=False, forwarding="off", peer=CLIENT) -> list[bytes]:
+    data, _ = render_request(
+        request, strips_conditionals=strips, forwarding=forwarding, peer=peer, authority=b"upstream:1"
+    )
+    assert data.endswith(b"\r\n\r\n")
+    return data[:-4].split(b"\r\n")
+
+
+class Test_Refused:  # noqa: N801 - read as a sentence
+    @pytest.mark.parametrize(
+        ("start", "status"),
+        [
+            (b"get / HTTP/1.1", 400),
+            (b"BREW / HTTP/1.1", 400),
+            (b"GET  / HTTP/1.1", 400),
+            (b"GET / HTTP/1.1 ", 400),
+            (b"GET /a b HTTP/1.1", 400),
+            (b"GET /", 400),
+            (b"GET / HTTP/2.0", 400),
+            (b"GET / http/1.1", 400),
+            (b"GET /#f HTTP/1.1", 400),
+            (b"GET a HTTP/1.1", 400),
+            (b"GET * HTTP/1.1", 400),
+            (b"CONNECT app:443 HTTP/1.1", 501),
+        ],
+    )
+    def test_request_line_that_app_and_rules_could_read_differently(self, start, status):
+        with pytest.raises(RequestRefusedError) as refused:
+            read(start=start)
+        assert refused.value.status == status
+
+    @pytest.mark.parametrize(
+        ("host", "start"),
+        [
+            (b"", b"GET / HTTP/1.1"),
+            (b"Host: a\r\nHost: a", b"GET / HTTP/1.1"),
+            (b"Host: a b", b"GET / HTTP/1.1"),
+            (b"Host: a,b", b"GET / HTTP/1.0"),
+            (b"Host: other", b"GET http://app/ HTTP/1.1"),
+            (b"", b"GET http://app/ HTTP/1.1"),
+            (b"Host: u@app", b"GET http://u@app/ HTTP/1.1"),
+        ],
+    )
+    def test_missing_double_malformed_or_contradicting_host(self, host, start):
+        with pytest.raises(RequestRefusedError, match=r"[Hh]ost"):
+            read(start=start, host=host)
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [b"Transfer-Encoding: chunked", b"Content-Length: 5"],
+            [b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"],
+            [b"Transfer-Encoding: gzip, chunked"],
+            [b"Transfer-Encoding: chunked, identity"],
+            [b"Transfer-Encoding: xchunked"],
+            [b"Transfer-Encoding:"],
+            [b"Content-Length: 5", b"Content-Length: 5"],
+            [b"Content-Length: 5, 5"],
+            [b"Content-Length: -5"],
+            [b"Content-Length: +5"],
+            [b"Content-Length: 0x5"],
+            [b"Content-Length: 5_0"],
+            [b"Content-Length:"],
+            [b"Content-Length: " + b"9" * 19],
+        ],
+    )
+    @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+    def test_ambiguous_framing(self, lines, version):
+        with pytest.raises(RequestRefusedError) as refused:
+            read(*lines, start=b"POST / HTTP/" + version)
+        assert refused.value.status == 400
+
+    def test_chunked_coding_in_http_1_0(self):
+        """RFC 9112 section 6.1: such framing is faulty."""
+        with pytest.raises(RequestRefusedError):
+            read(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0")
+
+    @pytest.mark.parametrize(
+        "line", [b"A : b", b"A\x00: b", b"A: \x00", b"(a): b", b"A: b\r\n c", b"caf\xe9: b"]
+    )
+    def test_malformed_field_line(self, line):
+        with pytest.raises(RequestRefusedError) as refused:
+            read(line)
+        assert (refused.value.status, refused.value.reason) == (400, str(refused.value))
+
+    def test_too_many_fields_with_a_status_of_their_own(self):
+        with pytest.raises(RequestRefusedError) as refused:
+            read(*[b"A: b"] * 300)
+        assert refused.value.status == 431
+
+    def test_reason_says_nothing_of_the_request(self):
+        for line in (b"Secret : x", b"Secret\x00: x", b"Content-Length: Secret"):
+            with pytest.raises(RequestRefusedError) as refused:
+                read(line)
+            assert "Secret" not in refused.value.reason
+
+
+class Test_Read:  # noqa: N801
+    @pytest.mark.parametrize("method", sorted(METHODS - {"CONNECT"}))
+    def test_every_known_method_in_upper_case_is_taken(self, method):
+        """RFC 9110 section 9.1: methods are case-sensitive."""
+        assert read(start=method.encode() + b" / HTTP/1.1").method == method
+
+    def test_target_is_kept_as_sent_and_path_ends_before_the_query(self):
+        request = read(start=b"GET //a/%2e/\xe9?b?c HTTP/1.1")
+        assert (request.target, request.path) == (b"//a/%2e/\xe9?b?c", b"//a/%2e/\xe9")
+
+    @pytest.mark.parametrize(
+        ("start", "host", "expected"),
+        [
+            (b"GET / HTTP/1.1", b"Host: App:80", b"App:80"),
+            (b"GET / HTTP/1.1", b"Host:", b""),
+            (b"GET / HTTP/1.0", b"", None),
+            (b"GET http://App/ HTTP/1.1", b"Host: app", b"App"),
+            (b"GET http://app/ HTTP/1.0", b"", b"app"),
+        ],
+    )
+    def test_host_is_that_of_the_field_or_of_absolute_form(self, start, host, expected):
+        assert read(start=start, host=host).host == expected
+
+    @pytest.mark.parametrize(
+        ("lines", "content_length"),
+        [
+            ([], 0),
+            ([b"Content-Length: 0"], 0),
+            ([b"content-length: 007"], 7),
+            ([b"Content-Length: " + b"9" * 18], 10**18 - 1),
+            ([b"Transfer-Encoding: Chunked"], None),
+        ],
+    )
+    def test_framing(self, lines, content_length):
+        assert read(*lines, start=b"POST / HTTP/1.1").content_length == content_length
+
+    @pytest.mark.parametrize(
+        ("version", "lines", "keep_alive"),
+        [
+            (b"1.1", [], True),
+            (b"1.1", [b"Connection: close"], False),
+            (b"1.1", [b"Connection: keep-alive, Close"], False),
+            (b"1.0", [], False),
+            (b"1.0", [b"Connection: Keep-Alive"], True),
+            (b"1.0", [b"Connection: keep-alive, close"], False),
+        ],
+    )
+    def test_connection_persists_as_rfc_9112_section_9_3_says(self, version, lines, keep_alive):
+        assert read(*lines, start=b"GET / HTTP/" + version).keep_alive is keep_alive
+
+    @pytest.mark.parametrize(("version", "expects"), [(b"1.1", True), (b"1.0", False)])
+    def test_expectation_of_an_http_1_0_client_is_none(self, version, expects):
+        """RFC 9110 section 10.1.1."""
+        assert read(b"Expect: 100-continue", start=b"PUT / HTTP/" + version).expects_continue is expects
+        assert not read(start=b"PUT / HTTP/" + version).expects_continue
+
+    @pytest.mark.parametrize(
+        ("lines", "upgrade"),
+        [
+            ([b"Connection: Upgrade", b"Upgrade: websocket"], b"websocket"),
+            ([b"Connection: keep-alive, upgrade", b"Upgrade: foo/2,websocket"], b"foo/2, websocket"),
+            ([b"Connection: upgrade", b"Upgrade: h2c, websocket"], b"websocket"),
+            ([b"Connection: upgrade", b"Upgrade: H2C"], b""),
+            ([b"Connection: upgrade", b"Upgrade: HTTP/2.0"], b""),
+            ([b"Connection: upgrade", b"Upgrade: TLS/1.0"], b""),
+            ([b"Connection: upgrade", b'Upgrade: "websocket"'], b""),
+            ([b"Connection: upgrade", b"Upgrade:"], b""),
+            ([b"Upgrade: websocket"], b""),
+            ([b"Connection: upgrade"], b""),
+        ],
+    )
+    def test_upgrade_is_kept_unless_it_leads_to_another_http(self, lines, upgrade):
+        """RFC 9110 section 7.8; through h2c requests would walk past the rules."""
+        assert read(*lines).upgrade == upgrade
+
+    def test_upgrade_of_an_http_1_0_client_is_ignored(self):
+        lines = (b"Connection: upgrade", b"Upgrade: websocket")
+        assert read(*lines, start=b"GET / HTTP/1.0").upgrade == b""
+
+    def test_values_are_those_of_the_names_that_rules_read_in_their_order(self):
+        request = read(
+            b"accept: a", b"X-A: 1", b"Accept: b", b"X-B:", names=(b"x-b", b"accept", b"x-none", b"x-a")
+        )
+        assert request.values == (b"", b"a, b", None, b"1")
+
+    def test_hop_by_hop_fields_still_count_for_rules(self):
+        """A client cannot hide from a rule by naming a field in `Connection`; only the app does not see it."""
+        request = read(b"X-A: 1", b"Connection: x-a", names=(b"x-a",))
+        assert request.values == (b"1",)
+        assert b"X-A: 1" not in rendered(request)
+
+
+class Test_Underscores:  # noqa: N801
+    """WSGI folds `_` and `-` into one: `X_Requested_With` would be another `X-Requested-With` to the app."""
+
+    def test_dropped_as_nginx_does(self):
+        assert rendered(read(b"X_A: 1", b"B: c", b"_: 2"))[2:-1] == [b"B: c"]
+
+    @pytest.mark.parametrize(
+        ("name", "is_kept"),
+        [
+            (b"X_A", True),
+            (b"X_Requested_With", False),
+            (b"x_requested-with", False),
+            (b"Content_Length", False),
+            (b"Transfer_Encoding", False),
+            (b"X_Forwarded_For", False),
+            (b"X_HTTP_Method_Override", False),
+            (b"If_None_Match", False),
+            (b"SCRIPT_NAME", False),
+            (b"Path_Info", False),
+        ],
+    )
+    def test_kept_on_demand_unless_they_alias_what_is_read(self, name, is_kept):
+        request = read(name + b": x", names=(b"x-requested-with",), underscores="keep")
+        assert (name + b": x" in rendered(request)) is is_kept
+
+    def test_alias_does_not_count_as_the_field(self):
+        assert read(b"X_A: 1", names=(b"x-a",)).values == (None,)
+
+
+class Test_Rendered:  # noqa: N801
+    def test_fields_go_out_in_order_as_sent_and_via_last(self):
+        request = read(b"b: 1", b"A: 2", b"b: 3", b"Cookie: a=\xe9")
+        assert rendered(request) == [
+            b"GET /a?b HTTP/1.1",
+            b"Host: app",
+            b"b: 1",
+            b"A: 2",
+            b"b: 3",
+            b"Cookie: a=\xe9",
+            b"Via: 1.1 nocache-proxy",
+        ]
+
+    def test_http_1_0_becomes_1_1_and_says_so_in_via(self):
+        """RFC 9110 section 7.6.3."""
+        lines = rendered(read(start=b"GET / HTTP/1.0", host=b""))
+        assert lines == [b"GET / HTTP/1.1", b"Host: upstream:1", b"Via: 1.0 nocache-proxy"]
+
+    def test_absolute_form_becomes_origin_form_with_its_host(self):
+        lines = rendered(read(start=b"GET http://app/x HTTP/1.0", host=b""))
+        assert lines[:2] == [b"GET /x HTTP/1.1", b"Host: app"]
+
+    def test_framing_is_made_anew(self):
+        lines = rendered(read(b"transfer-encoding: CHUNKED", b"TE: trailers", start=b"POST / HTTP/1.1"))
+        assert lines[2:] == [b"Transfer-Encoding: chunked", b"Via: 1.1 nocache-proxy"]
+        lines = rendered(read(b"Content-Length: 5", b"Connection: content-length", start=b"POST / HTTP/1.1"))
+        assert b"Content-Length: 5" in lines
+
+    def test_upgrade_is_asked_for_anew(self):
+        lines = rendered(read(b"Connection: Upgrade, X-A", b"X-A: 1", b"Upgrade: websocket, h2c"))
+        assert lines[2:] == [b"Via: 1.1 nocache-proxy", b"Connection: Upgrade", b"Upgrade: websocket"]
+
+
+class Test_Conditions:  # noqa: N801
+    """Validation preconditions go, those that protect updates stay (RFC 9110 section 13.1)."""
+
+    LINES = (b'If-None-Match: "v"', b"If-Modified-Since: x", b'If-Match: "v"', b"If-Unmodified-Since: x")
+
+    @pytest.mark.parametrize(
+        ("start", "strips", "left"),
+        [
+            (b"GET / HTTP/1.1", True, LINES[2:]),
+            (b"HEAD / HTTP/1.1", True, LINES[2:]),
+            (b"GET / HTTP/1.1", False, LINES),
+            (b"PUT / HTTP/1.1", True, LINES),
+        ],
+    )
+    def test_stripped_on_get_and_head_only(self, start, strips, left):
+        assert tuple(rendered(read(*self.LINES, start=start), strips=strips)[2:-1]) == left
+
+    @pytest.mark.parametrize(
+        ("lines", "left", "count"),
+        [
+            ([b"Range: bytes=0-1"], [b"Range: bytes=0-1"], 0),
+            ([b"Range: bytes=0-1", b'If-Range: "v"'], [], 2),
+            ([b'If-Range: "v"'], [], 1),
+            ([b'If-None-Match: "v"', b"if-none-match: *", b"Range: bytes=0-1"], [b"Range: bytes=0-1"], 2),
+        ],
+    )
+    def test_if_range_goes_with_its_range_and_lines_are_counted(self, lines, left, count):
+        data, stripped = render_request(
+            read(*lines), strips_conditionals=True, forwarding="off", peer=CLIENT, authority=b"a"
+        )
+        assert data[:-4].split(b"\r\n")[2:-1] == left
+        assert stripped == count
+
+    @pytest.mark.parametrize(
+        ("method", "name", "is_restored"),
+        [
+            (b"GET", b"If-Match", True),
+            (b"PUT", b"If-Match", True),
+            (b"PUT", b"If-None-Match", True),
+            (b"GET", b"If-None-Match", False),
+        ],
+    )
+    def test_one_time_tag_becomes_the_apps_own(self, method, name, is_restored):
+        """Never in `If-None-Match` of a GET: the app could answer 304."""
+        tag = make_one_time(b'"v"')
+        request = read(name + b": " + tag, start=method + b" / HTTP/1.1")
+        assert rendered(request)[2] == name + b": " + (b'"v"' if is_restored else tag)
+
+    def test_one_time_tag_in_a_field_that_connection_takes_away_stays_away(self):
+        request = read(b"If-Match: " + make_one_time(b'"v"'), b"Connection: if-match")
+        assert rendered(request)[2:] == [b"Via: 1.1 nocache-proxy"]
+
+
+class Test_Forwarding_fields:  # noqa: N801
+    THEIRS = (
+        b"X-Forwarded-For: 198.51.100.1",
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: shop.example",
+        b"Forwarded: for=198.51.100.1",
+    )
+
+    @pytest.mark.parametrize(
+        ("forwarding", "peer", "expected"),
+        [
+            (
+                "append",
+                TRUSTED,
+                [
+                    THEIRS[3],
+                    b"X-Forwarded-For: 198.51.100.1, 10.0.0.1",
+                    b"X-Forwarded-Proto: https",
+                    b"X-Forwarded-Host: shop.example",
+                ],
+            ),
+            (
+                "append",
+                CLIENT,
+                [b"X-Forwarded-For: 203.0.113.7", b"X-Forwarded-Proto: http", b"X-Forwarded-Host: app"],
+            ),
+            (
+                "replace",
+                TRUSTED,
+                [b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: http", b"X-Forwarded-Host: app"],
+            ),
+            ("off", CLIENT, list(THEIRS)),
+        ],
+    )
+    def test_theirs_are_kept_from_a_trusted_peer_only(self, forwarding, peer, expected):
+        assert rendered(read(*self.THEIRS), forwarding=forwarding, peer=peer)[2:-1] == expected
+
+    def test_client_on_a_unix_socket_without_host(self):
+        lines = rendered(read(start=b"GET / HTTP/1.0", host=b""), forwarding="append", peer=Peer())
+        assert lines[2:-1] == [b"X-Forwarded-For: unix:", b"X-Forwarded-Proto: http"]
+
+
+def test_methods_that_may_be_sent_twice_are_methods():
+    """RFC 9110 section 9.2.2: POST and PATCH are not among them."""
+    assert module.IDEMPOTENT < METHODS
+    assert not module.IDEMPOTENT & {"POST", "PATCH", "CONNECT", "LOCK"}

@@ -1,0 +1,259 @@
+"""Heads from bytes to fields, and the chunked coding: the same from both of aiohttp's parsers.
+
+RFC 9112 sections 2.2, 5 and 7.1, and stricter: what two parsers could read differently is refused. One
+parser serves all connections of a worker, so nothing that one of them sends may spoil it for the next.
+"""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import http_parser
+
+from proxy.message import syntax
+from proxy.message.syntax import (
+    MAX_FIELDS,
+    ChunkedDecoder,
+    MalformedContentError,
+    MalformedHeadError,
+    RequestHeadParser,
+    ResponseHeadParser,
+    TooManyFieldsError,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n"
+START = {"request": b"GET / HTTP/1.1\r\nHost: a\r\n", "response": b"HTTP/1.1 200 OK\r\nServer: a\r\n"}
+CODED = b'5\r\nhello\r\n6;x="y"\r\n world\r\n0\r\nTrailer: x\r\n\r\n'
+
+
+@pytest.fixture(params=["C", "Python"], autouse=True)
+def implementation(request, monkeypatch):
+    """Run everything here on each of aiohttp's parsers."""
+    if request.param == "Python":
+        monkeypatch.setattr(syntax, "HttpRequestParser", http_parser.HttpRequestParserPy)
+        monkeypatch.setattr(syntax, "HttpResponseParser", http_parser.HttpResponseParserPy)
+    elif not hasattr(http_parser, "HttpRequestParserC"):
+        pytest.skip("aiohttp was installed, or started, without its extensions")
+
+
+def parser_of(side: str) -> RequestHeadParser | ResponseHeadParser:
+    return RequestHeadParser() if side == "request" else ResponseHeadParser()
+
+
+def feed_all(decoder: ChunkedDecoder, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        decoder.feed(piece)
+
+
+@pytest.mark.parametrize("side", START)
+class Test_Head:  # noqa: N801 - read as a sentence
+    def test_fields_come_in_order_as_sent_without_surrounding_white_space(self, side):
+        lines = b"B:  two  words \t\r\na: 1\r\nA: \xe9\xff\r\nEmpty:\r\n\r\n"
+        line, fields = parser_of(side).parse(START[side] + lines)
+        assert line + b"\r\n" == START[side].partition(b"\r\n")[0] + b"\r\n"
+        assert fields[1:] == ((b"B", b"two  words"), (b"a", b"1"), (b"A", b"\xe9\xff"), (b"Empty", b""))
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            pytest.param(b"A: b\x00c", id="NUL"),
+            pytest.param(b"A: b\x0bc", id="vertical tab"),
+            pytest.param(b"A: b\x7f", id="DEL"),
+            pytest.param(b"A: b\rc", id="bare CR"),
+            pytest.param(b"A: b\nB: c", id="bare LF"),
+            pytest.param(b"A: b\r\rB: c", id="two CR"),
+            pytest.param(b"A: b\r\n c", id="folded line"),
+            pytest.param(b"A: b\r\n\tc", id="folded by a tab"),
+            pytest.param(b" A: b", id="fold before any field"),
+            pytest.param(b"A : b", id="space before the colon"),
+            pytest.param(b"A\t: b", id="tab before the colon"),
+            pytest.param(b"A", id="no colon"),
+            pytest.param(b": b", id="no name"),
+            pytest.param(b"Content-Length: +1", id="signed length"),
+            pytest.param(b"Content-Length: 1\r\nTransfer-Encoding: chunked", id="length and coding"),
+            pytest.param(b"A: b\r\n\r\nGET / HTTP/1.1\r\nHost: a", id="two heads in one"),
+        ],
+    )
+    def test_malformed_field_section_is_refused_and_the_parser_reads_on(self, side, line):
+        """Framing that is well-formed field by field is judged by `request` and `response`."""
+        parser = parser_of(side)
+        with pytest.raises(MalformedHeadError):
+            parser.parse(START[side] + line + b"\r\n\r\n")
+        assert parser.parse(START[side] + b"\r\n")[1]
+
+    def test_fields_may_be_256_and_no_more(self, side):
+        parser = parser_of(side)
+        lines = [b"A: b\r\n"] * (MAX_FIELDS - 1)
+        assert len(parser.parse(START[side] + b"".join(lines) + b"\r\n")[1]) == MAX_FIELDS
+        with pytest.raises(TooManyFieldsError, match="256"):
+            parser.parse(START[side] + b"".join([*lines, b"A: b\r\n"]) + b"\r\n")
+        assert parser.parse(START[side] + b"\r\n")[1]
+
+    @pytest.mark.parametrize(
+        "line", [b"Connection: close", b"Connection: keep-alive", b"Connection: upgrade\r\nUpgrade: x"]
+    )
+    def test_what_ends_one_connection_does_not_end_the_parser(self, side, line):
+        """After `close` and after an upgrade a parser of aiohttp takes no further message."""
+        parser = parser_of(side)
+        for head in (START[side] + line + b"\r\n\r\n", START[side] + b"\r\n"):
+            for _ in range(2):
+                parser.parse(head)
+
+    def test_error_is_one_line_that_does_not_quote_the_peer(self, side):
+        with pytest.raises(MalformedHeadError) as refused:
+            parser_of(side).parse(START[side] + b"secret : cookie\r\n\r\n")
+        assert "\n" not in str(refused.value)
+        assert b"secret" not in str(refused.value).encode()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        b"GET /\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"G\xe9T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\n",
+        b"\r\n\r\n",
+    ],
+)
+def test_request_line_is_refused_here_or_left_to_the_reader_as_it_came(head):
+    """`RequestTable` reads the line itself, so this parser may be the more lenient one, never the inventive one."""
+    parser = RequestHeadParser()
+    try:
+        line, _ = parser.parse(head)
+    except MalformedHeadError:
+        pass
+    else:
+        assert line == head.partition(b"\r\n")[0]
+    assert parser.parse(GET) == (b"GET / HTTP/1.1", ((b"Host", b"a"),))
+
+
+@pytest.mark.parametrize("target", [b"/caf\xe9", b"/?q=\xff\xfe", "/日本".encode()])
+def test_target_with_bytes_that_are_not_ascii_comes_as_sent(target):
+    """Internet Explorer sends a query in the code page of the page."""
+    line, fields = RequestHeadParser().parse(b"GET " + target + b" HTTP/1.1\r\nHost: a\xe9\r\n\r\n")
+    assert line == b"GET " + target + b" HTTP/1.1"
+    assert fields == ((b"Host", b"a\xe9"),)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.0 200 OK\r\nServer: a\r\n\r\n",
+        b"HTTP/1.1 200\r\nServer: a\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_response_of_every_kind_leaves_the_parser_ready_for_the_next(head):
+    parser = ResponseHeadParser()
+    for _ in range(2):
+        line, fields = parser.parse(head)
+        assert line == head.partition(b"\r\n")[0]
+        assert len(fields) == head.count(b": ")
+    assert parser.parse(OK) == (b"HTTP/1.1 200 OK", ((b"Server", b"a"),))
+
+
+class Test_Chunked_coding:  # noqa: N801
+    """RFC 9112 section 7.1; chunk extensions and trailers are dropped."""
+
+    @pytest.mark.parametrize("side", START)
+    @pytest.mark.parametrize("piece", [1, 2, 3, 7, 1000])
+    def test_content_is_the_same_whatever_pieces_it_comes_in(self, side, piece):
+        decoder = ChunkedDecoder(side)
+        content = b""
+        for start in range(0, len(CODED), piece):
+            assert not decoder.is_complete
+            decoded, rest = decoder.feed(CODED[start : start + piece])
+            content += decoded
+            assert rest == b""
+        assert decoder.is_complete
+        assert content == b"hello world"
+
+    @pytest.mark.parametrize("side", START)
+    def test_content_of_a_chunk_is_not_kept_back_until_the_chunk_is_whole(self, side):
+        decoder = ChunkedDecoder(side)
+        assert decoder.feed(b"a\r\nhel") == (b"hel", b"")
+        assert decoder.feed(b"lo") == (b"lo", b"")
+        assert not decoder.is_complete
+
+    @pytest.mark.parametrize("rest", [GET, b"G", b"\r\n" + GET, b"\x00", b"0\r\n\r\n", GET * 3])
+    def test_what_follows_the_content_of_a_request_comes_back_byte_for_byte(self, rest):
+        """The next pipelined request, whatever it is."""
+        decoder = ChunkedDecoder("request")
+        assert decoder.feed(CODED + rest) == (b"hello world", rest)
+        assert decoder.is_complete
+
+    @pytest.mark.parametrize("cut", range(1, len(CODED)))
+    def test_pipelined_request_is_found_after_content_that_was_cut_anywhere(self, cut):
+        decoder = ChunkedDecoder("request")
+        first, nothing = decoder.feed(CODED[:cut])
+        last, rest = decoder.feed(CODED[cut:] + GET)
+        assert (first + last, nothing, rest) == (b"hello world", b"", GET)
+
+    @pytest.mark.parametrize("rest", [OK, b"H", b"\x00", b"0\r\n\r\n"])
+    @pytest.mark.parametrize("cut", [*range(1, len(CODED), 5), len(CODED) - 1])
+    def test_what_follows_the_content_of_a_response_is_told_from_nothing(self, cut, rest):
+        """Nobody asked for it: such a connection is not used again."""
+        decoder = ChunkedDecoder("response")
+        first, _ = decoder.feed(CODED[:cut])
+        last, told = decoder.feed(CODED[cut:] + rest)
+        assert first + last == b"hello world"
+        assert decoder.is_complete
+        assert told
+
+    @pytest.mark.parametrize("side", START)
+    @pytest.mark.parametrize(
+        "coded",
+        [
+            pytest.param(b"zz\r\nhello\r\n0\r\n\r\n", id="no number"),
+            pytest.param(b"-5\r\nhello\r\n0\r\n\r\n", id="negative"),
+            pytest.param(b"+5\r\nhello\r\n0\r\n\r\n", id="signed"),
+            pytest.param(b"0x5\r\nhello\r\n0\r\n\r\n", id="0x"),
+            pytest.param(b"5_0\r\nhello\r\n0\r\n\r\n", id="underscore"),
+            pytest.param(b"\r\nhello\r\n0\r\n\r\n", id="no size"),
+            pytest.param(b";x\r\nhello\r\n0\r\n\r\n", id="extension without a size"),
+            pytest.param(b"5\r\nhelloXX0\r\n\r\n", id="longer than its size"),
+            pytest.param(b"7\r\nhello\r\n0\r\n\r\n", id="shorter than its size"),
+        ],
+    )
+    @pytest.mark.parametrize("piece", [1, 1000])
+    def test_broken_coding_is_an_error_and_never_an_end(self, side, coded, piece):
+        decoder = ChunkedDecoder(side)
+        with pytest.raises(MalformedContentError):
+            feed_all(decoder, [coded[start : start + piece] for start in range(0, len(coded), piece)])
+        assert not decoder.is_complete
+
+    @pytest.mark.parametrize(
+        "coded", [b"5 \r\nhello\r\n0\r\n\r\n", b"5\nhello\n0\n\n", b"5\r\nhello\n0\r\n\r\n"]
+    )
+    def test_sloppy_line_ends_are_never_taken_from_a_client(self, coded):
+        """Another parser might end the content elsewhere: the way in for a smuggled request."""
+        with pytest.raises(MalformedContentError):
+            ChunkedDecoder("request").feed(coded)
+
+    def test_white_space_after_a_chunk_size_is_taken_from_the_upstream(self):
+        """Old servers pad their sizes; the content goes out in a coding of our own."""
+        decoder = ChunkedDecoder("response")
+        assert decoder.feed(b"5  \r\nhello\r\n0\r\n\r\n") == (b"hello", b"")
+        assert decoder.is_complete
+
+    @pytest.mark.parametrize("side", START)
+    def test_chunk_too_large_to_count_never_ends(self, side):
+        decoder = ChunkedDecoder(side)
+        try:
+            assert decoder.feed(b"f" * 17 + b"\r\nhello\r\n0\r\n\r\n")[1] == b""
+        except MalformedContentError:
+            pass
+        assert not decoder.is_complete
+
+    @pytest.mark.parametrize("side", START)
+    def test_trailers_are_bounded(self, side):
+        """They come after the head that the gateway bounds itself."""
+        decoder = ChunkedDecoder(side)
+        decoder.feed(b"0\r\n")
+        with pytest.raises(MalformedContentError):
+            feed_all(decoder, [b"T%d: " % number + b"x" * 4000 + b"\r\n" for number in range(200)])
