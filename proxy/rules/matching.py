@@ -31,7 +31,7 @@ X_REQUESTED_WITH: Final = "X-Requested-With"
 SEC_FETCH_DEST: Final = "Sec-Fetch-Dest"
 
 # Tables are emptied when full: a peer that sends ever new paths or values costs time, never memory.
-_MAX_PLANS: Final = 4096
+_MAX_PLANS: Final = 1024
 _MAX_VERDICTS: Final = 512
 _RE2_MEMORY_BYTES: Final = 256 << 20  # a ceiling: RE2 takes what its states need
 
@@ -155,9 +155,11 @@ class Ruleset:
         return self._narrow.add(expression)
 
     def _plan(self, path: bytes) -> _Plan:
-        found = spellings(path)
-        broad = frozenset().union(*(self._broad.match(_with_slash(spelling)) for spelling in found))
-        narrow = frozenset.intersection(*(self._narrow.match(spelling) for spelling in found))
+        first, *others = spellings(path)
+        broad, narrow = self._broad.match(_with_slash(first)), self._narrow.match(first)
+        for spelling in others:
+            broad |= self._broad.match(_with_slash(spelling))
+            narrow &= self._narrow.match(spelling)
         plan = self._plans_by_hits.get((broad, narrow))
         if plan is None:
             if len(self._plans_by_hits) >= _MAX_PLANS:
