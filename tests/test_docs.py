@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from proxy import __version__
-from proxy.admin.metrics import collect
+from proxy.admin import metrics
 from proxy.cli import cli
 from proxy.gateway.access_log import Entry
 from proxy.rules import cases, loading
 from proxy.rules.policies import BUILT_IN
 from proxy.rules.schema import json_schema
-from proxy.stats import Stats
+from tests.admin.standing import Service
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +32,9 @@ def test_rules_example_loads_and_its_tests_pass(example):
 def keys_of(node: object) -> set[str]:
     """Every mapping key of a parsed YAML document."""
     if isinstance(node, dict):
-        return {key for key in node if isinstance(key, str)} | {k for value in node.values() for k in keys_of(value)}
+        return {key for key in node if isinstance(key, str)} | {
+            k for value in node.values() for k in keys_of(value)
+        }
     if isinstance(node, list):
         return {key for member in node for key in keys_of(member)}
     return set()
@@ -55,7 +57,9 @@ def test_every_flag_of_serve_is_in_the_table_with_its_default():
         row = re.search(rf"^\| `{flag}` \| ([^|]*) \|", README, re.MULTILINE)
         assert row, f"{flag} is not in the README"
         if isinstance(parameter.default, int | float):
-            assert str(parameter.default) in row[1], f"{flag}: the README says {row[1]}, default is {parameter.default}"
+            assert str(parameter.default) in row[1], (
+                f"{flag}: the README says {row[1]}, default is {parameter.default}"
+            )
         assert parameter.envvar == "NOCACHE_PROXY_" + flag.strip("-").replace("-", "_").upper()
         assert parameter.help, f"{flag} has no help"
 
@@ -65,10 +69,27 @@ def test_every_command_is_in_the_readme():
         assert f"nocache-proxy {name}" in README
 
 
-def test_every_metric_is_in_the_readme():
-    for family in collect(Stats().snapshot(), ["a"]):
-        name = family.name + ("_total" if family.type == "counter" else "")
-        assert f"`{name}`" in README, name
+async def test_every_metric_is_in_the_readme_and_none_that_is_not_there():
+    scrape = (await metrics.render(Service())).decode()
+    names = set(re.findall(r"^# TYPE (\S+) ", scrape, re.MULTILINE))
+    assert {"nocache_proxy_requests_total", "nocache_proxy_observed_total", "process_open_fds"} <= names
+    table = README.partition("**Metrics**")[2].partition("\n\n**")[0]
+    assert set(re.findall(r"`((?:nocache_proxy|process)_\w+)`", table)) == names
+
+
+async def test_every_label_of_a_metric_is_in_the_readme():
+    scrape = (await metrics.render(Service())).decode()
+    for name, label in set(re.findall(r'^(\w+)\{(?:.*,)?(\w+)="', scrape, re.MULTILINE)):
+        if label != "le":
+            (row,) = re.findall(rf"^\|.*`{name}`.*$", README, re.MULTILINE)
+            assert f"`{label}`" in row, f"{name}: {label}"
+
+
+def test_every_alert_is_in_the_readme():
+    alerts = yaml.safe_load((ROOT / "config" / "monitoring" / "alerts.yaml").read_text(encoding="utf-8"))
+    paragraph = README.partition("**Alerts**")[2].partition("\n\n**")[0]
+    names = {rule["alert"] for group in alerts["groups"] for rule in group["rules"]}
+    assert set(re.findall(r"`(NocacheProxy\w+)`", paragraph)) == names
 
 
 def test_every_field_of_the_access_log_is_in_the_readme():

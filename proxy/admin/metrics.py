@@ -121,6 +121,11 @@ def of_service(state: AdminState, *, ready: bool) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(_PREFIX + "workers", "Workers that should run.", value=state.settings.workers)
     yield GaugeMetricFamily(_PREFIX + "workers_running", "Workers that do.", value=len(state.pids()))
+    yield GaugeMetricFamily(
+        _PREFIX + "client_connections_limit",
+        "Client connections that may be open, of all workers together.",
+        value=state.settings.max_connections * state.settings.workers,
+    )
     yield GaugeMetricFamily(_PREFIX + "rules", "Rules in force.", value=len(state.rules_file.rules))
     yield InfoMetricFamily(
         _PREFIX + "rules", "Which version of the rules is in force.", value={"digest": status.digest}
@@ -180,7 +185,7 @@ def _durations(snapshot: Snapshot) -> Metric:
         buckets.append((bound, total))
     return HistogramMetricFamily(
         _PREFIX + "request_duration_seconds",
-        "From the end of a request's head to the end of its response.",
+        "From the end of a request's head to the end of its response; of a tunnel, to its beginning.",
         buckets=buckets,
         sum_value=snapshot["duration_sum_s"],
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from proxy.gateway import failures
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure, render_failure
+from proxy.gateway.outbox import Sender
 from proxy.message.request import RequestHead, RequestRefusedError
 from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
@@ -23,13 +24,14 @@ _MAX_PIPELINED_BYTES: Final = 64 * 1024  # read ahead while a response is under 
 _LINGER_S: Final = 2.0  # how long a refused request may go on, so that its sender reads the refusal
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r?")
 _EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
+_NO_HEAD_YET: Final = (b"", b"\r")  # an empty line may come before a head: it begins none
 _NO_DEADLINE: Final = float("inf")
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 Holder = Literal["upstream", "connecting", "pipelined"]
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Sender):
     """One client connection.
 
     Attributes:
@@ -53,12 +55,10 @@ class ClientConnection(asyncio.Protocol):
         "exchange",
         "is_congested",
         "peer",
-        "transport",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway.outbox)
         self._gateway = gateway
         self._state = _HEAD
         self._buffer = b""  # a part of a head, or what was pipelined
@@ -157,6 +157,7 @@ class ClientConnection(asyncio.Protocol):
         """Tell the client that the upstream will send no more; whether it can still be heard."""
         if not self.transport.can_write_eof():
             return False
+        self.push()
         self.transport.write_eof()
         return True
 
@@ -180,6 +181,7 @@ class ClientConnection(asyncio.Protocol):
     def break_off(self) -> None:
         """End the connection so that the client can tell: with a reset, as a close may be a clean end."""
         self.exchange = None
+        self.push()
         connection: socket.socket | None = self.transport.get_extra_info("socket")
         if connection is not None and connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -209,6 +211,7 @@ class ClientConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Close now unless a request is being read or answered."""
         if self.exchange is None and not self._buffer:
+            self.push()
             self.transport.close()
 
     # Reading requests
@@ -222,8 +225,9 @@ class ClientConnection(asyncio.Protocol):
             self._read_head(data)
 
     def _read_head(self, data: bytes) -> None:
-        if self._buffer:
-            data = self._buffer + data
+        partial = self._buffer
+        if partial:
+            data = partial + data
             self._buffer = b""
         if data.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
             data = _EMPTY_LINES.sub(b"", data)
@@ -231,6 +235,9 @@ class ClientConnection(asyncio.Protocol):
         limit = self._gateway.settings.max_head_size_bytes
         if end < 0 or end > limit:
             self._keep_partial_head(data, limit)
+            if partial in _NO_HEAD_YET and self._buffer not in _NO_HEAD_YET:
+                settings = self._gateway.settings
+                self.deadline_s = self._gateway.clock.now_s + settings.request_head_timeout_s
             return
         size = end + len(HEAD_END)
         try:
@@ -242,17 +249,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _keep_partial_head(self, data: bytes, limit: int) -> None:
         """Wait for the rest of a head, unless what there is of it can never become one."""
-        if len(data) > limit:
+        if len(data) >= limit + len(HEAD_END):
             self._refuse(failures.HEAD_TOO_LARGE if b"\n" in data[:limit] else failures.TARGET_TOO_LONG)
             return
         line, newline, _ = data.partition(b"\n")
         if data and ((newline and not _REQUEST_LINE.fullmatch(line)) or not _may_begin_request(data)):
             self._refuse(failures.BAD_REQUEST.with_detail("not an HTTP/1.x request"))
             return
-        if data and not self._buffer:
-            self.deadline_s = min(
-                self.deadline_s, self._gateway.clock.now_s + self._gateway.settings.request_head_timeout_s
-            )
         self._buffer = data
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
@@ -309,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
             failure, method="GET", client_minor=1, keep_alive=False, vary=(), date=gateway.clock.date
         )
         gateway.count_refusal(failure, self.address, len(data))
-        self.transport.write(data)
+        self.send(data)
         self._buffer = b"refused"
         self._close()
 
@@ -319,6 +322,7 @@ class ClientConnection(asyncio.Protocol):
         Where the client is still sending, a plain close would reset the connection under the response
         before it is read (RFC 9112 section 9.6): half-close, and read on for a while.
         """
+        self.push()
         sends_on = bool(self._buffer) or self._state == _CONTENT
         self._buffer = b""
         self._decoder = None

@@ -63,7 +63,6 @@ class Exchange:
         "_is_chunked",
         "_is_half_closed",
         "_keep_alive",
-        "_out",
         "_pending",
         "_policy",
         "_rendered",
@@ -95,7 +94,6 @@ class Exchange:
         self._attempt: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._pending: list[bytes] = []  # request content read before there was a connection
-        self._out: list[bytes] = []  # response bytes of the present callback, written by `flush`
         self._started_s = time.perf_counter()
         self._upstream_s = 0.0
         self._bytes_in = 0
@@ -143,12 +141,12 @@ class Exchange:
             return
         self._upstream = upstream
         upstream.serve(self)
+        upstream.send(self._rendered)
         if self._pending:
-            upstream.transport.writelines([self._rendered, *self._pending])
+            for data in self._pending:
+                upstream.send(data)
             self._pending.clear()
             self.client.release_reading("connecting")
-        else:
-            upstream.transport.write(self._rendered)
         if self.client.is_congested:
             upstream.transport.pause_reading()
         self.touch()
@@ -172,7 +170,7 @@ class Exchange:
 
     def _send(self, data: bytes) -> None:
         if self._upstream is not None:
-            self._upstream.transport.write(data)
+            self._upstream.send(data)
             self.touch()
         elif not self.responded:
             self._pending.append(data)
@@ -206,7 +204,7 @@ class Exchange:
         if self._informational > _MAX_INFORMATIONAL:
             self.fail(failures.UPSTREAM_MALFORMED.with_detail("informational responses without end"))
         elif self.head.minor == 1:
-            self.client.transport.write(render_informational(response))
+            self.client.send(render_informational(response))
 
     def response_head(self, response: ResponseHead) -> None:
         """Answer the client with the upstream's final response.
@@ -239,7 +237,7 @@ class Exchange:
         self._keep_alive = outgoing.keep_alive
         self._reuse_upstream = outgoing.reuse_upstream
         self.changed = outgoing.changed
-        self._out.append(outgoing.data)
+        self.client.send(outgoing.data)
         if self._upstream is not None:
             self._upstream.expect_content(outgoing.framing, outgoing.content_length)
         if outgoing.was_cached:
@@ -250,12 +248,9 @@ class Exchange:
             self._gateway.stats.observed[resolution.observed.name] += 1
 
     def response_content(self, data: bytes) -> None:
-        """Relay content; `flush` writes it."""
+        """Relay content."""
         self._bytes_out += len(data)
-        if self._is_chunked:
-            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
-        else:
-            self._out.append(data)
+        self.client.send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def response_end(self, *, reuse: bool) -> None:
         """The response is complete: let the upstream's connection rest, and the client go on.
@@ -264,8 +259,7 @@ class Exchange:
             reuse: nothing followed the content on the upstream's connection.
         """
         if self._is_chunked:
-            self._out.append(_LAST_CHUNK)
-        self.flush()
+            self.client.send(_LAST_CHUNK)
         upstream = self._upstream
         if upstream is not None:
             self._upstream = None
@@ -279,13 +273,6 @@ class Exchange:
                 upstream.transport.abort()
         self._finish(None)
         self.client.exchange_done(keep_alive=self._keep_alive)
-
-    def flush(self) -> None:
-        """Write what has gathered, head and first content in one piece."""
-        out = self._out
-        if out:
-            self.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
-            out.clear()
 
     def _resolve(self, response: ResponseHead) -> Resolution:
         try:
@@ -306,27 +293,25 @@ class Exchange:
         self._keep_alive = False
         self._gateway.stats.tunnels += 1
         self._gateway.stats.tunnels_total += 1
-        self._out.append(data)
+        self.client.send(data)
         if self._upstream is not None:
             self._upstream.switch_protocols()
-        self.flush()
         self.client.switch_protocols()
 
     def from_client(self, data: bytes) -> None:
         """Relay tunnelled bytes to the upstream."""
         self._bytes_in += len(data)
         if self._upstream is not None:
-            self._upstream.transport.write(data)
+            self._upstream.send(data)
             self.touch()
 
     def from_upstream(self, data: bytes) -> None:
-        """Relay tunnelled bytes to the client; `flush` writes them."""
+        """Relay tunnelled bytes to the client."""
         self._bytes_out += len(data)
-        self._out.append(data)
+        self.client.send(data)
 
     def upstream_half_closed(self) -> bool:
         """Pass the upstream's half-close on; whether its connection stays open for the other direction."""
-        self.flush()
         return self._half_close() and self.client.half_close()
 
     def client_half_closed(self) -> bool:
@@ -334,6 +319,7 @@ class Exchange:
         upstream = self._upstream
         if upstream is None or not self._half_close() or not upstream.transport.can_write_eof():
             return False
+        upstream.push()
         upstream.transport.write_eof()
         return True
 
@@ -346,6 +332,7 @@ class Exchange:
         if upstream is not None:
             self._upstream = None
             upstream.release()
+            upstream.push()
             upstream.transport.close()
         self._finish(None)
         self.client.exchange_done(keep_alive=False)
@@ -370,7 +357,7 @@ class Exchange:
         settings = self._gateway.settings
         if self.responded or not self.request_complete:
             self.client.deadline_s = self._gateway.clock.now_s + settings.idle_timeout_s
-        elif self._informational == 0:
+        else:
             self.client.deadline_s = self._gateway.clock.now_s + settings.response_head_timeout_s
 
     def upstream_lost(self, *, saw_bytes: bool, detail: str) -> None:
@@ -406,7 +393,6 @@ class Exchange:
         A cut response never gets a clean end: no last chunk, and a reset where closing would be one.
         """
         if self.responded:
-            self.flush()
             self.abandon(failure)
             return
         self._drop_upstream()
@@ -415,7 +401,7 @@ class Exchange:
         self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
         keep_alive = self.head.keep_alive and self.request_complete and not self._gateway.is_draining
         keep_alive = keep_alive and failure.is_upstream
-        self.client.transport.write(
+        self.client.send(
             render_failure(
                 failure,
                 method=self.head.method,
@@ -475,7 +461,9 @@ class Exchange:
         stats.request_bytes_total += self._bytes_in
         stats.response_bytes_total += self._bytes_out
         status = failure.status if failure is failures.CLIENT_LEFT else self._status
-        stats.count_exchange(rule, self.head.method, status, duration_s)
+        # A tunnel may be open for days: among durations, its answer counts.
+        answered_s = self._upstream_s if self.is_tunnel else duration_s
+        stats.count_exchange(rule, self.head.method, status, answered_s)
         if failure is not None and failure.is_upstream:
             stats.upstream_errors[failure.reason] += 1
         elif failure is not None and failure is not failures.CLIENT_LEFT:

@@ -92,13 +92,23 @@ class Pool:
         """
         loop = asyncio.get_running_loop()
         upstream = self._gateway.settings.upstream
-        if upstream.scheme == "unix":
-            _, connection = await loop.create_unix_connection(self._protocol, str(upstream.path))
-        else:
-            server_hostname = upstream.host if self._tls else None
-            _, connection = await loop.create_connection(
-                self._protocol, upstream.host, upstream.port, ssl=self._tls, server_hostname=server_hostname
-            )
+        connection = UpstreamConnection(self._gateway)
+        try:
+            if upstream.scheme == "unix":
+                await loop.create_unix_connection(lambda: connection, str(upstream.path))
+            else:
+                server_hostname = upstream.host if self._tls else None
+                await loop.create_connection(
+                    lambda: connection,
+                    upstream.host,
+                    upstream.port,
+                    ssl=self._tls,
+                    server_hostname=server_hostname,
+                )
+        except BaseException:
+            # Cancelled just as the connection was made, uvloop closes it and does not tell the protocol.
+            connection.count_out()
+            raise
         return connection
 
     async def _connect(self, exchange: Exchange) -> None:
@@ -117,9 +127,6 @@ class Pool:
             else:
                 exchange.upstream_ready(connection)
                 return
-
-    def _protocol(self) -> UpstreamConnection:
-        return UpstreamConnection(self._gateway)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

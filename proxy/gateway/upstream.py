@@ -7,6 +7,7 @@ import select
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.gateway import failures
+from proxy.gateway.outbox import Sender
 from proxy.message.response import Framing, ResponseHead, read_response
 from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
@@ -19,7 +20,7 @@ _HEAD: Final = -1
 _TUNNEL: Final = -2
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Sender):
     """One connection; it serves at most one exchange at a time.
 
     Attributes:
@@ -32,22 +33,22 @@ class UpstreamConnection(asyncio.Protocol):
         "_decoder",
         "_framing",
         "_gateway",
+        "_is_counted",
         "_partial",
         "_remaining",
         "exchange",
         "idle_since_s",
         "served",
-        "transport",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway.outbox)
         self._gateway = gateway
         self._partial = bytearray()
         self._framing = _HEAD
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
+        self._is_counted = False  # among those that are open
         self.exchange: Exchange | None = None
         self.idle_since_s = 0.0
         self.served = 0
@@ -81,6 +82,11 @@ class UpstreamConnection(asyncio.Protocol):
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    def count_out(self) -> None:
+        """Count it among those that are open no more."""
+        self._gateway.stats.upstream_connections -= self._is_counted
+        self._is_counted = False
+
     def abort(self) -> None:
         """End it at once."""
         self.exchange = None
@@ -90,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._is_counted = True
         self._gateway.stats.upstream_connections += 1
         self._gateway.stats.upstream_connections_total += 1
 
@@ -99,14 +106,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._gateway.pool.forget(self)
             self.transport.abort()  # nobody asked: it could be taken for the next response
             return
-        exchange.touch()
         if self._framing == _HEAD:
             rest = self._read_heads(exchange, data)
             if rest is None:
                 return
             data = rest
+        exchange.touch()  # not before: a part of a head ends no wait, and with the head another one begins
         self._read_content(exchange, data)
-        exchange.flush()
 
     def eof_received(self) -> bool:
         if self._framing == _TUNNEL and self.exchange is not None:
@@ -114,7 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._gateway.stats.upstream_connections -= 1
+        self.count_out()
         exchange = self.exchange
         if exchange is None:
             self._gateway.pool.forget(self)
@@ -172,7 +178,7 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.informational(response)
 
     def _keep_partial(self, exchange: Exchange, data: bytes) -> None:
-        if len(data) > self._gateway.settings.max_head_size_bytes:
+        if len(data) >= self._gateway.settings.max_head_size_bytes + len(HEAD_END):
             exchange.fail(failures.UPSTREAM_TOO_LARGE)
         elif data.count(b"\n") != data.count(b"\r\n") or not b"HTTP/1."[: len(data)].startswith(data[:7]):
             exchange.fail(failures.UPSTREAM_MALFORMED.with_detail("bare line feed, or not HTTP/1.x"))

@@ -13,6 +13,7 @@ from proxy.gateway.access_log import AccessLog, Entry
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.clock import Clock
 from proxy.gateway.failures import DRAINED, Failure, connect_failure
+from proxy.gateway.outbox import Outbox
 from proxy.gateway.pool import Pool
 from proxy.message.request import Peer, RequestTable
 from proxy.message.syntax import ResponseHeadParser
@@ -40,6 +41,7 @@ class Gateway:
 
     Attributes:
         requests: reads request heads for the rules in force.
+        outbox: writes what connections send, turn by turn.
         clients: every open client connection.
         authority: `Host` for requests that bring none.
         is_draining: no further request is taken from any connection.
@@ -61,6 +63,7 @@ class Gateway:
         self.response_parser = ResponseHeadParser()
         self.clock = Clock(loop, self._sweep)
         self.pool = Pool(self)
+        self.outbox = Outbox(loop)
         self.clients: set[ClientConnection] = set()
         self.authority = settings.upstream.authority.encode()
         self.is_draining = False
@@ -109,6 +112,7 @@ class Gateway:
     def close(self) -> None:
         """Break everything off at once."""
         self.is_draining = True
+        self.outbox.flush()
         for server in self._servers:
             server.close()
         for client in tuple(self.clients):

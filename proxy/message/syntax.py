@@ -184,7 +184,8 @@ def _check(head: bytes) -> int:
     """
     rest = head.translate(None, _TEXT)  # of a good head, the line ends
     lines = len(rest) // 2
-    if rest != b"\r\n" * lines:
+    # Of `a\rb\nc` a line end is left, too: so line ends are counted where they stand.
+    if rest != b"\r\n" * lines or head.count(b"\r\n") != lines:
         raise MalformedHeadError("a control character, or a line that does not end with CRLF")
     if lines > MAX_FIELDS + 2:
         raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
@@ -212,9 +213,6 @@ class _Unused:
     def pause_reading(self, *_: object, **__: object) -> None: ...
 
     def resume_reading(self, *_: object, **__: object) -> None: ...
-
-    def get_debug(self) -> bool:
-        return False
 
 
 _PROTOCOL: Any = _Unused()

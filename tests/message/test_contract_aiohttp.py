@@ -29,16 +29,13 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
 
 class Unused:
-    """A parser needs a protocol to pause and a loop to ask for debug mode; neither is real."""
+    """A parser needs a protocol to pause and a loop to hand on; neither is real."""
 
     _reading_paused = False
 
     def pause_reading(self, *_: object, **__: object) -> None: ...
 
     def resume_reading(self, *_: object, **__: object) -> None: ...
-
-    def get_debug(self) -> bool:
-        return False
 
 
 def make(parser: Any, **options: Any) -> Any:

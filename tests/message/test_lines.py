@@ -77,6 +77,18 @@ class Test_Walk:  # noqa: N801 - read as a sentence
             with pytest.raises(MalformedHeadError, match="token"):
                 table.walk([(name, b"x")])
 
+    def test_same_names_again_give_their_own_values(self):
+        """What is remembered depends on names and their order alone."""
+        table = LineTable([b"a", b"b"])
+        assert table.walk([(b"A", b"1"), (b"B", b"2"), (b"a", b"3")])[1] == {
+            b"a": [(0, b"1"), (2, b"3")],
+            b"b": [(1, b"2")],
+        }
+        lines, noted, _ = table.walk([(b"A", b"4"), (b"B", b"5"), (b"a", b"6")])
+        assert lines == [b"A: 4", b"B: 5", b"a: 6"]
+        assert noted == {b"a": [(0, b"4"), (2, b"6")], b"b": [(1, b"5")]}
+        assert table.walk([(b"B", b"7"), (b"A", b"8")])[1] == {b"b": [(0, b"7")], b"a": [(1, b"8")]}
+
     def test_what_is_remembered_is_bounded(self):
         """Names are the peer's choice; when the table is full, or names are long, a head is read all the same."""
         table = LineTable([b"host"])

@@ -314,6 +314,7 @@ class Test_Conditions:  # noqa: N801
             (b"PUT", b"If-Match", True),
             (b"PUT", b"If-None-Match", True),
             (b"GET", b"If-None-Match", False),
+            (b"HEAD", b"If-None-Match", False),
         ],
     )
     def test_one_time_tag_becomes_the_apps_own(self, method, name, is_restored):

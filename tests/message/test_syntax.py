@@ -61,6 +61,7 @@ class Test_Head:  # noqa: N801 - read as a sentence
             pytest.param(b"A: b\x7f", id="DEL"),
             pytest.param(b"A: b\rc", id="bare CR"),
             pytest.param(b"A: b\nB: c", id="bare LF"),
+            pytest.param(b"A: b\rc\nB: d", id="bare CR and bare LF, together a line end"),
             pytest.param(b"A: b\r\rB: c", id="two CR"),
             pytest.param(b"A: b\r\n c", id="folded line"),
             pytest.param(b"A: b\r\n\tc", id="folded by a tab"),
@@ -79,6 +80,13 @@ class Test_Head:  # noqa: N801 - read as a sentence
         parser = parser_of(side)
         with pytest.raises(MalformedHeadError):
             parser.parse(START[side] + line + b"\r\n\r\n")
+        assert parser.parse(START[side] + b"\r\n")[1]
+
+    @pytest.mark.parametrize("cut", ["an empty line", "not at an end"])
+    def test_what_is_no_whole_head_is_refused_and_the_parser_reads_on(self, side, cut):
+        parser = parser_of(side)
+        with pytest.raises(MalformedHeadError):
+            parser.parse(b"\r\n\r\n" if cut == "an empty line" else START[side])
         assert parser.parse(START[side] + b"\r\n")[1]
 
     def test_fields_may_be_256_and_no_more(self, side):

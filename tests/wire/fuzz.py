@@ -357,6 +357,7 @@ class _Episode:
         self._client.connection_made(self._transport)
         for start in range(0, len(data), max(size, 1)):
             self._client.data_received(data[start : start + size])
+            self._world.loop.run()
             self._answer_whole_requests()
             if self._transport.end or self._transport.half_closed:
                 break
@@ -376,6 +377,7 @@ class _Episode:
             answered = len(self._world.log.entries)
             while self.connecting:
                 self._connect()
+            self._world.loop.run()
             for upstream in self._upstreams:
                 exchange = upstream.connection.exchange
                 if exchange is not None and exchange.request_complete:

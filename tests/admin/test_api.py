@@ -1,0 +1,228 @@
+"""`/api/`: the rules in force with what each has done, the explanation that the command gives, and the settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from proxy import __version__
+from proxy.admin.app import build_app
+from proxy.cli import cli
+from proxy.rules import loading
+from proxy.settings import Settings, SettingsError, Upstream
+from tests.admin.standing import RULES, Service
+from tests.service.serving import XHR, App, sidecar
+
+ONE_TIME = re.compile(r';nc=[^\\"]+')  # unique by design
+
+
+@pytest.fixture
+def service(tmp_path) -> Service:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES)
+    return Service(rules_file=loading.load(path))
+
+
+@pytest.fixture
+async def client(aiohttp_client, service):
+    return await aiohttp_client(build_app(service))
+
+
+# /api/rules
+
+
+async def test_rules_stand_in_their_order_with_the_hits_of_each(tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    async with App().running() as app, sidecar(app.url, rules) as running:
+        for target, *fields in (
+            ("/", *XHR),
+            ("/", *XHR, 'If-None-Match: "v"'),
+            ("/api/items", *XHR),  # watched by tried-out, decided by ajax
+            ("/file/a",),
+            ("/api/items",),
+            ("/",),
+        ):
+            assert (await running.get(target, *fields)).status == 200
+        body = await running.ask("/api/rules")
+    rows = {row["name"]: row for row in body["rules"]}
+    assert list(rows) == ["downloads", "tried-out", "ajax"]
+    assert {name: row["hits"] for name, row in rows.items()} == {"downloads": 1, "tried-out": 2, "ajax": 3}
+    assert body["unmatched"] == 2
+    assert {name: row["conditionals_stripped"] for name, row in rows.items()} == {
+        "downloads": 0,
+        "tried-out": 0,
+        "ajax": 1,
+    }
+    assert rows["ajax"]["fields_changed"] > 0 == rows["downloads"]["fields_changed"]
+    assert rows["downloads"]["because"] == "they must be saved"
+    assert rows["ajax"]["because"] is None
+    assert [(row["policy"], row["mode"]) for row in body["rules"]] == [
+        ("pass", "enforce"),
+        ("strict", "observe"),
+        ("classic", "enforce"),
+    ]
+    assert (body["source"], body["last_reload_ok"], body["last_error"]) == (str(rules), True, None)
+
+
+# /api/explain
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"target": "/"}, ["GET", "/"]),
+        (
+            {"target": "/api/items?a=1&b=%20", "header": ["X-Requested-With: XMLHttpRequest", "Accept: */*"]},
+            [
+                *("GET", "/api/items?a=1&b=%20"),
+                *("-H", "X-Requested-With: XMLHttpRequest", "-H", "Accept: */*"),
+            ],
+        ),
+        (
+            {
+                "method": "HEAD",
+                "target": "/x",
+                "header": ["x-requested-with: XMLHttpRequest", 'If-None-Match: "v"'],
+                "status": "404",
+                "response_header": ["Cache-Control: max-age=600", 'ETag: "v"', "Vary: Cookie"],
+            },
+            [
+                *("HEAD", "/x", "-H", "x-requested-with: XMLHttpRequest", "-H", 'If-None-Match: "v"'),
+                *("--response-status", "404", "--response-header", "Cache-Control: max-age=600"),
+                *("--response-header", 'ETag: "v"', "--response-header", "Vary: Cookie"),
+            ],
+        ),
+        (
+            {"target": "/", "header": "X-Requested-With: XMLHttpRequest", "response_header": 'ETag: "v"'},
+            ["GET", "/", "-H", "X-Requested-With: XMLHttpRequest", "--response-header", 'ETag: "v"'],
+        ),
+        ({"method": "POST", "target": "/file/../f%69le//a"}, ["POST", "/file/../f%69le//a"]),
+    ],
+)
+async def test_explanation_is_the_commands(client, service, query, words):
+    parameters = [
+        (name, value)
+        for name, values in query.items()
+        for value in ([values] if isinstance(values, str) else values)
+    ]
+    rules = ["--rules", service.rules_file.source]
+    as_json = CliRunner().invoke(cli, ["explain", *words, *rules, "--json"])
+    answer = await client.get("/api/explain", params=parameters)
+    assert (answer.status, as_json.exit_code) == (200, 0)
+    assert json.loads(without_unique(await answer.text())) == json.loads(without_unique(as_json.output))
+    as_text = CliRunner().invoke(cli, ["explain", *words, *rules])
+    answer = await client.get("/api/explain", params=[*parameters, ("format", "text")])
+    assert answer.content_type == "text/plain"
+    assert without_unique(await answer.text()) == without_unique(as_text.output)
+
+
+async def test_explanation_names_the_rule_that_decides_and_where_it_stands(client, service):
+    answer = await client.get("/api/explain?target=/a&header=X-Requested-With:XMLHttpRequest")
+    body = await answer.json()
+    assert body["decision"]["rule"] == "ajax"
+    assert [(row["name"], row["result"]) for row in body["rules"]] == [
+        ("downloads", "no"),
+        ("tried-out", "no"),
+        ("ajax", "decides"),
+    ]
+    assert body["rules"][2]["place"] == f"{service.rules_file.source}:5"
+
+
+async def test_request_that_would_be_refused_is_explained_as_refused(client):
+    answer = await client.get("/api/explain?target=/a&method=get")
+    assert answer.status == 200
+    refused = (await answer.json())["refused"]
+    assert refused["status"] == 400
+    assert refused["reason"]
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("", "no target; it is the request target as a client sends it, such as /path?query"),
+        ("target=", "no target; it is"),
+        (
+            "target=/&path=/",
+            "found parameter path, allowed: method, target, header, status, response_header, format",
+        ),
+        ("target=/&status=99", 'found status "99", allowed: 100 to 599'),
+        ("target=/&status=600", 'found status "600", allowed: 100 to 599'),
+        ("target=/&status=2xx", 'found status "2xx", allowed: 100 to 599'),
+        ("target=/&status=%D9%A2%D9%A0%D9%A0", "allowed: 100 to 599"),  # digits, but not ASCII's
+        ("target=/&header=Accept", "allowed: 'Name: value'"),
+        ("target=/&header=A%20b:%20c", "allowed: 'Name: value'"),
+        ("target=/&response_header=Cache-Control", "allowed: 'Name: value'"),
+    ],
+)
+async def test_query_that_cannot_be_explained_gets_a_400_with_what_is_allowed(client, query, error):
+    answer = await client.get(f"/api/explain?{query}")
+    assert (answer.status, answer.content_type) == (400, "application/json")
+    assert error in (await answer.json())["error"]
+
+
+async def test_explanations_are_given_in_turn_and_each_lets_others_run(client, service):
+    """A thousand rules take a second: the loop goes on between any two of them, see `proxy.admin.slices`."""
+    import asyncio
+
+    names = "".join(f"  - {{name: r{number}, match: {{paths: [/{number}]}}}}\n" for number in range(50))
+    service.rules_file = loading.loads(f"version: 1\nrules:\n{names}".encode(), "rules.yaml")
+    turns = 0
+    answer = asyncio.ensure_future(client.get("/api/explain?target=/49"))
+    while not answer.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert (await (await answer).json())["decision"]["rule"] == "r49"
+    assert turns > 50
+
+
+# /api/config
+
+
+async def test_settings_are_told_by_their_names_with_units(client, service):
+    body = await (await client.get("/api/config")).json()
+    assert body["version"] == __version__
+    assert set(body["settings"]) == {field.name for field in dataclasses.fields(Settings)}
+    assert body["settings"]["upstream"] == "http://app:5000"
+    assert body["settings"]["connect_timeout_s"] == 5
+    assert body["settings"]["rules"] == "config/rules.yaml"
+    assert "10.0.0.0/8" in body["settings"]["trusted_proxies"]
+    assert body["settings"]["upstream_ca"] is None
+
+
+async def test_uptime_rises(client):
+    told = [(await (await client.get("/api/config")).json())["uptime_s"] for _ in range(2)]
+    assert all(earlier <= later for earlier, later in pairwise(told))
+    assert told[0] > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["http://user:secret@app:5000", "https://token@app", "http://app?key=secret"]
+)
+def test_there_is_no_secret_to_tell_for_an_upstream_cannot_have_one(text):
+    with pytest.raises(SettingsError):
+        Upstream.parse(text)
+
+
+async def test_environment_is_not_told(tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    environment = {"NOCACHE_PROXY_LOG_LEVEL": "warning", "APP_SECRET": "hunter2"}
+    async with (
+        App().running() as app,
+        sidecar(app.url, rules, "--log-level", "info", env=environment) as running,
+    ):
+        body = await running.ask("/api/config")
+    assert body["settings"]["log_level"] == "info"
+    assert body["settings"]["rules"] == str(Path(rules))
+    assert "hunter2" not in json.dumps(body)
+
+
+def without_unique(text: str) -> str:
+    return ONE_TIME.sub(";nc=*", text)

@@ -1,0 +1,137 @@
+"""However many rules there are, in whatever order they are compiled and remembered, a plain loop over them decides the same.
+
+The loop is written from the words of DESIGN section 4: the first rule whose conditions hold and whose exception does
+not; each path expression in any spelling where protection is at stake, in all of them where it is weakened.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.rules.globs import path_glob
+from proxy.rules.loading import loads
+from proxy.rules.matching import METHOD_OVERRIDES, Ruleset, field_holds, is_script_request, response_holds
+from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
+from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
+from proxy.rules.spellings import spellings
+from tests.rules import strategies
+
+XHR = FieldCondition("X-Requested-With", globs=("XMLHttpRequest",), by_member=True)
+GET = frozenset(("GET", "HEAD"))
+JSON = ResponseConditions(content_types=("application/json",))
+
+
+def naive(rules, request, response) -> tuple[str, str]:
+    """The names of the rule that decides and of the one that is observed."""
+    path = request.target.partition(b"?")[0]
+    observed = "-"
+    for each in rules:
+        is_broad = enforces(each.policy)
+        if not naive_holds(each.match, is_broad, path, request, response):
+            continue
+        if each.unless is not None and naive_holds(each.unless, not is_broad, path, request, response):
+            continue
+        if each.mode == "enforce":
+            return each.name, observed
+        observed = each.name if observed == "-" else observed
+    return "-", observed
+
+
+def naive_holds(asked, is_broad, path, request, response) -> bool:
+    quantifier = any if is_broad else all
+    globs = None if asked.paths is None else [path_glob(glob) for glob in asked.paths]
+    for expressions in (globs, asked.path_regexes):
+        if expressions is not None and not any(
+            quantifier(naive_path(expression, spelling, is_broad) for spelling in spellings(path))
+            for expression in expressions
+        ):
+            return False
+    if asked.methods is not None:
+        methods = {request.method}
+        for name in METHOD_OVERRIDES:
+            methods |= {m.strip().upper() for m in (naive_value(request, name) or "").split(",") if m.strip()}
+        if not quantifier(method in asked.methods for method in methods):
+            return False
+    if asked.script_request is not None and asked.script_request is not is_script_request(
+        naive_value(request, b"x-requested-with"), naive_value(request, b"sec-fetch-dest")
+    ):
+        return False
+    return all(
+        field_holds(condition, naive_value(request, condition.name.lower().encode()))
+        for condition in asked.fields
+    ) and (asked.response is None or response_holds(asked.response, response.status, response.fields))
+
+
+@functools.lru_cache(None)
+def naive_expression(expression):
+    return re.compile(expression, re.DOTALL)
+
+
+def naive_path(expression, path, is_broad) -> bool:
+    paths = {path, path.rstrip("/"), path + "/"} if is_broad else {path}
+    return any(naive_expression(expression).fullmatch(each) for each in paths)
+
+
+def naive_value(request, name):
+    values = [value for key, value in request.fields if key.lower() == name]
+    return b", ".join(values).decode("latin-1") if values else None
+
+
+def asked(ruleset, request, response) -> tuple[str, str]:
+    values = tuple(
+        None if (value := naive_value(request, name)) is None else value.encode("latin-1")
+        for name in ruleset.field_names
+    )
+    verdict = ruleset.decide(request.method, request.target.partition(b"?")[0], values)
+    resolution = verdict.resolve(response.status, response.fields)
+    return tuple(each.name if each else "-" for each in (resolution.rule, resolution.observed))
+
+
+@given(
+    strategies.rules_files(), st.lists(strategies.requests(), min_size=1, max_size=4), strategies.responses()
+)
+def test_decision_is_that_of_a_plain_loop_over_the_rules(tree, requests, response):
+    rules_file = loads(yaml.safe_dump(tree).encode(), "rules.yaml")
+    for request in requests:
+        assert asked(rules_file.ruleset, request, response) == naive(rules_file.rules, request, response)
+
+
+@functools.lru_cache(None)
+def thousand_rules() -> Ruleset:
+    """Of every kind, none of them for everything, so that it is the later ones that are asked."""
+    draw = random.Random(1)
+    rules = []
+    for number in range(1000):
+        path = draw.choice(["/a/{n}/*", "/{n}/**", "/**/{n}.js", "/a/b/{n}", "/file/?{n}"]).format(
+            n=number % 400
+        )
+        options = draw.choice(
+            [{}, {"methods": GET}, {"fields": (XHR,)}, {"script_request": True}, {"response": JSON}]
+        )
+        unless = draw.choice([None, None, {"paths": ("/**/static/*",)}, {"fields": (XHR,)}])
+        policy = draw.choice([STRICT, CLASSIC, REVALIDATE, PASS])
+        mode = draw.choice(["enforce", "enforce", "observe"])
+        excepted = None if unless is None else Conditions(**unless)
+        rules.append(Rule(f"r{number}", policy, Conditions(paths=(path,), **options), excepted, mode))
+    return Ruleset(rules)
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(
+        ["/a/{n}/x", "/{n}/static/x", "//{n}", "/x/../{n}/y", "/z/{n}.js", "/a/b/{n}/", "/file/x{n}"]
+    ),
+    st.integers(0, 399),
+    strategies.requests(),
+    strategies.responses(),
+)
+def test_a_thousand_rules_decide_like_a_plain_loop(path, number, request, response):
+    ruleset = thousand_rules()
+    request = strategies.TrialRequest(request.method, path.format(n=number).encode(), request.fields)
+    assert asked(ruleset, request, response) == naive(ruleset.rules, request, response)

@@ -1,0 +1,401 @@
+"""Mixed traffic through a running sidecar: an app of many faults, and clients that check every byte.
+
+The first segment of a target's path says what the app does, the next two which part of a fixed block is its
+content: whatever comes back can be checked whole, with nothing remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.wire.harness import Answer, Peer, read_content
+
+LIMIT_S = 60.0  # how long any one step may take before the run calls it hung
+BLOCK = random.Random(1).randbytes(4 * 1024 * 1024)
+ONE_READ = 8192  # bytes that arrive together
+OFFSETS = 6000  # more paths than the proxy remembers plans for
+XHR = b"X-Requested-With: XMLHttpRequest\r\n"
+OK = b'HTTP/1.1 200 OK\r\nCache-Control: public, max-age=60\r\nETag: "v1"\r\n'
+CUT = {
+    "cut": (b"Content-Length: %d\r\n\r\n", "reset"),
+    "shut": (b"Content-Length: %d\r\n\r\n", "close"),
+    "cut-chunked": (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n", "reset"),
+    "shut-chunked": (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n", "close"),
+    "cut-unframed": (b"X-Length: %d\r\n\r\n", "reset"),
+}
+REFUSED = {
+    "garbage": b"220 mail.example ESMTP\r\n",
+    "nothing": b"",
+    "two-lengths": OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "endless": OK + b"A: " + b"x" * 70_000,
+    "not-modified": b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n',
+}
+"""What becomes a 502; `not-modified` where conditions are stripped."""
+
+
+def part(size: int, offset: int) -> bytes:
+    """Cut the content out of the block that a target stands for."""
+    return BLOCK[offset : offset + size]
+
+
+# The app
+
+
+@asynccontextmanager
+async def app() -> AsyncIterator[str]:
+    """Run the app; gives its address."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_connection(Peer(reader, writer)))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, backlog=1024)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _connection(peer: Peer) -> None:
+    try:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await _answer(peer):
+                pass
+    finally:
+        peer.close()
+
+
+async def _answer(peer: Peer) -> bool:
+    """Answer one request; say whether the connection goes on."""
+    head = await peer.reader.readuntil(b"\r\n\r\n")
+    method, target, _ = head.split(b" ", 2)
+    kind, size, offset = target.decode().strip("/").split("/")
+    posted = await read_content(peer, head)
+    content = posted or part(int(size), int(offset))
+    if kind in CUT:
+        framing, end = CUT[kind]
+        await peer.send(OK + framing % len(content) + content[: len(content) // 2])
+        if end == "reset":
+            peer.reset()
+        return False
+    if kind in REFUSED:
+        await peer.send(REFUSED[kind])
+        return False
+    if kind == "tunnel":
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        while data := await peer.reader.read(65536):
+            await peer.send(data)
+        return False
+    if kind == "never":
+        await peer.reader.read()
+        return False
+    return await _good_answer(peer, kind, content, is_head=method == b"HEAD")
+
+
+async def _good_answer(peer: Peer, kind: str, content: bytes, *, is_head: bool) -> bool:
+    if kind == "hinted":
+        await peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+    if kind == "unframed":
+        # A head alone shows no framing that ends with the connection: it is kept then.
+        await peer.send(OK + b"\r\n" + (b"" if is_head else content))
+        return is_head
+    if kind == "chunked":
+        await peer.send(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+        if not is_head:
+            for start in range(0, len(content), 10_000):
+                piece = content[start : start + 10_000]
+                await peer.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await peer.send(b"0\r\n\r\n")
+        return True
+    whole = OK + b"Content-Length: %d\r\n\r\n" % len(content) + (b"" if is_head else content)
+    if kind == "slow":
+        await send(peer, whole, pieces=10)
+    elif kind == "talkative" and len(whole) < ONE_READ:
+        # More than it announced, read together with it: the answer is good, the connection is not.
+        await peer.send(whole + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        await peer.reader.read()
+        return False
+    else:
+        await peer.send(whole)
+    return True
+
+
+# Clients
+
+
+@dataclass
+class Traffic:
+    """All clients together.
+
+    Attributes:
+        place: where the sidecar listens.
+        is_over: ends every client after its current step.
+        done: checked answers and faults, by kind.
+    """
+
+    place: tuple[str, int]
+    seed: int = 0
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    done: Counter[str] = field(default_factory=Counter)
+
+    async def run(self) -> None:
+        """Run until `is_over`; the first wrong answer ends it all."""
+        async with asyncio.TaskGroup() as group:
+            for number, step in enumerate(STEPS):
+                group.create_task(self._repeat(step, random.Random(1000 * self.seed + number)))
+
+    async def _repeat(self, step: Step, rng: random.Random) -> None:
+        while not self.is_over.is_set():
+            async with asyncio.timeout(LIMIT_S):
+                await step(self, rng)
+
+    @asynccontextmanager
+    async def connected(self, receive_buffer: int = 0) -> AsyncIterator[Peer]:
+        sock = socket.create_connection(self.place)  # the kernel takes it at once
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        limit = receive_buffer or 65536
+        peer = Peer(*await asyncio.open_connection(sock=sock, limit=limit))
+        try:
+            yield peer
+        finally:
+            peer.close()
+
+
+Step = Callable[[Traffic, random.Random], Awaitable[None]]
+
+
+def head_of(kind: str, size: int, offset: int, *, method: str = "GET", fields: bytes = XHR) -> bytes:
+    return f"{method} /{kind}/{size}/{offset} HTTP/1.1\r\nHost: app\r\n".encode() + fields + b"\r\n"
+
+
+async def read_answer(peer: Peer, *, is_head: bool = False) -> tuple[Answer, bytes]:
+    """Read one final response and its content by its framing; fail where it ends too early."""
+    while True:
+        head = await peer.reader.readuntil(b"\r\n\r\n")
+        answer = Answer(head, "open")
+        if answer.status >= 200:
+            break
+    if is_head:
+        return answer, b""
+    if answer.field("Transfer-Encoding"):
+        content = bytearray()
+        while size := int(await peer.reader.readuntil(b"\r\n"), 16):
+            content += (await peer.reader.readexactly(size + 2))[:-2]
+        assert await peer.reader.readexactly(2) == b"\r\n"
+        return answer, bytes(content)
+    if lengths := answer.field("Content-Length"):
+        return answer, await peer.reader.readexactly(int(lengths[0]))
+    return answer, await peer.reader.read()
+
+
+def check(
+    answer: Answer, content: bytes, expected: bytes, *, is_enforced: bool = True, status: int = 200
+) -> None:
+    assert answer.status == status, (answer.head, content[:200])
+    assert content == expected, (answer.head, len(content), len(expected))
+    check_fields(answer, is_enforced=is_enforced)
+
+
+def check_fields(answer: Answer, *, is_enforced: bool) -> None:
+    assert answer.is_protected == is_enforced, answer.head
+    if not is_enforced:
+        assert answer.field("Cache-Control") == [b"public, max-age=60"], answer.head
+        assert answer.field("ETag") == [b'"v1"'], answer.head
+
+
+async def keep_alive(traffic: Traffic, rng: random.Random) -> None:
+    """A browser: many requests of all kinds on one connection."""
+    async with traffic.connected() as peer:
+        for _ in range(50):
+            kind = rng.choice(("sized", "sized", "sized", "chunked", "unframed", "hinted", "talkative"))
+            size, offset = rng.choice((0, 1, 300, 5000, 70_000)), rng.randrange(OFFSETS)
+            is_head, is_enforced = rng.random() < 0.1, rng.random() < 0.7
+            method, fields = ("HEAD" if is_head else "GET"), (XHR if is_enforced else b"")
+            await peer.send(head_of(kind, size, offset, method=method, fields=fields))
+            answer, content = await read_answer(peer, is_head=is_head)
+            expected = b"" if is_head else part(size, offset)
+            check(answer, content, expected, is_enforced=is_enforced)
+            traffic.done[kind] += 1
+            if traffic.is_over.is_set():
+                return
+
+
+async def pipeline(traffic: Traffic, rng: random.Random) -> None:
+    wanted = [(rng.choice((1, 300, 5000)), rng.randrange(OFFSETS)) for _ in range(20)]
+    async with traffic.connected() as peer:
+        await peer.send(b"".join(head_of("sized", *each) for each in wanted))
+        for each in wanted:
+            check(*await read_answer(peer), part(*each))
+            traffic.done["pipelined"] += 1
+
+
+async def one_connection_each(traffic: Traffic, rng: random.Random) -> None:
+    size, offset = rng.randrange(2000), rng.randrange(OFFSETS)
+    async with traffic.connected() as peer:
+        await peer.send(head_of("sized", size, offset, fields=XHR + b"Connection: close\r\n"))
+        check(*await read_answer(peer), part(size, offset))
+        assert await peer.reader.read() == b""
+    traffic.done["connections"] += 1
+
+
+async def post(traffic: Traffic, rng: random.Random) -> None:
+    """Content in both framings, at once or slowly, comes back."""
+    async with traffic.connected() as peer:
+        for _ in range(20):
+            content = part(rng.choice((1, 5000, 300_000)), rng.randrange(OFFSETS))
+            is_chunked, is_slow = rng.random() < 0.5, rng.random() < 0.2
+            framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(content)
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if is_chunked else content
+            whole = head_of("sized", 0, 0, method="POST", fields=XHR + framing + b"\r\n") + data
+            await send(peer, whole, pieces=10 if is_slow else 1)
+            check(*await read_answer(peer), content)
+            traffic.done["slow post" if is_slow else "post"] += 1
+            if traffic.is_over.is_set():
+                return
+
+
+async def send(peer: Peer, data: bytes, *, pieces: int) -> None:
+    step = -(-len(data) // pieces)
+    for start in range(0, len(data), step):
+        await peer.send(data[start : start + step])
+        if pieces > 1:
+            await asyncio.sleep(0.01)
+
+
+async def read_slowly(traffic: Traffic, rng: random.Random) -> None:
+    """More than the kernel's buffers hold, by a client that takes its time."""
+    size, offset = 2_000_000, rng.randrange(OFFSETS)
+    async with traffic.connected(receive_buffer=16_384) as peer:
+        await peer.send(head_of(rng.choice(("sized", "chunked")), size, offset))
+        pausing = asyncio.ensure_future(_pause_reading(peer))
+        try:
+            check(*await read_answer(peer), part(size, offset))
+        finally:
+            pausing.cancel()
+    traffic.done["slow reader"] += 1
+
+
+async def _pause_reading(peer: Peer) -> None:
+    transport = peer.writer.transport
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.02)
+        transport.resume_reading()  # type: ignore[attr-defined]
+
+
+async def ask_a_slow_app(traffic: Traffic, rng: random.Random) -> None:
+    size, offset = rng.randrange(5000), rng.randrange(OFFSETS)
+    async with traffic.connected() as peer:
+        await send(peer, head_of("slow", size, offset), pieces=3)
+        check(*await read_answer(peer), part(size, offset))
+    traffic.done["slow app"] += 1
+
+
+async def ask_a_broken_app(traffic: Traffic, rng: random.Random) -> None:
+    """What is refused is a protected 502 on a connection that lives on; what is cut never ends cleanly."""
+    kind = rng.choice((*CUT, *REFUSED))
+    async with traffic.connected() as peer:
+        await peer.send(head_of(kind, 20_000, rng.randrange(OFFSETS)))
+        if kind in REFUSED:
+            answer, content = await read_answer(peer)
+            check(answer, content, content, status=502)
+            await peer.send(head_of("sized", 10, 10))
+            check(*await read_answer(peer), part(10, 10))
+        else:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                answer, content = await read_answer(peer)
+                raise AssertionError(f"clean end of a response that was cut ({kind}): {answer.head!r}")
+    traffic.done[kind] += 1
+
+
+async def break_off(traffic: Traffic, rng: random.Random) -> None:
+    """A client that leaves in the middle of something, with a close or a reset."""
+    whole = head_of("sized", 2_000_000, rng.randrange(OFFSETS))
+    upload = head_of("sized", 0, 0, method="POST", fields=b"Content-Length: 100000\r\n")
+    kind = rng.choice(("head", "request", "upload", "download", "wait", "pipeline", "tunnel", "handshake"))
+    async with traffic.connected() as peer:
+        if kind == "head":
+            await peer.send(whole[: rng.randrange(1, len(whole))])
+        elif kind in ("request", "download"):
+            await peer.send(whole)
+            if kind == "download":
+                await peer.reader.readexactly(rng.randrange(1, 500_000))
+        elif kind == "upload":
+            await peer.send(upload + b"x" * rng.randrange(100_000))
+        elif kind == "wait":
+            await peer.send(head_of("never", 0, 0))
+            await asyncio.sleep(rng.random() * 0.01)
+        elif kind == "pipeline":
+            await peer.send(head_of("sized", 50_000, 0) * 20)
+            await peer.reader.readexactly(60_000)
+        elif kind == "tunnel":
+            await peer.send(
+                head_of("tunnel", 0, 0, fields=b"Connection: Upgrade\r\nUpgrade: echo\r\n") + b"early"
+            )
+            await peer.reader.readuntil(b"\r\n\r\nearly")
+        if kind != "handshake" and rng.random() < 0.7:
+            peer.reset()
+    traffic.done[f"left: {kind}"] += 1
+
+
+async def talk_nonsense(traffic: Traffic, rng: random.Random) -> None:
+    nonsense = (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP at all\r\n\r\n",
+        head_of("sized", 0, 0, method="POST", fields=b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+        head_of("sized", 0, 0, fields=b"Host: other\r\n"),
+        head_of("sized", 0, 0, method="POST", fields=b"Transfer-Encoding: chunked\r\n") + b"nonsense\r\n",
+    )
+    async with traffic.connected() as peer:
+        await peer.send(rng.choice(nonsense))
+        answer, content = await read_answer(peer)
+        check(answer, content, content, status=400)
+        assert await peer.reader.read() == b""
+    traffic.done["nonsense"] += 1
+
+
+async def tunnel(traffic: Traffic, rng: random.Random) -> None:
+    """An echo of pieces of all sizes, closed from this side by halves."""
+    fields = XHR + b"Connection: Upgrade\r\nUpgrade: echo\r\n"
+    async with traffic.connected() as peer:
+        await peer.send(head_of("tunnel", 0, 0, fields=fields))
+        head = await peer.reader.readuntil(b"\r\n\r\n")
+        assert b" 101 " in head, head
+        for _ in range(20):
+            data = part(rng.choice((1, 100, 10_000, 200_000)), rng.randrange(OFFSETS))
+            writing = asyncio.ensure_future(peer.send(data))
+            assert await peer.reader.readexactly(len(data)) == data
+            await writing
+        peer.half_close()
+        assert await peer.reader.read() == b""
+    traffic.done["tunnel"] += 1
+
+
+STEPS: Iterable[Step] = (
+    *[keep_alive] * 4,
+    *[post] * 2,
+    *[break_off] * 2,
+    *[read_slowly] * 2,
+    *[ask_a_slow_app] * 2,
+    *[tunnel] * 2,
+    *(pipeline, one_connection_each, ask_a_broken_app, talk_nonsense),
+)
+KINDS = {
+    *("sized", "chunked", "unframed", "hinted", "talkative", "pipelined", "connections", "post", "slow post"),
+    *("slow reader", "slow app", "nonsense", "tunnel", *CUT, *REFUSED),
+}
+"""What `Traffic.done` counts in any run of some seconds."""

@@ -1,0 +1,74 @@
+"""What tests of streams share: narrow sockets, content in megabytes, and waiting for what must come."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Callable
+
+from tests.wire.harness import ENDED_S, Bench, Peer, Script, answering
+
+MIB = 1 << 20
+SOCKET_BYTES = 64 * 1024  # what the kernel is asked to hold for each socket on the way; it doubles that
+
+
+def narrow_socket(transport: asyncio.BaseTransport | asyncio.StreamWriter, size: int = SOCKET_BYTES) -> None:
+    connection: socket.socket = transport.get_extra_info("socket")
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        connection.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def narrow_listening(b: Bench) -> None:
+    """Accepted connections inherit it."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        b.gateway._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+
+
+async def send_megabytes(peer: Peer, count: int, *, chunked: bool) -> bytes:
+    """Send content, as fast as it is taken; the digest of it."""
+    digest = hashlib.sha256()
+    for number in range(count):
+        piece = b"%08d" % number * (MIB // 8)
+        digest.update(piece)
+        await peer.send(b"%x\r\n%b\r\n" % (MIB, piece) if chunked else piece)
+    if chunked:
+        await peer.send(b"0\r\n\r\n")
+    return digest.digest()
+
+
+async def read_some(peer: Peer, size: int, *, chunked: bool) -> bytes:
+    """Read content of that size, in however many chunks it comes; less at the end of it."""
+    if not chunked:
+        return await peer.read_exactly(size)
+    content = b""
+    while len(content) < size:
+        chunk_size = int(await peer.read_until(b"\r\n"), 16)
+        content += (await peer.read_exactly(chunk_size + 2))[:-2]
+        if chunk_size == 0:
+            break
+    return content
+
+
+def first_then_well(first: Script) -> Script:
+    """An upstream whose first connection is `first`; later ones are well."""
+
+    async def script(peer: Peer) -> None:
+        recorder = peer.writer.recorder  # type: ignore[attr-defined]
+        await (first if recorder.connections == 1 else answering())(peer)
+
+    return script
+
+
+async def ticks(b: Bench, count: int) -> None:
+    """Wait until the gateway's clock has ticked: time enough for every byte that could move to have moved."""
+    for _ in range(count):
+        seen = b.gateway.clock.now_s
+        await until(lambda seen=seen: b.gateway.clock.now_s > seen)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for a condition; hangs fail the test."""
+    async with asyncio.timeout(ENDED_S):
+        while not holds():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,155 @@
+"""Constant memory for content of any size: a real `serve` process, measured while much goes through it.
+
+DESIGN section 6. The kernel's own figures (`VmRSS`, `VmHWM`), before, during and after; `-s` prints them. The
+run with a gibibyte each way is marked slow, one with 64 MiB is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import pytest
+
+from tests.service.serving import LIMIT_S, RULES, sidecar
+
+MIB = 1 << 20
+MOST_GROWTH_KIB = 8 * 1024
+WARM_UP = 4  # MiB: the first content of a process, and what it takes once for all
+AHEAD_S = 0.3  # each reader comes late by it, so that content would gather where nothing held it back
+CHUNK = b"%x\r\n%b\r\n" % (MIB, b"x" * MIB)
+HEADS = {
+    "fixed": lambda size: b"Content-Length: %d\r\n\r\n" % (size * MIB),
+    "chunked": lambda _: b"Transfer-Encoding: chunked\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framing", HEADS)
+@pytest.mark.parametrize(
+    "mebibytes", [64, pytest.param(1024, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+async def test_process_does_not_grow_with_the_content(tmp_path, mebibytes, framing):
+    """Up and down, as fast as loopback takes it."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES % "first")
+    with upstream(mebibytes, framing) as port:
+        async with sidecar(f"http://127.0.0.1:{port}", rules) as running:
+            assert not running.worker_pids()
+            pid = running.process.pid
+            assert isinstance(running.listen, tuple)
+            await asyncio.to_thread(transfer, running.listen, WARM_UP, framing, pid)
+            before, peak_before = memory_kib(pid)
+            sampled = await asyncio.to_thread(transfer, running.listen, mebibytes, framing, pid)
+            after, peak_after = memory_kib(pid)
+    peak = peak_after if peak_after > peak_before else max(sampled)
+    print(
+        f"\n{mebibytes} MiB {framing} each way: VmRSS before {before} KiB, at most {max(sampled)} KiB in "
+        f"{len(sampled)} samples, after {after} KiB; VmHWM {peak_before} -> {peak_after} KiB; "
+        f"growth {max(peak, *sampled) - before} KiB"
+    )
+    assert len(sampled) >= 2 * mebibytes
+    assert max(peak, *sampled) - before < MOST_GROWTH_KIB
+
+
+def memory_kib(pid: int) -> tuple[int, int]:
+    """What is resident now, and the most that ever was."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident, most = (re.search(rf"{name}:\s+(\d+) kB", status) for name in ("VmRSS", "VmHWM"))
+    assert resident
+    assert most
+    return int(resident[1]), int(most[1])
+
+
+def transfer(address: tuple[str, int], mebibytes: int, framing: str, pid: int) -> list[int]:
+    """Send so much, then read so much; what was resident at each mebibyte."""
+    sampled: list[int] = []
+
+    def sample() -> None:
+        sampled.append(memory_kib(pid)[0])
+
+    with socket.create_connection(address, LIMIT_S) as connection, connection.makefile("rb") as reader:
+        connection.sendall(b"POST /%d HTTP/1.1\r\nHost: a\r\n" % mebibytes + HEADS[framing](mebibytes))
+        send_content(connection, mebibytes, framing, sample)
+        assert read_head(reader).startswith(b"HTTP/1.1 204")
+        connection.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % mebibytes)
+        assert read_head(reader).startswith(b"HTTP/1.1 200")
+        assert read_body(reader, mebibytes, framing, sample) == mebibytes * MIB
+    return sampled
+
+
+@contextmanager
+def upstream(mebibytes: int, framing: str) -> Iterator[int]:
+    """An app in a thread: takes what is posted, and gives as much as the target says."""
+
+    def serve(listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            connection.settimeout(LIMIT_S)
+            with connection, connection.makefile("rb") as reader:
+                while head := read_head(reader):
+                    size = int(head.split(b" ")[1][1:])
+                    if head.startswith(b"POST"):
+                        assert read_body(reader, size, framing, lambda: None) == size * MIB
+                        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                    else:
+                        connection.sendall(b"HTTP/1.1 200 OK\r\n" + HEADS[framing](size))
+                        send_content(connection, size, framing, lambda: None)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=[listening], daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(LIMIT_S)
+    assert not thread.is_alive()
+
+
+def send_content(connection: socket.socket, mebibytes: int, framing: str, sample: Callable[[], None]) -> None:
+    piece = CHUNK if framing == "chunked" else b"x" * MIB
+    for _ in range(mebibytes):
+        connection.sendall(piece)
+        sample()
+    if framing == "chunked":
+        connection.sendall(b"0\r\n\r\n")
+
+
+def read_head(reader: BufferedReader) -> bytes:
+    """A head, or nothing where the connection has ended."""
+    lines = list(iter(reader.readline, b"\r\n" if reader.peek(1) else b""))
+    return b"".join(lines)
+
+
+def read_body(reader: BufferedReader, mebibytes: int, framing: str, sample: Callable[[], None]) -> int:
+    """Read content to its end; how much there was."""
+    time.sleep(AHEAD_S)
+    buffer = bytearray(MIB)
+    read, sampled = 0, 0
+    while True:
+        left = int(reader.readline(), 16) if framing == "chunked" else mebibytes * MIB
+        if left == 0:
+            break
+        while left:
+            size = reader.readinto(memoryview(buffer)[: min(left, MIB)])
+            assert size
+            left -= size
+            read += size
+            if read // MIB > sampled:
+                sampled = read // MIB
+                sample()
+        if framing != "chunked":
+            return read
+        reader.readline()
+    reader.readline()
+    return read
