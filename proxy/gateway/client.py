@@ -89,11 +89,11 @@ class ClientConnection(Sender):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state == _HEAD:
+        if state == _HEAD and not self.is_congested:
             self._read_head(data)
         elif state == _CONTENT:
             self._read_content(data)
-        elif state == _RESPONSE:
+        elif state in (_RESPONSE, _HEAD):  # read ahead; of a client that reads no answers, too
             self._buffer += data
             if len(self._buffer) > _MAX_PIPELINED_BYTES:
                 self.hold_reading("pipelined")
