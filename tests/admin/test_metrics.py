@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -126,11 +127,11 @@ async def test_tunnel_counts_among_durations_with_the_time_to_its_beginning(app,
     """A WebSocket that is open all day is no slow request."""
     async with sidecar(app.url, rules) as running:
         tunnel = await connect(running.listen)
-        began_s = asyncio.get_running_loop().time()
+        began_s = time.perf_counter()
         await tunnel.send(request("/", "Connection: Upgrade", "Upgrade: echo"))
         await tunnel.read_until(b"\r\n\r\n")
-        answered_s = asyncio.get_running_loop().time() - began_s
-        while asyncio.get_running_loop().time() - began_s < 2 * answered_s + 0.1:
+        answered_s = time.perf_counter() - began_s
+        while time.perf_counter() - began_s < 2 * answered_s + 0.1:
             await tunnel.send(b"echo")
             await tunnel.read_exactly(4)
         tunnel.close()

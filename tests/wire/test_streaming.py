@@ -196,6 +196,20 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             for number in [b"0000", *numbers]:
                 assert (await peer.read_response()).content == number
 
+    async def test_next_request_of_a_client_that_takes_no_answers_waits(self):
+        """Else the answers that the gateway makes by itself, a 502 for each request, would gather up in it."""
+        async with bench() as b:
+            peer = await b.connect()
+            await until(lambda: b.gateway.clients)
+            (connection,) = b.gateway.clients
+            connection.pause_writing()  # as the transport says when it is full
+            await peer.send(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+            await until(lambda: connection._buffer)
+            assert connection.exchange is None
+            connection.resume_writing()
+            assert (await peer.read_response()).status == 200
+            assert [head.split(b" ")[1] for head in b.recorder.heads] == [b"/late"]
+
 
 class Test_Content_that_is_still_coming:  # noqa: N801
     @PIECES
