@@ -240,12 +240,12 @@ class Exchange:
         self.client.send(outgoing.data)
         if self._upstream is not None:
             self._upstream.expect_content(outgoing.framing, outgoing.content_length)
-        if outgoing.was_cached:
-            self._gateway.stats.upstream_cache_hits_total += 1
+        stats = self._gateway.stats
+        stats.upstream_cache_hits_total += outgoing.was_cached
         if outgoing.changed and resolution.rule is not None:
-            self._gateway.stats.fields_changed[resolution.rule.name] += outgoing.changed
+            stats.fields_changed[resolution.rule.name] += outgoing.changed
         if resolution.observed is not None:
-            self._gateway.stats.observed[resolution.observed.name] += 1
+            stats.observed[resolution.observed.name] += 1
 
     def response_content(self, data: bytes) -> None:
         """Relay content."""

@@ -39,6 +39,7 @@ Forwarding = Literal["append", "replace", "off"]
 Underscores = Literal["drop", "keep"]
 
 _VALIDATION: Final = (b"if-none-match", b"if-modified-since")
+_CONDITIONALS: Final = frozenset((*_VALIDATION, b"if-range"))
 _FORWARDING_FIELDS: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
 _READ_HERE: Final = (
     *_VALIDATION,
@@ -207,6 +208,8 @@ def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
     `If-Range` goes together with `Range`: alone it would turn into an unconditional 206 (RFC 9110
     section 13.1.5). `If-Match` and `If-Unmodified-Since` protect updates and stay.
     """
+    if noted.keys().isdisjoint(_CONDITIONALS):
+        return 0
     stripped = sum(drop(lines, noted, name) for name in _VALIDATION)
     if b"if-range" in noted:
         stripped += drop(lines, noted, b"if-range") + drop(lines, noted, b"range")
