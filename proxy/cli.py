@@ -63,7 +63,7 @@ class _Parsed(click.ParamType[Any]):
 
 
 def _address(text: str) -> object:
-    from proxy.settings import Address  # noqa: PLC0415
+    from proxy.settings import Address
 
     return Address.parse(text)
 
@@ -73,13 +73,13 @@ def _admin(text: str) -> object:
 
 
 def _upstream(text: str) -> object:
-    from proxy.settings import Upstream  # noqa: PLC0415
+    from proxy.settings import Upstream
 
     return Upstream.parse(text)
 
 
 def _networks(text: str) -> object:
-    from proxy.settings import PRIVATE_NETWORKS, parse_networks  # noqa: PLC0415
+    from proxy.settings import PRIVATE_NETWORKS, parse_networks
 
     return PRIVATE_NETWORKS if text == "private" else parse_networks(text)
 
@@ -216,11 +216,11 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
     Exit codes: 0 after a drain, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """
-    from proxy.rules.mistakes import RulesError  # noqa: PLC0415
-    from proxy.service import logs  # noqa: PLC0415
-    from proxy.service.serve import serve as run  # noqa: PLC0415
-    from proxy.service.sockets import ListenError  # noqa: PLC0415
-    from proxy.settings import Settings, SettingsError  # noqa: PLC0415
+    from proxy.rules.mistakes import RulesError
+    from proxy.service import logs
+    from proxy.service.serve import serve as run
+    from proxy.service.sockets import ListenError
+    from proxy.settings import Settings, SettingsError
 
     settings = Settings(**flags)
     logs.configure(settings.log_format, settings.log_level)
@@ -239,7 +239,7 @@ def demo(keep: bool) -> None:
     Runs a legacy Flask app under gunicorn, the proxy in front of it, and a small client that caches as
     Internet Explorer does. Exit code 0 only if both the bug and the cure were seen.
     """
-    from proxy.demo import run  # noqa: PLC0415
+    from proxy.demo import run
 
     sys.exit(run(keep=keep))
 
@@ -258,7 +258,7 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
 
     Exit codes: 0 when it can be used, 1 with every mistake and its line.
     """
-    from proxy.rules import commands  # noqa: PLC0415
+    from proxy.rules import commands
 
     code, text = commands.check(file, strict=strict, as_json=as_json)
     click.echo(text)
@@ -314,7 +314,7 @@ def explain(
     Example: nocache-proxy explain GET /file/last_uploaded -H 'X-Requested-With: XMLHttpRequest' \\
                --response-header 'Cache-Control: max-age=600'
     """
-    from proxy.rules import commands  # noqa: PLC0415
+    from proxy.rules import commands
 
     try:
         fields = [commands.parse_field(text) for text in headers]
@@ -322,7 +322,7 @@ def explain(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if live is not None:
-        from proxy.service.live import LiveError, fetch_head, forwarded_fields  # noqa: PLC0415
+        from proxy.service.live import LiveError, fetch_head, forwarded_fields
 
         forwarded = forwarded_fields(rules, method, target, fields)
         try:
@@ -346,7 +346,7 @@ def explain(
 @cli.command(short_help="Print the JSON Schema of rules files.")
 def schema() -> None:
     """Print the JSON Schema of rules files, for editors and other tools."""
-    from proxy.rules import commands  # noqa: PLC0415
+    from proxy.rules import commands
 
     click.echo(commands.schema())
 
@@ -368,7 +368,7 @@ def healthcheck(admin: Address | None, live: bool, timeout: float) -> None:
 
     Exit codes: 0 when it is ready, 1 with the reason when it is not.
     """
-    from proxy.service.healthcheck import probe  # noqa: PLC0415
+    from proxy.service.healthcheck import probe
 
     if admin is None:
         click.echo("the admin listener is off: there is nothing to probe", err=True)

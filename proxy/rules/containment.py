@@ -11,8 +11,9 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Final
 
+from proxy.rules.conditions import field_holds
 from proxy.rules.globs import compile_quietly, path_glob
-from proxy.rules.matching import X_REQUESTED_WITH, field_holds
+from proxy.rules.matching import X_REQUESTED_WITH
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 
 _MAX_STATES: Final = 400

@@ -67,3 +67,8 @@ def _translate(part: str) -> str:
             return "[^/]"
         case _:
             return str(re2.escape(part))
+
+
+def full_match(expression: str, text: str) -> bool:
+    """Tell whether an RE2 expression matches the whole text."""
+    return compile_quietly(expression).fullmatch(text) is not None

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
-
-import re2
 
 from proxy.message.fields import Field, list_members
 from proxy.message.response import UNTOUCHED, Treatment
-from proxy.rules.globs import compile_quietly, path_glob, value_glob
-from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
+from proxy.rules.conditions import FieldTest, ResponseFacts, is_script_request, response_facts_hold
+from proxy.rules.globs import path_glob
+from proxy.rules.model import Conditions, Policy, ResponseConditions, Rule
+from proxy.rules.path_sets import PathSet
 from proxy.rules.policies import PASS, enforces, treatment
 from proxy.rules.spellings import spellings
 
@@ -33,7 +32,6 @@ SEC_FETCH_DEST: Final = "Sec-Fetch-Dest"
 # Tables are emptied when full: a peer that sends ever new paths or values costs time, never memory.
 _MAX_PLANS: Final = 1024
 _MAX_VERDICTS: Final = 512
-_RE2_MEMORY_BYTES: Final = 256 << 20  # a ceiling: RE2 takes what its states need
 
 Values = tuple[bytes | None, ...]
 
@@ -94,7 +92,7 @@ class Verdict:
         """Decide for a final response with this status and these fields."""
         if self.settled is not None:
             return self.settled
-        return _resolve(self.outcomes, _ResponseFacts(status, fields))
+        return _resolve(self.outcomes, ResponseFacts(status, fields))
 
     @property
     def rule(self) -> Rule | None:
@@ -116,7 +114,7 @@ class Ruleset:
         if any(_names_methods(rule) for rule in self.rules):
             names += METHOD_OVERRIDES
         self.field_names = tuple(dict.fromkeys(names))
-        self._broad, self._narrow = _PathSet(), _PathSet()
+        self._broad, self._narrow = PathSet(), PathSet()
         self._compiled = tuple(_CompiledRule(rule, self) for rule in self.rules)
         self._plans: dict[bytes, _Plan] = {}
         self._plans_by_hits: dict[tuple[frozenset[int], frozenset[int]], _Plan] = {}
@@ -217,17 +215,12 @@ class Ruleset:
         return frozenset(methods)
 
 
-def response_holds(conditions: ResponseConditions, status: int, fields: Sequence[Field]) -> bool:
-    """Tell whether response conditions hold for a response's head."""
-    return _response_holds(conditions, _ResponseFacts(status, fields))
-
-
-def _resolve(outcomes: Sequence[Outcome], facts: _ResponseFacts | None) -> Resolution:
+def _resolve(outcomes: Sequence[Outcome], facts: ResponseFacts | None) -> Resolution:
     observed: Outcome | None = None
     for outcome in outcomes:
         if facts is not None and (
-            (outcome.needs is not None and not _response_holds(outcome.needs, facts))
-            or (outcome.excepted_by is not None and _response_holds(outcome.excepted_by, facts))
+            (outcome.needs is not None and not response_facts_hold(outcome.needs, facts))
+            or (outcome.excepted_by is not None and response_facts_hold(outcome.excepted_by, facts))
         ):
             continue
         if not outcome.observes:
@@ -235,50 +228,6 @@ def _resolve(outcomes: Sequence[Outcome], facts: _ResponseFacts | None) -> Resol
             return Resolution(outcome.rule, outcome.policy, outcome.treatment, *watched)
         observed = observed or outcome
     raise AssertionError("the last outcome depends on nothing")
-
-
-class _PathSet:
-    """Path expressions matched all at once."""
-
-    def __init__(self) -> None:
-        self._expressions: list[str] = []
-        self._compiled: re2.Set | None = None
-
-    def add(self, expression: str) -> int:
-        if expression in self._expressions:
-            return self._expressions.index(expression)
-        self._compiled = None
-        self._expressions.append(expression)
-        return len(self._expressions) - 1
-
-    def match(self, path: str) -> frozenset[int]:
-        if not self._expressions:
-            return frozenset()
-        if self._compiled is None:
-            self._compiled = self._compile()
-        found = self._compiled.Match(path.encode())
-        canary = len(self._expressions)
-        if not found or canary not in found:
-            # RE2 ran out of memory: a set that fails says "no match", which would leave a rule out.
-            return frozenset(
-                i for i, expression in enumerate(self._expressions) if _full_match(expression, path)
-            )
-        return frozenset(found) - {canary}
-
-    def _compile(self) -> re2.Set:
-        options = re2.Options()
-        options.max_mem = _RE2_MEMORY_BYTES
-        options.dot_nl = True
-        options.log_errors = False
-        compiled = re2.Set.FullMatchSet(options)
-        for expression in (*self._expressions, ".*"):
-            compiled.Add(expression)
-        try:
-            compiled.Compile()
-        except re2.error:  # too much for the ceiling: an empty set, whose answers lack the canary
-            compiled = re2.Set.FullMatchSet()
-            compiled.Compile()
-        return compiled
 
 
 @dataclass(slots=True)
@@ -358,7 +307,7 @@ class _CompiledConditions:
         self._path_groups = [
             frozenset(add(expression) for expression in group) for group in groups if group is not None
         ]
-        self._field_conditions = [(condition, _FieldTest(condition)) for condition in conditions.fields]
+        self._field_conditions = [(condition, FieldTest(condition)) for condition in conditions.fields]
 
     @property
     def reads_more_than_path(self) -> bool:
@@ -389,80 +338,6 @@ class _CompiledConditions:
         ):
             return False
         return all(test.holds(facts.value(condition.name)) for condition, test in self._field_conditions)
-
-
-class _FieldTest:
-    """One condition on a request field, compiled."""
-
-    def __init__(self, condition: FieldCondition) -> None:
-        self._condition = condition
-
-    @cached_property
-    def _expression(self) -> re2._Regexp[str]:
-        return compile_quietly("|".join(f"(?:{value_glob(glob)})" for glob in self._condition.globs))
-
-    def holds(self, value: str | None) -> bool:
-        """Ask it of all lines of the field, joined, or `None` when it is absent."""
-        if self._condition.present is not None:
-            return (value is not None) is self._condition.present
-        if value is None:
-            return False
-        if self._expression.fullmatch(value) is not None:
-            return True
-        return self._condition.by_member and any(
-            self._expression.fullmatch(member.strip(" \t")) is not None for member in value.split(",")
-        )
-
-
-def field_holds(condition: FieldCondition, value: str | None) -> bool:
-    """Tell whether a condition on a request field holds for its value (`None`: absent)."""
-    return _FieldTest(condition).holds(value)
-
-
-def is_script_request(x_requested_with: str | None, sec_fetch_dest: str | None) -> bool:
-    """Tell whether a script asked: jQuery and its kin say so by X-Requested-With, browsers by Sec-Fetch-Dest."""
-    members = (x_requested_with or "").split(",")
-    if any(member.strip(" \t").lower() == "xmlhttprequest" for member in members):
-        return True
-    return (sec_fetch_dest or "").strip(" \t").lower() == "empty"
-
-
-class _ResponseFacts:
-    """What response conditions ask of a response's head."""
-
-    def __init__(self, status: int, fields: Sequence[Field]) -> None:
-        self.status = status
-        self._fields = fields
-
-    @cached_property
-    def content_type(self) -> str:
-        return self._value(b"content-type").partition(";")[0].strip().lower()
-
-    @cached_property
-    def is_attachment(self) -> bool:
-        return self._value(b"content-disposition").partition(";")[0].strip().lower() == "attachment"
-
-    def _value(self, name: bytes) -> str:
-        return next((value.decode("latin-1") for key, value in self._fields if key.lower() == name), "")
-
-
-def _response_holds(conditions: ResponseConditions, facts: _ResponseFacts) -> bool:
-    status = str(facts.status)
-    if (
-        conditions.statuses
-        and status not in conditions.statuses
-        and f"{status[0]}xx" not in conditions.statuses
-    ):
-        return False
-    if conditions.content_types and not any(
-        _full_match(value_glob(glob), facts.content_type) for glob in conditions.content_types
-    ):
-        return False
-    return conditions.attachment is None or conditions.attachment is facts.is_attachment
-
-
-def _full_match(expression: str, text: str) -> bool:
-    return compile_quietly(expression).fullmatch(text) is not None
 
 
 def _with_slash(path: str) -> str:

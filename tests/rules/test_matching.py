@@ -11,15 +11,10 @@ import functools
 
 import pytest
 
-from proxy.rules import matching
+from proxy.rules import matching, path_sets
+from proxy.rules.conditions import field_holds, is_script_request, response_holds
 from proxy.rules.loading import loads
-from proxy.rules.matching import (
-    METHOD_OVERRIDES,
-    Ruleset,
-    field_holds,
-    is_script_request,
-    response_holds,
-)
+from proxy.rules.matching import METHOD_OVERRIDES, Ruleset
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
 
@@ -380,7 +375,7 @@ class Test_RE2_out_of_memory:  # noqa: N801
     )
 
     def test_set_too_large_for_its_ceiling_is_asked_one_by_one(self, monkeypatch):
-        monkeypatch.setattr(matching, "_RE2_MEMORY_BYTES", 1)
+        monkeypatch.setattr(path_sets, "_MEMORY_BYTES", 1)
         ruleset = Ruleset(self.RULES)
         assert [decided(ruleset, path) for path, _ in self.CASES] == [name for _, name in self.CASES]
         assert not ruleset._broad._compiled.Match(b"/app7/x/"), "the ceiling was not too low"
@@ -391,6 +386,6 @@ class Test_RE2_out_of_memory:  # noqa: N801
             def Match(self, _path):  # noqa: N802 - RE2's name
                 return answer
 
-        monkeypatch.setattr(matching._PathSet, "_compile", lambda _self: Failing())
+        monkeypatch.setattr(path_sets.PathSet, "_compile", lambda _self: Failing())
         ruleset = Ruleset(self.RULES)
         assert [decided(ruleset, path) for path, _ in self.CASES] == [name for _, name in self.CASES]
