@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import ssl
@@ -16,6 +15,7 @@ import uvloop
 
 from proxy import __version__
 from proxy.gateway.access_log import AccessLog
+from proxy.service import interpreter
 from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_source import RulesSource, RulesStatus, mount_that_never_changes
 from proxy.service.sockets import bind, bound_address, remove
@@ -105,6 +105,7 @@ class Service:
     async def run(self, admin_socket: socket.socket | None) -> int:
         """Serve until a signal ends it."""
         loop = asyncio.get_running_loop()
+        interpreter.share_fairly()
         for number, act in (
             (signal.SIGTERM, self._end),
             (signal.SIGINT, self._end),
@@ -114,9 +115,8 @@ class Service:
             loop.add_signal_handler(number, act)
         await self._fleet.start()
         admin = None if admin_socket is None else await self._start_admin(admin_socket)
-        gc.freeze()  # or each full collection goes through a thousand rules, and holds all requests for 20 ms
+        interpreter.settle()
         self._announce(None if admin_socket is None else bound_address(admin_socket))
-        await loop.run_in_executor(None, _warn, self._source)
         watching = loop.create_task(self._watch())
         await self._ending.wait()
         watching.cancel()
@@ -179,6 +179,7 @@ class Service:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, _warn, self._source)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_S):

@@ -6,7 +6,6 @@ Run as `python -m proxy.service.worker CHANNEL_FD LISTEN_FD`.
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -17,7 +16,7 @@ import uvloop
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.worker import Gateway
 from proxy.rules import loading
-from proxy.service import logs
+from proxy.service import interpreter, logs
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
 from proxy.stats import Stats
 
@@ -40,6 +39,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
     if not isinstance(start, Start):
         return
     settings = start.settings
+    interpreter.share_fairly()
     logs.configure(settings.log_format, settings.log_level)
     stats = Stats()
     access_log = AccessLog(settings.access_log, settings.access_log_file)
@@ -48,7 +48,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
     told_to_end = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
     await gateway.start([listening])
-    gc.freeze()  # as in `Service.run`
+    interpreter.settle()
     channel.send(Report("serving"))
     ending = loop.create_task(told_to_end.wait())
     timeout_s = settings.drain_timeout_s
