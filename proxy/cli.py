@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,13 +33,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="nocache-proxy")
 def cli() -> None:
-    r"""A reverse-proxy sidecar after which no matching response is ever reused by a cache.
+    """A reverse-proxy sidecar after which no matching response is ever reused by a cache.
 
     \b
     See it work:          nocache-proxy demo
     Put it before an app: nocache-proxy serve --upstream http://127.0.0.1:5000
     Ask what a rule does: nocache-proxy explain GET /api -H 'X-Requested-With: XMLHttpRequest'
-    """
+    """  # noqa: D301 - click's mark for lines to be left as they are
 
 
 def main() -> None:
@@ -90,10 +91,19 @@ def _flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: 
     return click.option(flag, *names, show_default=True, show_envvar=True, **options)
 
 
+class _Seconds(click.FloatRange):
+    """A duration: a range that takes no NaN, which is neither below nor above anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        if math.isnan(number := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return number
+
+
 def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
     """Declare a duration; the setting's name says its unit, the flag's does not."""
     name = f"{flag.strip('-').replace('-', '_')}_s"
-    return _flag(flag, name, type=click.FloatRange(0, 86_400), default=default, metavar="SECONDS", help=text)
+    return _flag(flag, name, type=_Seconds(0, 86_400), default=default, metavar="SECONDS", help=text)
 
 
 @cli.command(short_help="Run the sidecar.")
@@ -261,7 +271,7 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
     from proxy.rules import commands
 
     code, text = commands.check(file, strict=strict, as_json=as_json)
-    click.echo(text)
+    click.echo(text, err=code != OK and not as_json)
     sys.exit(code)
 
 
@@ -306,14 +316,14 @@ def explain(
     rules: Path,
     as_json: bool,
 ) -> None:
-    r"""Say which rule decides a request, and why.
+    """Say which rule decides a request, and why.
 
     Prints every rule and condition with the value it saw, then the fields of the response before and after.
 
     \b
     Example: nocache-proxy explain GET /file/last_uploaded -H 'X-Requested-With: XMLHttpRequest' \\
                --response-header 'Cache-Control: max-age=600'
-    """
+    """  # noqa: D301 - as above
     from proxy.rules import commands
 
     try:
@@ -339,7 +349,7 @@ def explain(
         response_fields=response_fields,
         as_json=as_json,
     )
-    click.echo(text)
+    click.echo(text, err=code != OK and not as_json)
     sys.exit(code)
 
 
@@ -360,9 +370,7 @@ def schema() -> None:
     help="The admin listener, as given to serve.",
 )
 @click.option("--live", is_flag=True, help="Ask /livez (is it alive?) instead of /readyz (can it serve?).")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0.1, max=60), default=3, show_default=True, metavar="SECONDS"
-)
+@click.option("--timeout", type=_Seconds(0.1, 60), default=3, show_default=True, metavar="SECONDS")
 def healthcheck(admin: Address | None, live: bool, timeout: float) -> None:
     """Probe the admin listener of a running sidecar, in images without curl.
 

@@ -28,6 +28,7 @@ PRIVATE_NETWORKS: Final = tuple(
 """Loopback and private ranges: who may say on whose behalf it asks, unless told otherwise."""
 
 _MAX_PORT: Final = 65535
+_MAX_LABEL: Final = 63  # of a host name, RFC 1035 section 2.3.4
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]*):(?P<port>[0-9]{1,5})")
 
 
@@ -53,7 +54,7 @@ class Address:
         if text.startswith("unix:") and len(text) > len("unix:"):
             return cls(path=Path(text.removeprefix("unix:")))
         match = _HOST_PORT.fullmatch(text)
-        if match is None or int(match["port"]) > _MAX_PORT:
+        if match is None or int(match["port"]) > _MAX_PORT or not _can_be_resolved(match["host"]):
             raise SettingsError(f"{text!r} is no address; allowed are HOST:PORT, [IPV6]:PORT and unix:PATH")
         return cls(host=match["host"].strip("[]"), port=int(match["port"]))
 
@@ -94,7 +95,10 @@ class Upstream:
             port = parts.port
         except ValueError as error:
             raise SettingsError(f"{text!r} is no upstream ({error}); {allowed}") from error
-        if parts.scheme not in ("http", "https") or not parts.hostname or not is_host(parts.netloc.encode()):
+        is_whole = text.isprintable() and " " not in text  # else `urlsplit` has left something out
+        is_url = is_whole and parts.scheme in ("http", "https")
+        is_place = parts.netloc.isascii() and is_host(parts.netloc.encode()) and port != 0
+        if not (is_url and is_place and parts.hostname and _can_be_resolved(parts.hostname)):
             raise SettingsError(f"{text!r} is no upstream; {allowed}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise SettingsError(f"{text!r} has a path: request targets are passed on as they come; {allowed}")
@@ -138,6 +142,12 @@ class Settings:
     def log_format(self) -> Literal["json", "text"]:
         """The application log follows the access log, so that one collector reads both."""
         return "text" if self.access_log == "text" else "json"
+
+
+def _can_be_resolved(host: str) -> bool:
+    """Tell whether a resolver can be asked: Python's raises no OSError for a label that is empty or too long."""
+    labels = host.removesuffix(".").split(".")
+    return not host or (host.isascii() and all(0 < len(label) <= _MAX_LABEL for label in labels))
 
 
 def parse_networks(text: str) -> tuple[IPNetwork, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import pickle
 import socket
 import struct
@@ -14,6 +15,8 @@ from proxy.stats import Snapshot
 
 if TYPE_CHECKING:
     from proxy.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _LENGTH: Final = struct.Struct("!I")
 
@@ -71,11 +74,16 @@ class Channel:
             self._writer.write(_LENGTH.pack(len(data)) + data)
 
     async def receive(self) -> Order | Report | None:
-        """Read the next frame; `None` when the peer is gone."""
+        """Read the next frame; `None` when the peer is gone, or no longer to be understood."""
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-            frame: Order | Report = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - our own
+            data = await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        try:
+            frame: Order | Report = pickle.loads(data)  # noqa: S301 - our own
+        except Exception:  # what `pickle` raises has no common class
+            _log.exception("a frame cannot be read; who sent it is taken for gone")
             return None
         return frame
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.worker import Gateway
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
-from proxy.service.sockets import bind, bound_address, remove
+from proxy.service.sockets import ListenError, bind, bound_address, remove
 from proxy.settings import Address
 from proxy.stats import Snapshot, Stats, merge
 
@@ -39,6 +39,7 @@ class _Worker:
 
     Attributes:
         listening: outlives the process, so that the connections that wait in it are served by the next one.
+        has_served: the process has got so far.
         latest: what the process counted, as of its last answer; `answered` is set with each.
     """
 
@@ -47,6 +48,7 @@ class _Worker:
     process: asyncio.subprocess.Process | None = None
     channel: Channel | None = None
     is_serving: bool = False
+    has_served: bool = False
     latest: Snapshot | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -135,12 +137,15 @@ class Processes:
         short_lives = 0
         while not self._ending.is_set():
             began_s = loop.time()
+            worker.has_served = False
             try:
                 last = await self._live(worker)
             except OSError as error:  # no process, no descriptor: perhaps the next time
                 last = str(error)
             if self._ending.is_set():
                 return
+            if not worker.has_served:
+                _leave_connections_to_others(worker)
             short_lives = short_lives + 1 if loop.time() - began_s < _SHORT_LIFE_S else 0
             pause_s = _RESTART_PAUSES_S[min(short_lives, len(_RESTART_PAUSES_S)) - 1] if short_lives else 0.0
             _log.error("worker %d ended (%s); the next one starts in %gs", worker.number, last, pause_s)
@@ -167,7 +172,7 @@ class Processes:
         channel.send(Start(self._settings, self._source.data))
         while isinstance(report := await channel.receive(), Report):
             if report.kind == "serving":
-                worker.is_serving = True
+                worker.is_serving = worker.has_served = True
                 self._one_serves.set()
                 # While it started, the rules may have changed, or the end come.
                 channel.send(UseRules(self._source.data))
@@ -188,6 +193,16 @@ class Processes:
         code = await process.wait()
         worker.process = None
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _leave_connections_to_others(worker: _Worker) -> None:
+    """Have a worker that cannot start get none: they would wait for it, perhaps for ever."""
+    if worker.listening.family == socket.AF_UNIX:
+        return  # it is the others' socket too
+    with contextlib.suppress(ListenError):
+        not_yet_listening = bind(bound_address(worker.listening), is_shared=True)
+        worker.listening.close()
+        worker.listening = not_yet_listening
 
 
 async def _ask(worker: _Worker) -> None:

@@ -106,6 +106,7 @@ class Service:
         """Serve until a signal ends it."""
         loop = asyncio.get_running_loop()
         interpreter.share_fairly()
+        interpreter.keep_buffers()
         for number, act in (
             (signal.SIGTERM, self._end),
             (signal.SIGINT, self._end),

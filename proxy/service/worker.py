@@ -40,6 +40,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
         return
     settings = start.settings
     interpreter.share_fairly()
+    interpreter.keep_buffers()
     logs.configure(settings.log_format, settings.log_level)
     stats = Stats()
     access_log = AccessLog(settings.access_log, settings.access_log_file)
