@@ -370,7 +370,14 @@ def schema() -> None:
     help="The admin listener, as given to serve.",
 )
 @click.option("--live", is_flag=True, help="Ask /livez (is it alive?) instead of /readyz (can it serve?).")
-@click.option("--timeout", type=_Seconds(0.1, 60), default=3, show_default=True, metavar="SECONDS")
+@click.option(
+    "--timeout",
+    type=_Seconds(0.1, 60),
+    default=3,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the answer may take.",
+)
 def healthcheck(admin: Address | None, live: bool, timeout: float) -> None:
     """Probe the admin listener of a running sidecar, in images without curl.
 

@@ -82,7 +82,7 @@ class Channel:
             return None
         try:
             frame: Order | Report = pickle.loads(data)  # noqa: S301 - our own
-        except Exception:  # what `pickle` raises has no common class
+        except Exception:  # noqa: BLE001 - what `pickle` raises has no common class
             _log.exception("a frame cannot be read; who sent it is taken for gone")
             return None
         return frame

@@ -18,7 +18,7 @@ from proxy.gateway.access_log import AccessLog
 from proxy.service import interpreter
 from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_source import RulesSource, RulesStatus, mount_that_never_changes
-from proxy.service.sockets import bind, bound_address, remove
+from proxy.service.sockets import ListenError, bind, bound_address, remove
 from proxy.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -47,7 +47,12 @@ def serve(settings: Settings) -> int:
     source = RulesSource(settings.rules)
     _check_files(settings)
     admin_socket = bind(settings.admin) if settings.admin is not None else None
-    fleet = _fleet(settings, source)
+    try:
+        fleet = _fleet(settings, source)
+    except ListenError:
+        if settings.admin is not None:
+            remove(settings.admin)
+        raise
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Service(settings, source, fleet).run(admin_socket))
 

@@ -288,9 +288,9 @@ async def test_worker_answers_and_drains_and_says_how_it_went():
     async with worker() as (process, channel, _):
         channel.send(QUIET)
         assert await received(channel) == Report("serving")
+        channel.send(Report("serving"))  # of no meaning to a worker, and no reason to end
         channel.send("snapshot")
         assert await received(channel) == Report("snapshot", snapshot=Stats().snapshot())
-        channel.send(Report("serving"))  # of no meaning to a worker, and no reason to end
         channel.send(Drain(1))
         assert await received(channel) == Report("drained", aborted=0)
         assert await received(channel) is None
