@@ -15,7 +15,7 @@ _FIELD_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):(?: ((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?))"
 )
 _CHUNK_SIZE = re.compile(rb"[1-9a-f][0-9a-f]*")
-_FRAMING = (b"content-length", b"transfer-encoding", b"host", b"connection")
+_FRAMING = (b"content-length", b"transfer-encoding", b"connection")
 
 
 class NotStrictError(AssertionError):
