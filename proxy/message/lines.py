@@ -160,6 +160,13 @@ def drop_named_in_connection(lines: list[bytes], noted: Noted) -> frozenset[byte
     return options
 
 
+def write_number(lines: list[bytes], noted: Noted, name: bytes, number: int) -> None:
+    """Write the number of a noted field's only line anew: the noughts before it mean octal to some parsers."""
+    place, value = noted[name][0]
+    if lines[place]:
+        lines[place] = lines[place][: -len(value)] + b"%d" % number
+
+
 def value_of(noted: Mapping[bytes, Sequence[tuple[int, bytes]]], name: bytes) -> bytes | None:
     """Return the lines of a noted field as one value (RFC 9110 section 5.3), `None` when it is absent."""
     places = noted.get(name)

@@ -17,6 +17,7 @@ from proxy.message.lines import (
     drop_named_in_connection,
     render_lines,
     value_of,
+    write_number,
 )
 from proxy.message.syntax import MalformedHeadError, RequestHeadParser, TooManyFieldsError
 from proxy.message.target import Target, TargetError, is_host, parse_target
@@ -51,6 +52,7 @@ _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 # An upgrade to another HTTP would carry requests past the rules ("h2c smuggling").
 _HTTP_UPGRADES: Final = (b"h2c", b"h2", b"http/", b"tls/")
 _MAX_LENGTH_DIGITS: Final = 18
+_NOUGHT: Final = ord("0")
 _NO_ADDRESS: Final = b"unix:"
 
 
@@ -137,13 +139,12 @@ class RequestTable:
         try:
             line, fields = self._parser.parse(head)
             lines, noted, _ = self._lines.walk(fields)
-        except TooManyFieldsError as error:
-            raise RequestRefusedError(431, str(error)) from error
-        except MalformedHeadError as error:
-            raise RequestRefusedError(400, str(error)) from error
+        except (TooManyFieldsError, MalformedHeadError) as error:
+            status = 431 if isinstance(error, TooManyFieldsError) else 400
+            raise RequestRefusedError(status, str(error)) from error
         method, target, minor = _request_line(line)
         upgrade = _upgrade(noted) if b"upgrade" in noted else b""
-        content_length = _content_length(noted, minor)
+        content_length = _content_length(lines, noted, minor)
         options = drop_named_in_connection(lines, noted)
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
@@ -238,7 +239,7 @@ def _request_line(line: bytes) -> tuple[str, Target, int]:
         raise RequestRefusedError(400, str(error)) from error
 
 
-def _content_length(noted: Noted, minor: int) -> int | None:
+def _content_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
     """Decide the framing, RFC 9112 section 6.3, refusing all that two parsers could read differently."""
     codings = noted.get(b"transfer-encoding")
     lengths = noted.get(b"content-length")
@@ -251,7 +252,10 @@ def _content_length(noted: Noted, minor: int) -> int | None:
     value = lengths[0][1]
     if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
         raise RequestRefusedError(400, "ambiguous framing: Content-Length")
-    return int(value)
+    content_length = int(value)
+    if value[0] == _NOUGHT and len(value) > 1:
+        write_number(lines, noted, b"content-length", content_length)
+    return content_length
 
 
 def _host(noted: Noted, target: Target, minor: int) -> bytes | None:

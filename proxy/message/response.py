@@ -15,7 +15,15 @@ from typing import Final, Literal, NamedTuple
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
 from proxy.message.fields import Field, merge_vary
-from proxy.message.lines import LineTable, Noted, drop, drop_named_in_connection, render_lines, value_of
+from proxy.message.lines import (
+    LineTable,
+    Noted,
+    drop,
+    drop_named_in_connection,
+    render_lines,
+    value_of,
+    write_number,
+)
 from proxy.message.syntax import MalformedHeadError, ResponseHeadParser
 
 ETagMode = Literal["one-time", "keep", "remove"]
@@ -32,6 +40,7 @@ _READ_HERE: Final = (b"content-length", b"date")
 _CACHE_CONTROL: Final = b"cache-control"
 _AGE: Final = b"age"
 _MAX_LENGTH_DIGITS: Final = 18
+_NOUGHT: Final = ord("0")
 
 
 class Framing:
@@ -229,7 +238,7 @@ def render_response(
     """
     lines, noted, left_out = treatment.walk(head.fields)
     status = head.status
-    framing, content_length = _framing(noted, head, method)
+    framing, content_length = _framing(lines, noted, head, method)
     options = drop_named_in_connection(lines, noted)
     if status == NO_CONTENT:
         drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
@@ -304,7 +313,7 @@ def _status_line(status: int, reason: bytes) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
-def _framing(noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:
+def _framing(lines: list[bytes], noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:
     """Decide how the content ends, RFC 9112 section 6.3; stricter than it, nothing ambiguous passes."""
     codings = noted.get(b"transfer-encoding")
     lengths = noted.get(b"content-length")
@@ -316,6 +325,8 @@ def _framing(noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:
         if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
             raise MalformedHeadError("ambiguous framing: Content-Length")
         content_length = int(value)
+        if value[0] == _NOUGHT and len(value) > 1:
+            write_number(lines, noted, b"content-length", content_length)
     if method == "HEAD" or head.status in (NO_CONTENT, NOT_MODIFIED):
         return Framing.NONE, 0
     if codings:

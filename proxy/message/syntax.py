@@ -19,8 +19,10 @@ RawFields = tuple[tuple[bytes, bytes], ...]
 
 HEAD_END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 256
+_HEAD_END_SIZE: Final = len(HEAD_END)
 _NO_LIMIT: Final = 2**30  # the gateway bounds heads before they come here
 _TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
+_WHITE_SPACE: Final = (b" ", b"\t")
 _HTTP_1_0_LINE: Final = b"GET / HTTP/1.0\r\n"
 _HTTP_1_1_LINE: Final = b"GET / HTTP/1.1\r\n"
 _OPTIONS: Final[dict[str, Any]] = {
@@ -30,10 +32,13 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_headers": MAX_FIELDS + 8,
     "auto_decompress": False,
 }
-# Chunk extensions and trailers come after the head, where only the parser can bound them: 64 fields of 4 KiB.
+# A byte of content may be coded in 17 (a chunk of one byte alone needs 6), and there may be 16 KiB beyond that:
+# Go's bound, for chunk extensions without end are cheap to send and dear to read (CVE-2023-39326). Trailers count, too.
+_MAX_CODED: Final = 17
+_MAX_OVERHEAD: Final = 16 * 1024
 _CODING_OPTIONS: Final[dict[str, Any]] = {
     **_OPTIONS,
-    "max_line_size": 4096,
+    "max_line_size": _MAX_OVERHEAD,  # of the parser in C no line is ever too long
     "max_field_size": 4096,
     "max_headers": 64,
 }
@@ -105,6 +110,10 @@ class ResponseHeadParser:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
         """
         field_count = _check(head)
+        line, _, section = head.partition(b"\r\n")
+        if section[:1] in _WHITE_SPACE:
+            # llhttp is lenient towards servers: it would take it for a field, others for the status line's end.
+            raise MalformedHeadError("white space before the first field")
         try:
             messages, _, _ = self._parser.feed_data(head)
         except (HttpProcessingError, ValueError) as error:
@@ -116,7 +125,7 @@ class ResponseHeadParser:
         message = messages[0][0]
         if message.should_close or message.upgrade:
             self._parser = _response_parser()
-        return head.partition(b"\r\n")[0], _fields(message, field_count)
+        return line, _fields(message, field_count)
 
 
 class ChunkedDecoder:
@@ -127,11 +136,11 @@ class ChunkedDecoder:
     section 7.8): the next pipelined request.
     """
 
-    __slots__ = ("_content", "_last_bytes", "_parser", "_stops_at_end", "is_complete")
+    __slots__ = ("_content", "_last_bytes", "_overhead", "_parser", "_stops_at_end", "is_complete")
 
     def __init__(self, side: Literal["request", "response"]) -> None:
         # The response parser is lenient towards white space after a chunk size, which old servers send.
-        parser: HttpRequestParser | HttpResponseParser
+        parser: Any  # aiohttp's types are of its parsers in Python; those in C give other messages
         if side == "request":
             parser = HttpRequestParser(_PROTOCOL, _LOOP, **_CODING_OPTIONS)
             content = parser.feed_data(
@@ -145,6 +154,7 @@ class ChunkedDecoder:
         self._content: StreamReader = content
         self._stops_at_end = side == "request"
         self._last_bytes = b""
+        self._overhead = 0  # bytes beyond those that are free
         self.is_complete = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
@@ -155,7 +165,8 @@ class ChunkedDecoder:
             a request exactly, for a response (which nothing may follow) perhaps only a part of it.
 
         Raises:
-            MalformedContentError: the coding is broken; the connection cannot be used any further.
+            MalformedContentError: the coding is broken, or next to nothing but chunk extensions and
+                trailers; the connection cannot be used any further.
         """
         rest = b""
         is_followed = False
@@ -170,10 +181,18 @@ class ChunkedDecoder:
         if failure is not None:
             raise MalformedContentError(_first_line(failure)) from failure
         self.is_complete = self._content.is_eof()
-        self._last_bytes = (self._last_bytes + data)[-len(HEAD_END) :]
+        self._last_bytes = (self._last_bytes + data)[-_HEAD_END_SIZE:]
+        content = self._content.read_nowait()
         if self.is_complete and not self._stops_at_end and (is_followed or self._last_bytes != HEAD_END):
-            rest = data[-1:]
-        return self._content.read_nowait(), rest
+            return content, data[-1:]
+        if self._overhead or len(data) > _MAX_CODED * len(content):
+            self._count_overhead(len(data) - len(rest), len(content))
+        return content, rest
+
+    def _count_overhead(self, coded: int, content: int) -> None:
+        self._overhead = max(self._overhead + coded - _MAX_CODED * content, 0)
+        if self._overhead > _MAX_OVERHEAD:
+            raise MalformedContentError("more chunk extensions and trailers than content")
 
 
 def _check(head: bytes) -> int:

@@ -269,6 +269,20 @@ class Test_Rendered:  # noqa: N801
         lines = rendered(read(b"Content-Length: 5", b"Connection: content-length", start=b"POST / HTTP/1.1"))
         assert b"Content-Length: 5" in lines
 
+    @pytest.mark.parametrize(
+        ("sent", "line"),
+        [
+            (b"content-length: 0010", b"content-length: 10"),
+            (b"Content-Length:  08 ", b"Content-Length: 8"),
+            (b"Content-Length: 000", b"Content-Length: 0"),
+            (b"CONTENT-LENGTH: 0", b"CONTENT-LENGTH: 0"),
+            (b"Content-Length: 100", b"Content-Length: 100"),
+        ],
+    )
+    def test_noughts_before_a_length_are_not_forwarded(self, sent, line):
+        """RFC 9110 section 8.6 allows them; C's `strtol` may read `010` as 8."""
+        assert rendered(read(sent, start=b"POST / HTTP/1.1"))[2] == line
+
     def test_upgrade_is_asked_for_anew(self):
         lines = rendered(read(b"Connection: Upgrade, X-A", b"X-A: 1", b"Upgrade: websocket, h2c"))
         assert lines[2:] == [b"Via: 1.1 nocache-proxy", b"Connection: Upgrade", b"Upgrade: websocket"]

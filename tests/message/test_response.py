@@ -215,6 +215,16 @@ class Test_Untouched:  # noqa: N801
         outgoing = render(DATE, b"Content-Length: 5", method=method, start=b"HTTP/1.1 %d X" % status)
         assert lines_of(outgoing)[1:] == [DATE, b"Content-Length: 5"]
 
+    @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304), ("GET", 200)])
+    def test_noughts_before_a_length_do_not_go_out(self, method, status):
+        """The client reads the same number in it, whatever parser it has."""
+        outgoing = render(b"content-length: 0010", DATE, method=method, start=b"HTTP/1.1 %d X" % status)
+        assert lines_of(outgoing)[1:] == [b"content-length: 10", DATE]
+
+    def test_length_that_a_treatment_takes_away_stays_away(self):
+        treatment = Treatment(remove=[b"content-length"])
+        assert lines_of(render(b"Content-Length: 0010", DATE, treatment=treatment))[1:] == [DATE]
+
 
 def treated(*lines: bytes, method="GET", status=200, **options) -> tuple[list[bytes], int]:
     """The field lines after a treatment, framing and `Date` aside, and how many it changed."""

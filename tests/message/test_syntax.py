@@ -89,6 +89,14 @@ class Test_Head:  # noqa: N801 - read as a sentence
             parser.parse(b"\r\n\r\n" if cut == "an empty line" else START[side])
         assert parser.parse(START[side] + b"\r\n")[1]
 
+    @pytest.mark.parametrize("line", [b" A: b", b"\tA: b", b" Content-Length: 5", b" "])
+    def test_white_space_before_the_first_field_is_refused(self, side, line):
+        """RFC 9112 section 2.2; llhttp takes it from servers, and the next parser may not see such a field."""
+        parser = parser_of(side)
+        with pytest.raises(MalformedHeadError):
+            parser.parse(START[side].partition(b"\r\n")[0] + b"\r\n" + line + b"\r\nHost: a\r\n\r\n")
+        assert parser.parse(START[side] + b"\r\n")[1]
+
     def test_fields_may_be_256_and_no_more(self, side):
         parser = parser_of(side)
         lines = [b"A: b\r\n"] * (MAX_FIELDS - 1)
@@ -265,3 +273,37 @@ class Test_Chunked_coding:  # noqa: N801
         decoder.feed(b"0\r\n")
         with pytest.raises(MalformedContentError):
             feed_all(decoder, [b"T%d: " % number + b"x" * 4000 + b"\r\n" for number in range(200)])
+
+    @pytest.mark.parametrize("side", START)
+    @pytest.mark.parametrize("piece", [1000, 20_000])
+    def test_chunk_extensions_are_bounded(self, side, piece):
+        """In one line and in many: Go's CVE-2023-39326, chunks of one byte and a long extension each."""
+        for coded in (b"5;" + b"a" * 17_000, (b"1;" + b"a" * 1000 + b"\r\nh\r\n") * 17):
+            decoder = ChunkedDecoder(side)
+            with pytest.raises(MalformedContentError):
+                feed_all(decoder, [coded[start : start + piece] for start in range(0, len(coded), piece)])
+            assert not decoder.is_complete
+
+    @pytest.mark.parametrize("side", START)
+    @pytest.mark.parametrize("piece", [1, 999, 1_000_000])
+    def test_chunks_of_one_byte_each_have_no_bound(self, side, piece):
+        """Some servers flush each character."""
+        decoder = ChunkedDecoder(side)
+        coded = b"1;a=b\r\nx\r\n" * 2500 + b"0\r\n\r\n"
+        pieces = [coded[start : start + piece] for start in range(0, len(coded), piece)]
+        assert sum(len(decoder.feed(data)[0]) for data in pieces) == 2500
+        assert decoder.is_complete
+
+    def test_extension_is_no_longer_for_the_request_that_follows_it(self):
+        """What was read ahead is no part of the content, however long it is."""
+        decoder = ChunkedDecoder("request")
+        ahead = b"GET /" + b"x" * 20_000
+        assert decoder.feed(CODED + ahead) == (b"hello world", ahead)
+        with pytest.raises(MalformedContentError):
+            ChunkedDecoder("request").feed(b"1;" + b"a" * 20_000 + b"\r\nh\r\n0\r\n\r\n" + ahead)
+
+    def test_content_of_a_response_is_whole_whatever_follows_it(self):
+        """The connection is not used again; that is all."""
+        content, rest = ChunkedDecoder("response").feed(CODED + b"x" * 20_000)
+        assert content == b"hello world"
+        assert rest
