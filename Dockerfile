@@ -7,16 +7,24 @@
 
 ARG PYTHON_IMAGE=python:3.13-slim
 
+# What every request passes through is compiled: a fifth less CPU. `--build-arg COMPILE=0` does without a compiler.
+# It stays behind in this stage, and only where Python comes from Debian, too, are its headers a package of their own.
 FROM ${PYTHON_IMAGE} AS wheels
+ARG COMPILE=1
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-# The only step that needs a network. The list is complete, build backend included: nothing is left to resolve.
+RUN if [ "$COMPILE" = 1 ]; then \
+      headers=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))') \
+      && apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+      && { [ -e "$headers/Python.h" ] || apt-get install -y --no-install-recommends python3-dev; }; \
+    fi
+# The last step that needs a network. The list is complete, build backend included: nothing is left to resolve.
 COPY config/constraints.txt config/
 RUN pip wheel --no-deps --wheel-dir /wheels --requirement config/constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY config/rules.yaml config/
 COPY proxy proxy
-RUN pip wheel --no-deps --no-index --find-links /wheels --wheel-dir /wheels .
+RUN HATCH_BUILD_HOOK_ENABLE_MYPYC=$COMPILE pip wheel --no-deps --no-index --find-links /wheels --wheel-dir /wheels .
 
 # Bytecode is compiled here, as the root file system is read-only later, and is not checked against the time stamps of
 # the sources, as those do not survive every image builder.

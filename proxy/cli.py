@@ -226,8 +226,11 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
     Exit codes: 0 after a drain, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """
+    from proxy.service import interpreter, logs
+
+    interpreter.import_aiohttp()  # before anything else does
+
     from proxy.rules.mistakes import RulesError
-    from proxy.service import logs
     from proxy.service.serve import serve as run
     from proxy.service.sockets import ListenError
     from proxy.settings import Settings, SettingsError

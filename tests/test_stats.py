@@ -49,6 +49,7 @@ SNAPSHOTS = COUNTED.map(Stats.snapshot)
 # Snapshots
 
 
+@pytest.mark.interpreted
 def test_snapshot_has_every_counter_under_its_name():
     assert set(EMPTY) == set(Stats.__slots__)
     assert set(EMPTY) == {*SCALARS, *TABLES, "requests", "duration_buckets", "duration_sum_s"}

@@ -32,6 +32,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         *project["project"]["dependencies"],
         *project["project"]["optional-dependencies"]["demo"],
         *project["build-system"]["requires"],
+        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]["dependencies"],
     ]
     versions = {_normalized(pin.name): str(pin.specifier).removeprefix("==") for pin in PINS}
     for requirement in map(Requirement, asked):

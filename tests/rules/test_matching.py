@@ -337,6 +337,7 @@ class Test_Vary:  # noqa: N801
 class Test_Memory:  # noqa: N801
     """What is remembered is a matter of speed alone, and bounded whatever a peer sends."""
 
+    @pytest.mark.interpreted
     def test_tables_stay_within_their_bounds_and_answers_the_same(self, monkeypatch):
         monkeypatch.setattr(matching, "_MAX_PLANS", 8)
         monkeypatch.setattr(matching, "_MAX_VERDICTS", 4)
@@ -374,6 +375,7 @@ class Test_RE2_out_of_memory:  # noqa: N801
         (b"/other", "-"),
     )
 
+    @pytest.mark.interpreted
     def test_set_too_large_for_its_ceiling_is_asked_one_by_one(self, monkeypatch):
         monkeypatch.setattr(path_sets, "_MEMORY_BYTES", 1)
         ruleset = Ruleset(self.RULES)

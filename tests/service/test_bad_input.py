@@ -24,6 +24,7 @@ from tests.service.serving import RULES, XHR, App, Sidecar, command, connect, re
 
 GOOD = b"version: 1\nrules: []\n"
 APP = "http://127.0.0.1:1"
+HOST = "127.77.0.1"  # no other test listens there, whatever runs at the same time
 GOLDEN = read_all("golden")
 
 ALL_AT_ONCE = b"""\
@@ -126,14 +127,14 @@ async def first_reached(ports: tuple[int, ...]) -> int:
     while True:
         for port in ports:
             with contextlib.suppress(OSError):
-                peer = await connect(("127.0.0.1", port))
+                peer = await connect((HOST, port))
                 peer.close()
                 return port
         await asyncio.sleep(0.005)
 
 
 def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]
 
 
@@ -151,7 +152,7 @@ async def test_process_ends_with_every_mistake_and_its_place_and_nobody_could_co
     else:
         rules.symlink_to("nowhere")
     listen, admin = free_ports()
-    flags = ("--listen", f"127.0.0.1:{listen}", "--admin", f"127.0.0.1:{admin}", "--workers", workers)
+    flags = ("--listen", f"{HOST}:{listen}", "--admin", f"{HOST}:{admin}", "--workers", workers)
     async with refused(*serve_command(APP, rules, *flags), free=(listen, admin)) as running:
         assert running.process.returncode == 78
         assert running.log.read == [f"{rules}{line}" for line in expected]
@@ -226,7 +227,7 @@ USAGE = [
 @pytest.mark.parametrize(("flags", "text"), USAGE, ids=[" ".join(flags)[:40] for flags, _ in USAGE])
 async def test_flag_that_cannot_be_read_is_wrong_usage_and_says_what_is_allowed(rules, flags, text):
     listen, admin = free_ports()
-    places = ("--listen", f"127.0.0.1:{listen}", "--admin", f"127.0.0.1:{admin}")
+    places = ("--listen", f"{HOST}:{listen}", "--admin", f"{HOST}:{admin}")
     async with refused(*serve_command(APP, rules, *places, *flags), free=(listen, admin)) as running:
         assert running.process.returncode == 2
         usage, hint, _, error = running.log.read
@@ -261,7 +262,7 @@ async def test_app_must_be_named(rules):
 async def test_file_that_cannot_be_used_is_told_once_before_any_worker_starts(rules, flags, text, workers):
     listen, admin = free_ports()
     file = rules.parent / flags[1]
-    words = ("--listen", f"127.0.0.1:{listen}", "--admin", f"127.0.0.1:{admin}", "--access-log", "json")
+    words = ("--listen", f"{HOST}:{listen}", "--admin", f"{HOST}:{admin}", "--access-log", "json")
     words = (*words, flags[0], str(file), "--workers", workers)
     async with refused(*serve_command(APP, rules, *words), free=(listen, admin)) as running:
         assert running.process.returncode == 78

@@ -407,7 +407,7 @@ async def test_exchanges_that_outlast_the_drain_are_broken_off_and_counted_over_
 
 
 async def test_second_signal_ends_all_at_once(app, rules):
-    async with two_workers(app, rules) as running:
+    async with two_workers(app, rules, "--drain-timeout", "600") as running:
         peers = await open_many(running, "/slow")
         for peer in peers:
             await peer.read_until(b"we")

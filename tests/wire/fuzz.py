@@ -173,8 +173,9 @@ class _Attempt:
     def __init__(self) -> None:
         self.is_cancelled = False
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         self.is_cancelled = True
+        return True
 
 
 class _FuzzPool(Pool):

@@ -168,6 +168,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
                 assert (answer.status, answer.is_protected) == (502, True)
                 assert not answer.field("Connection")
 
+    @pytest.mark.interpreted
     async def test_pipelined_requests_beyond_a_bound_wait_in_the_kernel(self, monkeypatch):
         """They are not read ahead without end; all are answered, in order."""
         monkeypatch.setattr(client, "_MAX_PIPELINED_BYTES", 4096)
