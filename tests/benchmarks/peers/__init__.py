@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -48,10 +50,20 @@ class Peer:
 
 
 def own(ports: Ports, directory: Path, rules: Path | None = None, workers: int = 1) -> list[str]:
-    """Return the command of this project's proxy, as shipped but for its ports."""
+    """Return the command of this project's proxy, as its image ships it but for its ports."""
     del directory  # the access log goes to standard output, which is a file here
+    return ["env", f"PYTHONPATH={_compiled_home()}", *_serve(ports, rules, workers)]
+
+
+def _interpreted(ports: Ports, directory: Path) -> list[str]:
+    del directory
+    return ["env", f"PYTHONPATH={ROOT}", *_serve(ports)]
+
+
+def _serve(ports: Ports, rules: Path | None = None, workers: int = 1) -> list[str]:
+    # -P: what PYTHONPATH says, not what lies in the current directory.
     return [
-        sys.executable, "-m", "proxy", "serve",
+        sys.executable, "-P", "-m", "proxy", "serve",
         "--listen", f"127.0.0.1:{ports.listen}",
         "--upstream", f"http://127.0.0.1:{ports.upstream}",
         "--admin", f"127.0.0.1:{ports.admin}",
@@ -136,9 +148,38 @@ def _packaged(program: str, package: str) -> Callable[[], str | None]:
     return missing
 
 
-def _mitmproxy_home() -> Path:
+def _cache() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "nocache-proxy-benchmarks" / "mitmproxy"
+    return cache / "nocache-proxy-benchmarks"
+
+
+@functools.cache
+def _compiled_home() -> Path:
+    """Name a directory after all that goes into the compiled package."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted([ROOT / "pyproject.toml", *(ROOT / "proxy").rglob("*.py")]):
+        digest.update(path.read_bytes())
+    return _cache() / f"compiled-{digest.hexdigest()[:16]}"
+
+
+def _compiled_missing() -> str | None:
+    """Compile on demand, as the image is; a minute, once for each version of the sources."""
+    home = _compiled_home()
+    if (home / "proxy").exists():
+        return None
+    print(f"compiling the package into {home}", file=sys.stderr, flush=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", home, ROOT],
+        env={**os.environ, "HATCH_BUILD_HOOK_ENABLE_MYPYC": "1", "HATCH_BUILD_CLEAN_HOOKS_AFTER": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        return f"it could not be compiled: {made.stderr.strip().splitlines()[-1:]}"
+    return None
+
+
+def _mitmproxy_home() -> Path:
+    return _cache() / "mitmproxy"
 
 
 def _mitmproxy_missing() -> str | None:
@@ -178,9 +219,10 @@ def _own_version() -> str:
     return f"nocache-proxy {__version__}, {_python_package('aiohttp').partition(',')[0]}, {uvloop}, {python}"
 
 
-OWN: Final = Peer("own", "nocache-proxy", _never_missing, own, _own_version)
+OWN: Final = Peer("own", "nocache-proxy", _compiled_missing, own, _own_version)
 PEERS: Final = (
     OWN,
+    Peer("interpreted", "interpreted", _never_missing, _interpreted, _own_version),
     Peer("nginx", "nginx", _packaged("nginx", "nginx-light"), _nginx, lambda: _output(_found("nginx"), "-v")),
     Peer(
         "haproxy",
