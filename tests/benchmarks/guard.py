@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from proxy.rules.matching import Ruleset
 
 RULES: Final = Path(__file__).parents[2] / "config" / "rules.yaml"
-WARM_UP: Final = 20
-COUNTED: Final = 50
+WARM_UP: Final = 64  # the access log renders so many lines at a time
+COUNTED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
