@@ -29,6 +29,7 @@ _COUNTERS: Final = (
     "decision_failures_total",
     "tunnels",
     "tunnels_total",
+    "access_log_lines_dropped_total",
 )
 _TABLES: Final = ("client_errors", "upstream_errors", "fields_changed", "conditionals_stripped", "observed")
 
@@ -59,6 +60,7 @@ class Stats:
     decision_failures_total: int
     tunnels: int
     tunnels_total: int
+    access_log_lines_dropped_total: int
     client_errors: Counter[str]
     upstream_errors: Counter[str]
     fields_changed: Counter[str]

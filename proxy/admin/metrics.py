@@ -61,6 +61,10 @@ _COUNTERS: Final = {
         "Requests on which the rules failed; they were protected by the strict policy.",
     ),
     "tunnels_total": ("tunnels", "Connections upgraded."),
+    "access_log_lines_dropped_total": (
+        "access_log_lines_dropped",
+        "Lines of the access log given up because its reader was too slow.",
+    ),
 }
 _BY_REASON: Final = {
     "upstream_errors": ("upstream_errors", "Failures of the app or of the way to it."),

@@ -90,26 +90,38 @@ class Pool:
         Raises:
             OSError, ssl.SSLError: it cannot be had.
         """
-        loop = asyncio.get_running_loop()
-        upstream = self._gateway.settings.upstream
         connection = UpstreamConnection(self._gateway)
         try:
-            if upstream.scheme == "unix":
-                await loop.create_unix_connection(lambda: connection, str(upstream.path))
-            else:
-                server_hostname = upstream.host if self._tls else None
-                await loop.create_connection(
-                    lambda: connection,
-                    upstream.host,
-                    upstream.port,
-                    ssl=self._tls,
-                    server_hostname=server_hostname,
-                )
+            await self._dial(connection)
         except BaseException:
             # Cancelled just as the connection was made, uvloop closes it and does not tell the protocol.
             connection.count_out()
             raise
         return connection
+
+    async def probe(self) -> None:
+        """Open a connection that is no traffic, so counted nowhere, and end it.
+
+        Raises:
+            OSError, ssl.SSLError: it cannot be had.
+        """
+        transport = await self._dial(asyncio.Protocol())
+        transport.abort()
+
+    async def _dial(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        upstream = self._gateway.settings.upstream
+        if upstream.scheme == "unix":
+            transport, _ = await loop.create_unix_connection(lambda: protocol, str(upstream.path))
+        else:
+            transport, _ = await loop.create_connection(
+                lambda: protocol,
+                upstream.host,
+                upstream.port,
+                ssl=self._tls,
+                server_hostname=upstream.host if self._tls else None,
+            )
+        return transport
 
     async def _connect(self, exchange: Exchange) -> None:
         timeout_s = self._gateway.settings.connect_timeout_s

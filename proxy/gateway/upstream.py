@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.gateway import failures
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # What `_framing` can be besides a `Framing`: a head is awaited, or the protocol was switched.
 _HEAD: Final = -1
 _TUNNEL: Final = -2
+_TLS_READ_BYTES: Final = 64 * 1024
 
 
 class UpstreamConnection(Sender):
@@ -33,6 +35,7 @@ class UpstreamConnection(Sender):
         "_decoder",
         "_framing",
         "_gateway",
+        "_has_ended",
         "_is_counted",
         "_partial",
         "_remaining",
@@ -49,6 +52,7 @@ class UpstreamConnection(Sender):
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._is_counted = False  # among those that are open
+        self._has_ended = False  # by its own word: a half-close, or TLS's close_notify
         self.exchange: Exchange | None = None
         self.idle_since_s = 0.0
         self.served = 0
@@ -115,18 +119,22 @@ class UpstreamConnection(Sender):
         self._read_content(exchange, data)
 
     def eof_received(self) -> bool:
+        self._has_ended = True
         if self._framing == _TUNNEL and self.exchange is not None:
             return self.exchange.upstream_half_closed()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.count_out()
+        if exc is None and not self._has_ended:
+            self._read_what_tls_holds()
         exchange = self.exchange
         if exchange is None:
             self._gateway.pool.forget(self)
             return
         self.exchange = None
-        if self._framing == Framing.UNTIL_CLOSE and exc is None:
+        # RFC 9112 section 9.8: without TLS's close_notify, anybody on the way may have ended it.
+        if self._framing == Framing.UNTIL_CLOSE and self._has_ended and exc is None:
             exchange.response_end(reuse=False)
         elif self._framing == _HEAD:
             exchange.upstream_lost(saw_bytes=bool(self._partial), detail=str(exc or ""))
@@ -144,6 +152,23 @@ class UpstreamConnection(Sender):
             self.exchange.client.release_reading("upstream")
 
     # Reading
+
+    def _read_what_tls_holds(self) -> None:
+        """Read what was left when the upstream ended a TLS connection whose reading is paused.
+
+        uvloop does not wait with that end, as it does without TLS, and passes nothing on any more.
+        """
+        tls: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        if tls is None:
+            return
+        try:
+            while self.exchange is not None and (data := tls.read(_TLS_READ_BYTES)):
+                self.data_received(data)
+        except ssl.SSLZeroReturnError:
+            pass
+        except ssl.SSLError:
+            return  # no close_notify among it
+        self._has_ended = True
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> bytes | None:
         """Read heads until a final one; return what follows it, or `None` when there is nothing to do."""

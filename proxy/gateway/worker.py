@@ -128,11 +128,10 @@ class Gateway:
         """Try to connect to the app: `None`, or why it cannot be reached."""
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s):
-                connection = await self.pool.open()
+                await self.pool.probe()
         except (OSError, TimeoutError) as error:
             failure = connect_failure(error)
             return f"{failure.text} ({failure.detail})"
-        connection.transport.abort()
         return None
 
     def peer_of(self, peername: Any) -> tuple[Peer, str]:  # noqa: ANN401 - what the loop gives: a tuple, or text
@@ -176,3 +175,4 @@ class Gateway:
             client.timed_out()
         self.pool.sweep()
         self.access_log.flush()
+        self.stats.access_log_lines_dropped_total = self.access_log.dropped

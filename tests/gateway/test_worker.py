@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -189,11 +190,38 @@ class Test_Drain:  # noqa: N801
             assert b.gateway.stats.in_flight == 0
 
 
+async def test_lines_that_the_access_log_gives_up_are_counted():
+    """Its reader is too slow, or its disk is full; what is kept for it is bounded."""
+    asked = 80  # of 60,000 bytes each: more than 4 MiB
+    async with bench() as b:
+        log = b.gateway.access_log = AccessLog("json", Path("/dev/full"))
+        peer = await b.connect()
+        for _ in range(asked):
+            await peer.send(b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.read_response()
+        log.flush()
+        assert log.dropped == asked - "".join(log._lines).count("\n") > 0
+        async with asyncio.timeout(ENDED_S):
+            while b.gateway.stats.snapshot()["access_log_lines_dropped_total"] != log.dropped:
+                await asyncio.sleep(0.005)
+        log.close()
+
+
 class Test_Probe:  # noqa: N801
     async def test_app_that_listens_is_reachable_and_gets_no_request(self):
         async with bench() as b:
             assert await b.gateway.probe_upstream() is None
             assert b.recorder.heads == []
+
+    async def test_is_no_traffic(self):
+        """An orchestrator asks every few seconds: that would look like an app that keeps no connection open."""
+        async with bench() as b:
+            before = b.gateway.stats.snapshot()
+            assert await b.gateway.probe_upstream() is None
+            async with asyncio.timeout(ENDED_S):
+                while not b.recorder.connections:
+                    await asyncio.sleep(0.005)
+            assert b.gateway.stats.snapshot() == before
 
     async def test_reason_is_given_where_it_is_not(self):
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -209,7 +237,7 @@ class Test_Probe:  # noqa: N801
 
     async def test_app_that_does_not_answer_in_time(self, monkeypatch):
         async with bench(connect_timeout_s=0.02) as b:
-            monkeypatch.setattr(type(b.gateway.pool), "open", lambda _pool: asyncio.Event().wait())
+            monkeypatch.setattr(type(b.gateway.pool), "probe", lambda _pool: asyncio.Event().wait())
             assert (await b.gateway.probe_upstream() or "").startswith("the app could not be reached in time")
 
 

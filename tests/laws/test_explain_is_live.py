@@ -37,6 +37,8 @@ class Live:
 
     # What the gateway asks of an access log
 
+    dropped = 0
+
     def write(self, entry: Entry) -> None:
         self.entries.append(entry)
 

@@ -7,9 +7,11 @@ the next one. What was counted stays counted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import time
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +35,7 @@ from tests.wire.harness import Answer, Peer
 MANY = (
     30  # connections: that the kernel gives all of them to one of two workers happens once in 2 ** 29 times
 )
+DROPPED = "nocache_proxy_access_log_lines_dropped_total"
 COUNTERS = re.compile(r"\w+_(?:total|bucket|count|sum)(?:\{|$)")
 
 
@@ -70,12 +73,19 @@ def tcp_rows(running: Sidecar) -> list[list[str]]:
 
 def owners(running: Sidecar, peers: list[Peer]) -> list[int]:
     """Which worker holds each of these connections."""
-    held = {}
-    for pid in running.worker_pids():
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            held[os.readlink(descriptor)] = pid
+    held = {what: pid for pid in running.worker_pids() for what in open_files(pid)}
     inodes = {int(row[2].rpartition(":")[2], 16): f"socket:[{row[9]}]" for row in tcp_rows(running)}
     return [held[inodes[peer.writer.get_extra_info("sockname")[1]]] for peer in peers]
+
+
+def open_files(pid: int) -> list[str]:
+    """What a process has open; it may close some of it meanwhile, or end."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(descriptor))
+    return found
 
 
 async def open_many(running: Sidecar, target: str = "/", *fields: str) -> list[Peer]:
@@ -185,8 +195,7 @@ async def has_lines(path: Path, count: int) -> bool:
 
 
 async def nobody_holds(running: Sidecar, path: Path) -> bool:
-    held = [os.readlink(link) for pid in running.worker_pids() for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return str(path) not in held
+    return not any(str(path) in open_files(pid) for pid in running.worker_pids())
 
 
 def sum_of(samples: dict[str, float], name: str) -> float:
@@ -224,6 +233,44 @@ async def test_connections_that_come_while_a_worker_is_dead_are_served_by_the_ne
         after = running.worker_pids()
         assert set(owners(running, peers)) == set(after)
         assert set(before) & set(after) == {before[1]}
+
+
+async def test_nobody_else_loses_a_request_while_a_worker_is_away(app, rules):
+    """Not those whose connections others hold, nor who comes meanwhile. `-s` shows for how long it is away."""
+    async with two_workers(app, rules) as running:
+        peers = await open_many(running)
+        await responses(peers)
+        held_by = owners(running, peers)
+        victim = held_by[0]
+        is_back = asyncio.Event()
+        going_on = [
+            asyncio.create_task(ask_until(is_back, peer))
+            for peer, pid in zip(peers, held_by, strict=True)
+            if pid != victim
+        ]
+        began_s = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        await running.until(lambda: all_gone([victim]))
+        answers = await responses(await open_many(running))
+        away_s = time.monotonic() - began_s
+        is_back.set()
+        answered = await asyncio.gather(*going_on)
+    print(
+        f"\nkilled: back after {away_s:.2f} s; its own {held_by.count(victim)} connections were lost, none of "
+        f"{sum(answered)} requests on {len(answered)} connections of the other, none of {MANY} that came"
+    )
+    assert {answer.status for answer in answers} == {200}
+    assert min(answered) > 0
+
+
+async def ask_until(is_over: asyncio.Event, peer: Peer) -> int:
+    """Ask again and again; how often there was an answer."""
+    answered = 0
+    while not is_over.is_set():
+        (answer,) = await ask_each([peer])
+        assert answer.content == b"well"
+        answered += 1
+    return answered
 
 
 async def test_it_stays_ready_and_nobody_is_refused_however_often_workers_die(app, rules):
@@ -292,6 +339,27 @@ async def test_counters_never_fall_and_gauges_forget_the_dead(app, rules):
         for earlier, later in pairwise(scrapes):
             fallen = {name for name in earlier if COUNTERS.match(name) and later[name] < earlier[name]}
             assert not fallen
+
+
+async def test_lines_that_their_access_logs_gave_up_are_added_up_and_stay_counted(app, rules):
+    """A disk that is full: each worker keeps 4 MiB for it, of 18 MB here."""
+    async with two_workers(app, rules, "--access-log", "json", "--access-log-file", "/dev/full") as running:
+        peers = await open_many(running, "/" + "a" * 60_000)
+        await responses(peers)
+        for _ in range(9):
+            await asyncio.gather(*(peer.send(request("/" + "a" * 60_000)) for peer in peers))
+            await responses(peers)
+        kept = 2 * (4 << 20) // 60_000
+        await running.until(lambda: has_dropped(running, 10 * MANY - kept))
+        before = (await running.metrics())[DROPPED]
+        assert before < 10 * MANY
+        os.kill(running.worker_pids()[0], signal.SIGKILL)
+        await running.log.matching("worker . ended")
+        assert (await running.metrics())[DROPPED] == before
+
+
+async def has_dropped(running: Sidecar, count: int) -> bool:
+    return (await running.metrics())[DROPPED] >= count
 
 
 async def test_worker_that_does_not_answer_holds_up_no_scrape(app, rules):

@@ -160,6 +160,8 @@ class FakeTransport(asyncio.Transport):
 class _Log:
     """Takes the access log's place: methods and failures in the order of the exchanges."""
 
+    dropped = 0
+
     def __init__(self) -> None:
         self.entries: list[Any] = []
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import socket
+import sys
+import termios
 from collections.abc import Callable
 
 from tests.wire.harness import ENDED_S, Bench, Peer, Script, answering
@@ -19,10 +22,16 @@ def narrow_socket(transport: asyncio.BaseTransport | asyncio.StreamWriter, size:
         connection.setsockopt(socket.SOL_SOCKET, option, size)
 
 
-def narrow_listening(b: Bench) -> None:
+def narrow_listening(b: Bench, size: int = SOCKET_BYTES) -> None:
     """Accepted connections inherit it."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        b.gateway._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+        b.gateway._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def readable_bytes(transport: asyncio.BaseTransport) -> int:
+    """What the kernel holds for who reads next."""
+    number = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(number, sys.byteorder)
 
 
 async def send_megabytes(peer: Peer, count: int, *, chunked: bool) -> bytes:

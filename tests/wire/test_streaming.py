@@ -13,13 +13,14 @@ import socket
 import pytest
 
 from proxy.gateway import client, clock, pool
-from tests.wire.harness import ENDED_S, Peer, bench
+from tests.wire.harness import ENDED_S, Peer, answering, bench
 from tests.wire.streams import (
     MIB,
     first_then_well,
     narrow_listening,
     narrow_socket,
     read_some,
+    readable_bytes,
     send_megabytes,
     ticks,
     until,
@@ -46,6 +47,27 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         return connection
 
     monkeypatch.setattr(pool.Pool, "open", narrowed)
+
+
+class Dialling:
+    """A connection to the upstream that is made when a test says so."""
+
+    def __init__(self) -> None:
+        self.has_begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+
+@pytest.fixture
+def dialling(monkeypatch: pytest.MonkeyPatch) -> Dialling:
+    held = Dialling()
+    opened = pool.Pool.open
+
+    async def late(self: pool.Pool) -> pool.UpstreamConnection:
+        held.has_begun.set()
+        await held.may_end.wait()
+        return await opened(self)
+
+    monkeypatch.setattr(pool.Pool, "open", late)
+    return held
 
 
 class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
@@ -82,7 +104,8 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             assert exchange._upstream.transport.get_write_buffer_size() < BUFFERED_BYTES
             assert exchange._bytes_in < ON_THE_WAY_BYTES
             reads_on.set()
-            sent = await sending
+            async with asyncio.timeout(ENDED_S):
+                sent = await sending
             assert (await peer.read_response()).status == 200
             assert received.digest() == sent
 
@@ -156,6 +179,76 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             assert (await peer.read_response()).status == 200
             assert b.recorder.connections == 2
 
+    async def test_response_that_ends_while_its_client_is_full_leaves_a_connection_that_is_read(self):
+        """What was paused for one client is read for the next: else that one would wait for ever."""
+        response = OK + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000
+        has_asked, is_to_send = asyncio.Event(), asyncio.Event()
+
+        async def upstream(peer: Peer) -> None:
+            await peer.read_head()
+            has_asked.set()
+            await is_to_send.wait()
+            await peer.send(response)
+            await answering()(peer)
+
+        async with bench(upstream, upstream_keepalive_timeout_s=60) as b:
+            narrow_listening(b, 16384)
+            peer = await b.connect()
+            narrow_socket(peer.writer, 16384)
+            peer.writer.transport.pause_reading()
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await has_asked.wait()
+            (connection,) = b.gateway.clients
+            # All of the response in one read, more than the client and the kernel take.
+            transport = connection.exchange._upstream.transport
+            transport.pause_reading()
+            narrow_socket(transport, MIB)
+            is_to_send.set()
+            await until(lambda: readable_bytes(transport) == len(response))
+            transport.resume_reading()
+            await until(lambda: connection.exchange is None)
+            assert connection.is_congested
+            narrow_socket(peer.writer, MIB)  # wide from here on: through a narrow one it takes seconds
+            peer.writer.transport.resume_reading()
+            assert len((await peer.read_response()).content) == 200_000
+            await peer.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await peer.read_response()).content == b"ok"
+            assert b.recorder.connections == 1
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n\r\n", CHUNKED])
+    async def test_upload_waits_for_the_connection_to_the_upstream(self, monkeypatch, dialling, framing):
+        monkeypatch.setattr(clock, "TICK_S", 0.02)
+        content, chunked = 8 * MIB, framing is CHUNKED
+        async with bench() as b:
+            narrow_listening(b)
+            peer = await b.connect()
+            await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + (framing if chunked else framing % content))
+            sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
+            await dialling.has_begun.wait()
+            (connection,) = b.gateway.clients
+            await until(lambda: connection.is_held("connecting"))
+            await ticks(b, 3)
+            assert connection.exchange._bytes_in < BUFFERED_BYTES
+            dialling.may_end.set()
+            async with asyncio.timeout(ENDED_S):
+                sent = await sending
+            assert (await peer.read_response()).status == 200
+            assert hashlib.sha256(b.recorder.contents[0]).digest() == sent
+
+    async def test_upstream_that_is_reached_when_the_client_is_full_waits_for_it(self, dialling):
+        """As it may be with what came before, of which the client has read too little."""
+        async with bench() as b:
+            peer = await b.connect()
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await dialling.has_begun.wait()
+            (connection,) = b.gateway.clients
+            connection.pause_writing()  # as the transport says when it is full
+            dialling.may_end.set()
+            await until(lambda: b.recorder.heads)
+            assert not connection.exchange._upstream.transport.is_reading()
+            connection.resume_writing()
+            assert (await peer.read_response()).content == b"ok"
+
     async def test_client_that_asks_on_after_a_502_is_answered(self):
         """The content that waited for a connection is gone with it."""
         with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -183,19 +276,20 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
                 await peer.send(OK + b"Content-Length: 4\r\n\r\n" + head[5:9])
 
         async with bench(upstream) as b:
+            narrow_listening(b)
             peer = await b.connect()
             await peer.send(b"GET /0000 HTTP/1.1\r\nHost: a\r\n\r\n")
             await first_is_here.wait()
             (connection,) = b.gateway.clients
             numbers = [b"%04d" % number for number in range(1, 500)]
-            await peer.send(
-                b"".join(b"GET /" + number + b" HTTP/1.1\r\nHost: a\r\n\r\n" for number in numbers)
-            )
+            rest = b" HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 8000 + b"\r\n\r\n"  # 4 MB of them
+            sending = asyncio.create_task(peer.send(b"".join(b"GET /" + number + rest for number in numbers)))
             await until(lambda: connection.is_held("pipelined"))
             assert len(connection._buffer) < BUFFERED_BYTES
             first_may_end.set()
             for number in [b"0000", *numbers]:
                 assert (await peer.read_response()).content == number
+            await sending
 
     async def test_next_request_of_a_client_that_takes_no_answers_waits(self):
         """Else the answers that the gateway makes by itself, a 502 for each request, would gather up in it."""
@@ -300,7 +394,34 @@ class Test_Content_that_is_still_coming:  # noqa: N801
             peer = await b.connect()
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing)
             await until(lambda: b.gateway.stats.requests != {})
-            for _ in range(30):
-                await peer.send(b"x" * 100_000)
+            async with asyncio.timeout(ENDED_S):
+                for _ in range(30):
+                    await peer.send(b"x" * 100_000)
+            answer = await peer.read_to_end()
+            assert (answer.status, answer.content, answer.end) == (413, b"too much", "closed")
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n\r\n", CHUNKED])
+    async def test_early_response_lets_a_client_go_on_that_was_held_back(self, narrow, framing):
+        """Its upstream did not read: what is still to come is read, and goes nowhere."""
+        content, chunked = 2 * MIB, framing is CHUNKED
+        is_to_answer = asyncio.Event()
+
+        async def upstream(peer: Peer) -> None:
+            narrow_socket(peer.writer)
+            await peer.read_head()
+            peer.writer.transport.pause_reading()
+            await is_to_answer.wait()
+            await peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo much")
+
+        async with bench(upstream) as b:
+            narrow_listening(b)
+            peer = await b.connect()
+            narrow_socket(peer.writer)
+            await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + (framing if chunked else framing % content))
+            sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
+            await until(lambda: any(c.is_held("upstream") for c in b.gateway.clients))
+            is_to_answer.set()
+            async with asyncio.timeout(ENDED_S):
+                await sending
             answer = await peer.read_to_end()
             assert (answer.status, answer.content, answer.end) == (413, b"too much", "closed")

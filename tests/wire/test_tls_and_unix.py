@@ -211,6 +211,83 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             assert b"0\r\n\r\n" not in answer.data
             assert b.gateway.stats.upstream_errors == {"upstream_truncated": 1}
 
+    @pytest.mark.parametrize("is_notified", [True, False], ids=["close_notify", "no close_notify"])
+    @pytest.mark.parametrize("framing", [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+    async def test_that_ends_without_a_close_notify_has_ended_only_what_its_framing_ends(
+        self, authority, framing, is_notified
+    ):
+        """RFC 9112 section 9.8: anybody on the way can end a TCP connection, but not forge the alert."""
+        has_arrived = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.read_head()
+            content = b"5\r\nhello\r\n0\r\n\r\n" if b"chunked" in framing else b"hello"
+            await peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + framing + b"\r\n" + content)
+            await has_arrived.wait()
+            peer.writer.close() if is_notified else peer.writer.transport.abort()
+
+        async with (
+            app(script, tls=authority.context("localhost")) as (port, _),
+            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+        ):
+            peer = await b.connect()
+            await peer.send(GET)
+            head = await peer.read_head()
+            assert await read_some(peer, 5, chunked=b"chunked" in head) == b"hello"
+            has_arrived.set()
+            answer = await peer.read_to_end()
+            is_whole = bool(framing) or is_notified
+            assert answer.end == ("closed" if is_whole else "reset")
+            assert answer.data == (b"0\r\n\r\n" if is_whole and b"chunked" in head else b"")
+            await b.settled()
+            assert b.gateway.stats.upstream_errors == ({} if is_whole else {"upstream_truncated": 1})
+
+    @pytest.mark.parametrize(
+        ("framing", "is_notified"),
+        [(b"", True), (b"Content-Length: 100000\r\n", True), (b"Content-Length: 100000\r\n", False)],
+    )
+    async def test_that_ends_before_its_client_has_read_loses_nothing_of_the_response(
+        self, authority, framing, is_notified
+    ):
+        """The event loop ends a TLS connection that is not read from, whatever it still holds."""
+        is_asked, is_to_send, has_sent = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        content = b"0123456789" * 10_000
+
+        async def script(peer: Peer) -> None:
+            await peer.read_head()
+            is_asked.set()
+            await is_to_send.wait()
+            await peer.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
+            peer.writer.transport.set_write_buffer_limits(0)
+            await peer.send(content)
+            if is_notified:
+                peer.writer.close()
+                for _ in range(3):  # turns, until the alert has left; then nothing is waited for
+                    await asyncio.sleep(0)
+            peer.writer.transport.abort()
+            has_sent.set()
+
+        async with (
+            app(script, tls=authority.context("localhost")) as (port, _),
+            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+        ):
+            peer = await b.connect()
+            await peer.send(GET)
+            await is_asked.wait()
+            (connection,) = b.gateway.clients
+            connection.pause_writing()  # as the transport says when it is full
+            upstream = connection.exchange._upstream
+            is_to_send.set()
+            await has_sent.wait()
+            await until(upstream.transport.is_closing)
+            connection.resume_writing()
+            is_chunked = b"chunked" in await peer.read_head()
+            assert await read_some(peer, len(content), chunked=is_chunked) == content
+            assert await peer.read_to_end() == Answer(b"0\r\n\r\n" if is_chunked else b"", "closed")
+            await b.settled()
+            assert b.gateway.stats.upstream_errors == {}
+            assert b.gateway.stats.upstream_connections == 0
+
     async def test_may_switch_protocols(self, authority):
         """TLS knows no half-close: the end of one direction is the end of the tunnel."""
         async with (
