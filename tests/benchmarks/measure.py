@@ -225,6 +225,9 @@ def _proxy(
             start_s = processes.first_response_s(child, ports.listen, started)
         except RuntimeError as error:
             raise RuntimeError(f"{error}: {output.read_text()[-OUTPUT_TAIL_BYTES:]}") from error
+        processes.wait_until_idle(
+            child
+        )  # ours lints its rules when it serves already: of a thousand, for seconds
         yield _Running(child.pid, ports.listen, start_s)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 PR_SET_PDEATHSIG: Final = 1
 STOP_TIMEOUT_S: Final = 5.0
+IDLE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,17 @@ def first_response_s(
                 return time.perf_counter() - started
         time.sleep(0.002)
     raise RuntimeError(f"no response within {timeout_s:.0f} s")
+
+
+def wait_until_idle(child: subprocess.Popen[bytes], timeout_s: float = 30.0) -> None:
+    """Wait until a child's tree has used next to no CPU for half a second; give up in silence."""
+    deadline_s = time.perf_counter() + timeout_s
+    used_s = cpu_time_s(child.pid)
+    while time.perf_counter() < deadline_s:
+        time.sleep(IDLE_S)
+        before_s, used_s = used_s, cpu_time_s(child.pid)
+        if used_s - before_s <= 2 * TICK_S:
+            return
 
 
 def free_port() -> int:
