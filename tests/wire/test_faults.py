@@ -122,7 +122,7 @@ class Test_Upstream_fails_inside_its_response:  # noqa: N801
     ):
         """A close may be a clean end to an HTTP/1.0 client or until-close content: so it is a reset, RFC 9112 section 8."""
         steps: list[Step] = [HALVES[framing], "seen", *([b"zz\r\n", "hold"] if how == "bad chunk" else [how])]
-        async with leaves_nothing(steps, **(QUICK if how == "hold" else {})) as b:
+        async with leaves_nothing(steps, **({"idle_timeout_s": 0.1} if how == "hold" else {})) as b:
             peer = await b.connect()
             await peer.send(REQUESTS[request_name])
             head = await peer.read_head()
