@@ -131,7 +131,7 @@ def render_failure(
         lines.append(b"Connection: close")
     elif client_minor == 0:
         lines.append(b"Connection: keep-alive")
-    head = render_lines(b"HTTP/1.1 %d %b\r\n" % (failure.status, phrase.encode()), lines)
+    head = render_lines(b"HTTP/1.1 %d %b" % (failure.status, phrase.encode()), lines)
     return head if method == "HEAD" else head + content
 
 

@@ -16,7 +16,7 @@ from proxy.gateway.failures import DRAINED, Failure, connect_failure
 from proxy.gateway.outbox import Outbox
 from proxy.gateway.pool import Pool
 from proxy.message.request import Peer, RequestTable
-from proxy.message.syntax import ResponseHeadParser
+from proxy.message.syntax import HeadParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Gateway:
         self.access_log = access_log
         self.loop = loop
         self.ruleset = ruleset
-        self.response_parser = ResponseHeadParser()
+        self.response_parser = HeadParser("response")
         self.clock = Clock(loop, self._sweep)
         self.pool = Pool(self)
         self.outbox = Outbox(loop)

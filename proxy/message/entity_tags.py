@@ -17,7 +17,10 @@ _MARK = b";nc="
 _UNIQUE_DIGITS = 12
 _CHECK_DIGITS = 8
 _SUFFIX_SIZE = len(_MARK) + _UNIQUE_DIGITS + _CHECK_DIGITS
+_MAX_UNIQUE = 0xFFFF_FFFF_FFFF
+_MODULUS = 0xFFFF_FFFB  # the largest prime of 32 bits: every digit of the number counts in the checksum
 _SUFFIX = rb";nc=[0-9a-f]{20}"
+_TAG = re.compile(rb'(?:W/)?"([^"]*)"', re.DOTALL)
 _WHOLE = re.compile(rb"(.*)" + _SUFFIX, re.DOTALL)
 _IN_LIST = re.compile(rb'"([^"]*)' + _SUFFIX + rb'"')
 
@@ -35,10 +38,10 @@ def make_one_time(tag: bytes) -> bytes:
         `"v;nc=<20 hex digits>"`; weak stays weak. What is not in quotes gets the suffix at its end.
         The last eight digits are a checksum, so that an app's own tag is not taken for one of these.
     """
-    if tag.endswith(b'"') and tag.startswith((b'"', b'W/"')) and tag.count(b'"') == 2:  # noqa: PLR2004 - one pair
-        opaque = tag[tag.index(b'"') + 1 : -1]
-        return tag[:-1] + _suffix(opaque) + b'"'
-    return tag + _suffix(tag)
+    in_quotes = _TAG.fullmatch(tag)
+    if in_quotes is None:
+        return tag + _suffix(tag)
+    return tag[:-1] + _suffix(in_quotes[1]) + b'"'
 
 
 def restore(value: bytes) -> bytes:
@@ -60,14 +63,13 @@ def _restore_member(match: re.Match[bytes]) -> bytes:
 
 
 def _suffix(opaque: bytes) -> bytes:
-    unique = b"%012x" % (next(_serial) & 0xFFFF_FFFF_FFFF)
-    return _MARK + unique + _checksum(opaque, unique)
+    return _suffix_with(next(_serial) & _MAX_UNIQUE, opaque)
+
+
+def _suffix_with(unique: int, opaque: bytes) -> bytes:
+    return b";nc=%012x%08x" % (unique, zlib.crc32(opaque, unique % _MODULUS + 1))
 
 
 def _is_ours(opaque: bytes, suffix: bytes) -> bool:
     unique = suffix[len(_MARK) : -_CHECK_DIGITS]
-    return suffix[-_CHECK_DIGITS:] == _checksum(opaque, unique)
-
-
-def _checksum(opaque: bytes, unique: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(opaque, zlib.crc32(unique))
+    return suffix == _suffix_with(int(unique, 16), opaque)

@@ -55,11 +55,16 @@ class LineTable:
         self._notes_underscored = notes_underscored
         self._shapes: dict[tuple[bytes, ...], _Shape] = {}
 
-    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted, int]:
-        """Make a line of each field, in order, and note those that the table names.
+    def walk(
+        self, fields: Sequence[Field], lines: list[bytes] | None = None
+    ) -> tuple[list[bytes], Noted, int]:
+        """Note the fields that the table names, and have a line of each, in order.
 
         The line of a field that is left out is `b""`, and so is that of a hop-by-hop field (RFC 9110 section
         7.6.1): `render_lines` passes over it.
+
+        Args:
+            lines: of the same fields; made of them when they are not at hand.
 
         Returns:
             The lines, the noted fields, and how many fields were left out, hop-by-hop fields not counted.
@@ -71,7 +76,7 @@ class LineTable:
         shape = self._shapes.get(names)
         if shape is None:
             shape = self._shape(names)
-        lines = list(map(_LINE, fields))
+        lines = list(map(_LINE, fields)) if lines is None else lines.copy()
         noted: Noted = {}
         for name, place in shape.singles:
             noted[name] = [(place, fields[place][1])]
@@ -128,8 +133,7 @@ class _Shape(NamedTuple):
 
 def render_lines(start: bytes, lines: Iterable[bytes]) -> bytes:
     """Render a head: its start line, the lines that are not empty, and the empty line."""
-    section = b"\r\n".join(filter(None, lines))
-    return start + section + b"\r\n\r\n" if section else start + b"\r\n"
+    return b"\r\n".join([start, *filter(None, lines), b"", b""])
 
 
 def drop(lines: list[bytes], noted: Noted, name: bytes) -> int:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
@@ -24,7 +23,7 @@ from proxy.message.lines import (
     value_of,
     write_number,
 )
-from proxy.message.syntax import MalformedHeadError, ResponseHeadParser
+from proxy.message.syntax import HeadParser, MalformedHeadError
 
 ETagMode = Literal["one-time", "keep", "remove"]
 LastModifiedMode = Literal["date", "keep", "remove"]
@@ -52,7 +51,7 @@ class Framing:
     UNTIL_CLOSE: Final = 3
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead:
     """A response's head as it came in, checked.
 
     Attributes:
@@ -60,12 +59,24 @@ class ResponseHead(NamedTuple):
         reason: the reason phrase as sent, often empty.
         minor: 0 for an HTTP/1.0 upstream.
         fields: in wire order.
+        lines: one a field, as they are to be written; `None` where only the fields are known.
     """
 
-    status: int
-    reason: bytes
-    minor: int
-    fields: Sequence[Field]
+    __slots__ = ("fields", "lines", "minor", "reason", "status")
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        minor: int,
+        fields: Sequence[Field],
+        lines: list[bytes] | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.fields = fields
+        self.lines = lines
 
     @property
     def is_final(self) -> bool:
@@ -114,13 +125,18 @@ class Treatment:
             left_out_suffixes=[name[1:] for name in removed if name.startswith(b"*")],
         )
 
-    def walk(self, fields: Sequence[Field]) -> tuple[list[bytes], Noted, int]:
-        """Make the lines of a response without those that this treatment takes away.
+    def walk(
+        self, fields: Sequence[Field], lines: list[bytes] | None = None
+    ) -> tuple[list[bytes], Noted, int]:
+        """Have the lines of a response without those that this treatment takes away.
+
+        Args:
+            lines: of the same fields; made of them when they are not at hand.
 
         Returns:
             The lines, the fields that are read here or by the framing, and how many were taken away.
         """
-        return self._table.walk(fields)
+        return self._table.walk(fields, lines)
 
     def apply(self, lines: list[bytes], noted: Noted, method: str, status: int, date: bytes) -> int:
         """Change the lines of a final response as the policy says, `Vary` included.
@@ -186,7 +202,6 @@ UNTOUCHED: Final = Treatment()
 """What a response that no rule touches gets."""
 
 
-@dataclass(slots=True)
 class OutgoingHead:
     """A response's head as it goes out, and what comes after it.
 
@@ -201,25 +216,48 @@ class OutgoingHead:
         was_cached: an `Age` that the treatment removes says that a cache behind the gateway answered.
     """
 
-    data: bytes
-    framing: int
-    content_length: int
-    is_chunked: bool
-    keep_alive: bool
-    reuse_upstream: bool
-    changed: int
-    was_cached: bool
+    __slots__ = (
+        "changed",
+        "content_length",
+        "data",
+        "framing",
+        "is_chunked",
+        "keep_alive",
+        "reuse_upstream",
+        "was_cached",
+    )
+
+    def __init__(
+        self,
+        *,
+        data: bytes,
+        framing: int,
+        content_length: int,
+        is_chunked: bool,
+        keep_alive: bool,
+        reuse_upstream: bool,
+        changed: int,
+        was_cached: bool,
+    ) -> None:
+        self.data = data
+        self.framing = framing
+        self.content_length = content_length
+        self.is_chunked = is_chunked
+        self.keep_alive = keep_alive
+        self.reuse_upstream = reuse_upstream
+        self.changed = changed
+        self.was_cached = was_cached
 
 
-def read_response(head: bytes, parser: ResponseHeadParser) -> ResponseHead:
+def read_response(head: bytes, parser: HeadParser) -> ResponseHead:
     """Parse and check one response head.
 
     Raises:
         MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
     """
-    line, fields = parser.parse(head)
-    status, reason, minor = _read_status_line(line)
-    return ResponseHead(status, reason, minor, fields)
+    start, fields, lines = parser.parse(head)
+    status, reason, minor = _read_status_line(start)
+    return ResponseHead(status, reason, minor, fields, lines)
 
 
 def render_response(
@@ -236,7 +274,7 @@ def render_response(
     Raises:
         MalformedHeadError: framing that two parsers could read differently; 502.
     """
-    lines, noted, left_out = treatment.walk(head.fields)
+    lines, noted, left_out = treatment.walk(head.fields, head.lines)
     status = head.status
     framing, content_length = _framing(lines, noted, head, method)
     options = drop_named_in_connection(lines, noted)
@@ -274,7 +312,7 @@ def render_response(
 
 def render_informational(head: ResponseHead) -> bytes:
     """Render a 1xx response other than 101 as it came, hop-by-hop fields and framing aside."""
-    lines, noted, _ = UNTOUCHED.walk(head.fields)
+    lines, noted, _ = UNTOUCHED.walk(head.fields, head.lines)
     drop_named_in_connection(lines, noted)
     drop(lines, noted, b"content-length")
     return render_lines(_status_line(head.status, head.reason), lines)
@@ -289,7 +327,7 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     Raises:
         MalformedHeadError: the upstream switches to a protocol that nobody asked for.
     """
-    lines, noted, _ = UNTOUCHED.walk(head.fields)
+    lines, noted, _ = UNTOUCHED.walk(head.fields, head.lines)
     protocol = value_of(noted, b"upgrade") or b""
     asked = {member.strip().lower() for member in asked_for.split(b",")}
     if not protocol or not {member.strip().lower() for member in protocol.split(b",")} <= asked:
@@ -310,7 +348,7 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
 
 @lru_cache(256)
 def _status_line(status: int, reason: bytes) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    return b"HTTP/1.1 %d %b" % (status, reason)
 
 
 def _framing(lines: list[bytes], noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:

@@ -2,29 +2,37 @@
 
 `aiohttp.http` has two parsers of each kind, in C (llhttp) and in Python, that differ at the edges (aiohttp
 #12826, #13171, #13246). Each head is cut out first, checked for the bytes and line ends on which parsers
-differ, and then fed to the parser whole; it must come back as exactly one message. Content never passes
-through: the head alone decides how it is framed, and only the chunked coding goes to a parser again.
+differ, and cut into fields; then the parser is fed the whole and has to come to the same fields. Content never
+passes through: the head alone decides how it is framed, and only the chunked coding goes to a parser again.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from operator import itemgetter
+from typing import Any, Final, Literal, cast
 
 from aiohttp import StreamReader
 from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-RawFields = tuple[tuple[bytes, bytes], ...]
-"""Fields in wire order, spelling kept, values without surrounding white space."""
+from proxy.message.fields import Field
+
+Side = Literal["request", "response"]
 
 HEAD_END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 256
 _HEAD_END_SIZE: Final = len(HEAD_END)
 _NO_LIMIT: Final = 2**30  # the gateway bounds heads before they come here
 _TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
-_WHITE_SPACE: Final = (b" ", b"\t")
-_HTTP_1_0_LINE: Final = b"GET / HTTP/1.0\r\n"
-_HTTP_1_1_LINE: Final = b"GET / HTTP/1.1\r\n"
+_LINE_END: Final = b"\r\n"
+_BAD_BYTE: Final = "a control character, or a line that does not end with CRLF"
+_NAME: Final = itemgetter(0)
+_LINE: Final = b": ".join
+# Lines and names are the peer's choice, so what is remembered of them is bounded: a MiB for a side.
+_MAX_REMEMBERED_LINES: Final = 512
+_MAX_REMEMBERED_LINE: Final = 512
+_MAX_REMEMBERED_ORDERS: Final = 256
+_MAX_REMEMBERED_NAMES: Final = 2048
 _OPTIONS: Final[dict[str, Any]] = {
     "limit": _NO_LIMIT,
     "max_line_size": _NO_LIMIT,
@@ -56,76 +64,102 @@ class MalformedContentError(ValueError):
     """Content that is not in the chunked coding although its head says so."""
 
 
-class RequestHeadParser:
-    """Parses complete request heads, one after the other, for all connections of a worker."""
+class HeadParser:
+    """Parses complete heads of one side, one after the other, for all connections of a worker.
 
-    __slots__ = ("_parser",)
+    aiohttp's parser judges each sequence of field names when it first comes, with the values that come with it.
+    Of a sequence that it has taken, only values can be new, and of those there is nothing to find out but
+    whether their bytes may stand there: so a head whose names came before costs one look-up for each line that
+    came before, too. A request is a third cheaper so. What is remembered changes no answer: how a message is
+    framed is decided elsewhere, from the fields.
+    """
 
-    def __init__(self) -> None:
-        self._parser: Any = _request_parser()
+    __slots__ = ("_fields", "_is_request", "_orders", "_parser")
 
-    def parse(self, head: bytes) -> tuple[bytes, RawFields]:
-        """Parse one head, from the method to the empty line.
+    def __init__(self, side: Side) -> None:
+        self._is_request = side == "request"
+        self._parser: Any = self._new_parser()
+        self._fields: dict[bytes, Field] = {}  # by their line
+        self._orders: set[tuple[bytes, ...]] = set()
+
+    def parse(self, head: bytes) -> tuple[bytes, list[Field], list[bytes]]:
+        """Parse one head, from its start line to the empty line.
 
         Returns:
-            The request line, which is not looked at here, and the fields.
+            The start line, which is not looked at here; the fields; and a line of each, as it is to be written:
+            mostly the very bytes that came.
 
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
         """
-        field_count = _check(head)
-        line, _, section = head.partition(b"\r\n")
-        # The request line is the gateway's own to read: llhttp refuses targets that Internet Explorer sends,
-        # and aiohttp would make a URL of each.
+        lines = head[:-_HEAD_END_SIZE].split(_LINE_END)
+        start = lines.pop(0)
+        if start.translate(None, _TEXT):
+            raise MalformedHeadError(_BAD_BYTE)
+        if len(lines) > MAX_FIELDS:
+            raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
+        found = list(map(self._fields.get, lines))
+        if not all(found):
+            self._parse_unseen(lines, found)  # what is remembered needs no other line
+        fields = cast("list[Field]", found)
+        names = tuple(map(_NAME, fields))
+        if names not in self._orders:
+            self._judge(start, lines, fields)
+            self._remember_order(names)
+        return start, fields, lines
+
+    def _parse_unseen(self, lines: list[bytes], fields: list[Field | None]) -> None:
+        """Parse the lines that were never seen, or not for long; write them anew where white space is odd."""
+        if len(self._fields) + len(lines) > _MAX_REMEMBERED_LINES:
+            self._fields.clear()
+        for place, line in enumerate(lines):
+            if fields[place] is None:
+                fields[place] = field = _parse_field(line)
+                written = _LINE(field)
+                if written != line:
+                    lines[place] = written
+                elif len(line) <= _MAX_REMEMBERED_LINE:
+                    self._fields[line] = field
+
+    def _remember_order(self, names: tuple[bytes, ...]) -> None:
+        if sum(map(len, names)) <= _MAX_REMEMBERED_NAMES:
+            if len(self._orders) >= _MAX_REMEMBERED_ORDERS:
+                self._orders.clear()
+            self._orders.add(names)
+
+    def _judge(self, start: bytes, lines: list[bytes], fields: list[Field]) -> None:
+        """Have aiohttp's parser read the fields, too: it has to take them, and to read the same."""
+        # Start lines are read elsewhere: llhttp refuses targets that Internet Explorer sends, and aiohttp would
+        # make a URL of each.
+        if not self._is_request:
+            stand_in = b"HTTP/1.1 200 OK"
+        else:
+            stand_in = b"GET / HTTP/1.0" if start.endswith(b"HTTP/1.0") else b"GET / HTTP/1.1"
         try:
-            stand_in = _HTTP_1_0_LINE if line.endswith(b"HTTP/1.0") else _HTTP_1_1_LINE
-            messages, _, _ = self._parser.feed_data(stand_in + section)
+            messages, _, _ = self._parser.feed_data(_LINE_END.join([stand_in, *lines, b"", b""]))
         except (HttpProcessingError, ValueError) as error:
-            self._parser = _request_parser()
+            self._parser = self._new_parser()
             raise MalformedHeadError(_first_line(error)) from error
-        if len(messages) != 1:
-            self._parser = _request_parser()
-            raise MalformedHeadError("not one request head")
+        if len(messages) != 1 or messages[0][0].raw_headers != tuple(fields):
+            self._parser = self._new_parser()
+            raise MalformedHeadError("a field line that is not one field")
         message = messages[0][0]
         if message.should_close or message.upgrade:
-            self._parser = _request_parser()  # llhttp takes no further message after one of these
-        return line, _fields(message, field_count)
+            self._parser = self._new_parser()  # llhttp takes no further message after one of these
+
+    def _new_parser(self) -> HttpRequestParser | HttpResponseParser:
+        parser = HttpRequestParser if self._is_request else HttpResponseParser
+        return parser(_PROTOCOL, _LOOP, response_with_body=False, **_OPTIONS)
 
 
-class ResponseHeadParser:
-    """Parses complete response heads, one after the other, for all connections of a worker."""
-
-    __slots__ = ("_parser",)
-
-    def __init__(self) -> None:
-        self._parser: Any = _response_parser()
-
-    def parse(self, head: bytes) -> tuple[bytes, RawFields]:
-        """Parse one head, from the protocol version to the empty line.
-
-        Returns:
-            The status line, and the fields.
-
-        Raises:
-            MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
-        """
-        field_count = _check(head)
-        line, _, section = head.partition(b"\r\n")
-        if section[:1] in _WHITE_SPACE:
-            # llhttp is lenient towards servers: it would take it for a field, others for the status line's end.
-            raise MalformedHeadError("white space before the first field")
-        try:
-            messages, _, _ = self._parser.feed_data(head)
-        except (HttpProcessingError, ValueError) as error:
-            self._parser = _response_parser()
-            raise MalformedHeadError(_first_line(error)) from error
-        if len(messages) != 1:
-            self._parser = _response_parser()
-            raise MalformedHeadError("not one response head")
-        message = messages[0][0]
-        if message.should_close or message.upgrade:
-            self._parser = _response_parser()
-        return line, _fields(message, field_count)
+def _parse_field(line: bytes) -> Field:
+    """Parse one field line, RFC 9112 section 5, whose name is looked at only when its sequence is judged."""
+    if line.translate(None, _TEXT):
+        raise MalformedHeadError(_BAD_BYTE)
+    name, colon, value = line.partition(b":")
+    if not colon:
+        raise MalformedHeadError("a field line without a colon")
+    return name, value.strip(b" \t")
 
 
 class ChunkedDecoder:
@@ -138,7 +172,7 @@ class ChunkedDecoder:
 
     __slots__ = ("_content", "_last_bytes", "_overhead", "_parser", "_stops_at_end", "is_complete")
 
-    def __init__(self, side: Literal["request", "response"]) -> None:
+    def __init__(self, side: Side) -> None:
         # The response parser is lenient towards white space after a chunk size, which old servers send.
         parser: Any  # aiohttp's types are of its parsers in Python; those in C give other messages
         if side == "request":
@@ -195,33 +229,10 @@ class ChunkedDecoder:
             raise MalformedContentError("more chunk extensions and trailers than content")
 
 
-def _check(head: bytes) -> int:
-    """Refuse the bytes and line ends on which parsers differ, before any parser sees them.
-
-    Returns:
-        How many field lines there are. A folded line makes it differ from the number of fields.
-    """
-    rest = head.translate(None, _TEXT)  # of a good head, the line ends
-    lines = len(rest) // 2
-    # Of `a\rb\nc` a line end is left, too: so line ends are counted where they stand.
-    if rest != b"\r\n" * lines or head.count(b"\r\n") != lines:
-        raise MalformedHeadError("a control character, or a line that does not end with CRLF")
-    if lines > MAX_FIELDS + 2:
-        raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
-    return lines - 2
-
-
 def _first_line(error: BaseException) -> str:
     """One line of a parser's error for the log, without the bytes it quotes."""
     text = str(getattr(error, "message", error))
     return text.partition("\n")[0].partition(": b'")[0].rstrip(":")[:120]
-
-
-def _fields(message: Any, expected: int) -> RawFields:  # noqa: ANN401 - a message of aiohttp's
-    fields: RawFields = message.raw_headers
-    if len(fields) != expected:
-        raise MalformedHeadError("a field line that is not one field")
-    return fields
 
 
 class _Unused:
@@ -236,11 +247,3 @@ class _Unused:
 
 _PROTOCOL: Any = _Unused()
 _LOOP: Any = _PROTOCOL
-
-
-def _request_parser() -> HttpRequestParser:
-    return HttpRequestParser(_PROTOCOL, _LOOP, response_with_body=False, **_OPTIONS)
-
-
-def _response_parser() -> HttpResponseParser:
-    return HttpResponseParser(_PROTOCOL, _LOOP, response_with_body=False, **_OPTIONS)

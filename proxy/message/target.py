@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 # What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
 # different places), and bytes from 0x80, which RFC 3986 forbids but Internet Explorer sends in queries.
@@ -19,22 +18,12 @@ class TargetError(ValueError):
     """The request target, or the `Host` beside it, is one that no two parsers need agree on."""
 
 
-class Target(NamedTuple):
-    """A request target.
-
-    Attributes:
-        forwarded: what the upstream gets: origin-form or `*`, byte for byte as sent.
-        path: `forwarded` up to the first `?`, not decoded: what rules are asked about.
-        authority: of absolute-form, else `None`.
-    """
-
-    forwarded: bytes
-    path: bytes
-    authority: bytes | None = None
-
-
-def parse_target(method: str, target: bytes) -> Target:
+def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None]:
     """Check a request target and reduce it to what is forwarded.
+
+    Returns:
+        What the upstream gets, origin-form or `*`, byte for byte as sent; that up to the first `?`, not decoded:
+        the path that rules are asked about; and the authority of absolute-form, else `None`.
 
     Raises:
         TargetError: control characters, white space or `#` in it, or a form this method cannot have.
@@ -42,17 +31,17 @@ def parse_target(method: str, target: bytes) -> Target:
     if target.translate(None, _ALLOWED):
         raise TargetError("a control character, white space or '#' in the request target")
     if target.startswith(b"/"):
-        return Target(target, target.partition(b"?")[0])
+        return target, target.partition(b"?")[0], None
     if target == b"*":
         if method != "OPTIONS":
             raise TargetError("the request target '*' belongs to OPTIONS")
-        return Target(target, target)
+        return target, target, None
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not match["authority"]:
         raise TargetError("the request target is neither a path nor an absolute http URI")
     rest: bytes = match["rest"]
     forwarded = rest if rest.startswith(b"/") else b"/" + rest
-    return Target(forwarded, forwarded.partition(b"?")[0], match["authority"])
+    return forwarded, forwarded.partition(b"?")[0], match["authority"]
 
 
 @lru_cache(128)  # hosts are few; what else is sent here is bounded by the size of a head

@@ -18,7 +18,7 @@ from proxy.message.response import (
     render_response,
     render_switch,
 )
-from proxy.message.syntax import MalformedHeadError, ResponseHeadParser
+from proxy.message.syntax import HeadParser, MalformedHeadError
 
 NOW = b"Sun, 06 Nov 1994 08:49:37 GMT"
 DATE = b"Date: Mon, 01 Jan 2024 00:00:00 GMT"
@@ -26,7 +26,7 @@ CACHE_CONTROL = (b"Cache-Control", b"no-store")
 
 
 def read(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK"):
-    return read_response(b"\r\n".join([start, *lines, b"", b""]), ResponseHeadParser())
+    return read_response(b"\r\n".join([start, *lines, b"", b""]), HeadParser("response"))
 
 
 def render(
