@@ -13,6 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMS: Final = re.compile(rb";[^/]*")
+_PLAIN: Final = re.compile(rb"[^%;/\x80-\xff]*(?:/(?![/.])[^%;/\x80-\xff]*)*")
 _SLASH: Final = ord("/")
 _PERCENT: Final = ord("%")
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
@@ -29,7 +30,7 @@ def spellings(path: bytes) -> frozenset[str]:
         At least one, and exactly one for an ASCII path without escapes, double slashes, dot segments and `;`.
         Bytes that are not UTF-8 become U+FFFD, as in Werkzeug. A slash at the end is left as it is.
     """
-    if not (b"%" in path or b"//" in path or b"/." in path or b";" in path) and path.isascii():
+    if _PLAIN.fullmatch(path):
         return frozenset((path.decode("ascii"),))
     readings: set[bytes] = set()
     for raw in {path, _PARAMS.sub(b"", path)}:
