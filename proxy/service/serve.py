@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MAX_WARNINGS: Final = 20  # of the lint at start; a thousand would bury the line that says what listens
 _WATCH_S: Final = 0.1  # a look at the file costs 10 us; it is read when two looks agree
 _PROBE_FRESH_S: Final = 1.0  # readiness checks that come closer than this share a probe of the app
 
@@ -205,8 +206,12 @@ def _warn(source: RulesSource) -> None:
     """Say what may be wrong with rules that can be used."""
     from proxy.rules.lint import lint  # noqa: PLC0415 - in a thread that requests do not wait for
 
-    for warning in lint(source.rules_file):
+    warnings = tuple(lint(source.rules_file))
+    for warning in warnings[:_MAX_WARNINGS]:
         _log.warning("%s", warning)
+    if len(warnings) > _MAX_WARNINGS:
+        more = len(warnings) - _MAX_WARNINGS
+        _log.warning("%d more warnings: nocache-proxy check %s", more, source.status.source)
     if mount_that_never_changes(Path(source.status.source)):
         _log.warning(
             "%s is itself a mount (a subPath, or a single bind-mounted file) and will not show changes; "

@@ -282,6 +282,15 @@ async def test_start_says_what_runs_and_warns_about_the_rules(app, rules):
             assert f"{rules}:2:" in json.loads(warning)["message"]
 
 
+async def test_start_says_where_the_other_warnings_are_when_they_are_many(app, rules):
+    rule = "  - {name: 'r%d', match: {paths: [/%d], x_requested_with: XMLHttpRequest}, policy: strict}\n"
+    rules.write_text("version: 1\nrules:\n" + "".join(rule % (number, number) for number in range(50)))
+    async with sidecar(app.url, rules) as running:
+        (line,) = await running.log.matching("more warnings: ")
+        assert re.search(rf'"\d+ more warnings: nocache-proxy check {rules}"', line)
+        assert len(await running.log.matching('"level": "warning"')) == 21
+
+
 async def test_settings_come_from_the_environment_too(app, rules):
     env = {"NOCACHE_PROXY_ACCESS_LOG": "text", "NOCACHE_PROXY_FORWARDED": "off"}
     words = [word for word in serve_command(app.url, rules) if word not in ("--access-log", "off")]
