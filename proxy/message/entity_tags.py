@@ -20,7 +20,7 @@ _SUFFIX_SIZE = len(_MARK) + _UNIQUE_DIGITS + _CHECK_DIGITS
 _MAX_UNIQUE = 0xFFFF_FFFF_FFFF
 _MODULUS = 0xFFFF_FFFB  # the largest prime of 32 bits: every digit of the number counts in the checksum
 _SUFFIX = rb";nc=[0-9a-f]{20}"
-_TAG = re.compile(rb'(?:W/)?"([^"]*)"', re.DOTALL)
+_TAG = re.compile(rb'(?:W/)?"([^"]*)"')
 _WHOLE = re.compile(rb"(.*)" + _SUFFIX, re.DOTALL)
 _IN_LIST = re.compile(rb'"([^"]*)' + _SUFFIX + rb'"')
 

@@ -2,7 +2,7 @@
 
 A browser's request has some 14 fields of which the gateway reads four, and sends the same names in the same
 order again and again. So what depends on names alone is found out once for each sequence of them and
-remembered; what is left to do for a field is one concatenation in C. Without it a request costs a fifth more
+remembered; a field that nobody reads is not touched after that. Without it a request costs a fifth more
 bytecodes; with lower-casing and membership tests for each field, 15 us more.
 """
 

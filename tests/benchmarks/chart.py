@@ -42,7 +42,7 @@ class Panel:
     """One group of bars."""
 
     title: str
-    value: report.Value
+    series: report.Series
     format: str
 
 
@@ -63,7 +63,11 @@ def render(titles: Mapping[str, str], samples: Mapping[str, Samples]) -> str:
     parts: list[str] = []
     top = 0
     for panel in PANELS:
-        values = {name: value for name in titles if (value := panel.value(samples[name])) is not None}
+        values = {
+            name: value
+            for name in titles
+            if (value := report.median(panel.series(samples[name]))) is not None
+        }
         if values:
             parts.append(_panel(panel, titles, values, top))
             top += TITLE_HEIGHT + LINE_HEIGHT * len(values) + 10

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -49,10 +48,9 @@ class Samples:
     connection_bytes: list[float] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
 
-    def median(self, workload: str, value: Callable[[load.Figures], float]) -> float | None:
-        """Return the median over the rounds; None when the workload was not measured."""
-        figures = self.workloads.get(workload)
-        return statistics.median(map(value, figures)) if figures else None
+    def each(self, workload: str, value: Callable[[load.Figures], float]) -> list[float]:
+        """Return a figure of each round; none when the workload was not measured."""
+        return [value(figures) for figures in self.workloads.get(workload, ())]
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, Samples]:

@@ -1,4 +1,8 @@
-"""The figures as Markdown: a table of medians, and the ratios that the project promises."""
+"""The figures as Markdown: a table of medians, and the ratios that the project promises.
+
+A ratio is the median of those within each round: the machine may be slower in one round than in another, but is
+the same for what is measured in one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
     from tests.benchmarks.load import Figures
     from tests.benchmarks.measure import Samples
 
-    Value = Callable[[Samples], float | None]
+    Series = Callable[[Samples], list[float]]
+    """A figure of each round; none when it was not measured."""
 
 BEGIN: Final = "<!-- benchmark:begin -->"
 END: Final = "<!-- benchmark:end -->"
@@ -45,42 +50,43 @@ class Row:
     """One line of the table: a figure of every peer."""
 
     title: str
-    value: Value
+    series: Series
     format: str
 
 
-def cpu(workload: str) -> Value:
+def cpu(workload: str) -> Series:
     """Return how to find a workload's CPU time per request, in microseconds."""
-    return lambda samples: samples.median(workload, lambda of: of.proxy_cpu_s / of.requests * 1e6)
+    return lambda samples: samples.each(workload, lambda of: of.proxy_cpu_s / of.requests * 1e6)
 
 
-def rate(workload: str) -> Value:
+def rate(workload: str) -> Series:
     """Return how to find a workload's requests per second."""
-    return lambda samples: samples.median(workload, lambda of: of.requests / of.seconds)
+    return lambda samples: samples.each(workload, lambda of: of.requests / of.seconds)
 
 
-def milliseconds(workload: str, quantile: Callable[[Figures], float]) -> Value:
+def milliseconds(workload: str, quantile: Callable[[Figures], float]) -> Series:
     """Return how to find a quantile of a workload's latency, in milliseconds."""
-    return lambda samples: samples.median(workload, lambda of: quantile(of) * 1e3)
+    return lambda samples: samples.each(workload, lambda of: quantile(of) * 1e3)
 
 
-def start_s(samples: Samples) -> float | None:
+def start_s(samples: Samples) -> list[float]:
     """Return the seconds from start to the first response."""
-    return statistics.median(samples.start_s) if samples.start_s else None
+    return samples.start_s
 
 
-def idle_mib(samples: Samples) -> float | None:
+def idle_mib(samples: Samples) -> list[float]:
     """Return the resident memory before the first request but one, in MiB."""
-    return (
-        statistics.median(of.rss_bytes for of in samples.idle_memory) / messages.MIB
-        if samples.idle_memory
-        else None
-    )
+    return [of.rss_bytes / messages.MIB for of in samples.idle_memory]
 
 
-def connection_kib(samples: Samples) -> float | None:
+def connection_kib(samples: Samples) -> list[float]:
     """Return the resident memory of an idle connection, in KiB."""
-    return statistics.median(samples.connection_bytes) / messages.KIB if samples.connection_bytes else None
+    return [size / messages.KIB for size in samples.connection_bytes]
+
+
+def median(figures: list[float]) -> float | None:
+    """Return the median of a series, `None` when nothing was measured."""
+    return statistics.median(figures) if figures else None
 
 
 ROWS: Final = (
@@ -122,14 +128,14 @@ class Promise:
     """A figure of ours, in relation to one of a peer (or of ours: `own`), and its bound."""
 
     title: str
-    value: Value
+    series: Series
     bound: float
     peer: str | None = None
-    reference: Value | None = None
+    reference: Series | None = None
     is_at_least: bool = False
 
 
-def _p99_at_rate(samples: Samples) -> float | None:
+def _p99_at_rate(samples: Samples) -> list[float]:
     return milliseconds("rate-1000", lambda of: of.p99_s)(samples)
 
 
@@ -177,13 +183,18 @@ def render(described: Described, samples: Mapping[str, Samples]) -> str:
         f"| --- |{' ---: |' * len(titles)}",
     ]
     for row in ROWS:
-        values = [row.value(samples[name]) for name in titles]
+        values = [median(row.series(samples[name])) for name in titles]
         if any(value is not None for value in values):
             cells = ("" if value is None else row.format.format(value) for value in values)
             lines.append(f"| {row.title} | {' | '.join(cells)} |")
     promises = [line for promise in PROMISES if (line := _promise(promise, samples))]
     if promises:
-        lines += ["", "| promised | bound | measured | |", "| --- | ---: | ---: | --- |", *promises]
+        lines += [
+            "",
+            "| promised (ratios: medians of those within a round) | bound | measured | |",
+            "| --- | ---: | ---: | --- |",
+            *promises,
+        ]
     versions = "; ".join(f"{titles[name]}: {version}" for name, version in described.versions.items())
     lines += [
         "",
@@ -205,13 +216,15 @@ def inserted(text: str, markdown: str, picture: str) -> str:
 
 
 def _promise(promise: Promise, samples: Mapping[str, Samples]) -> str | None:
-    if "own" not in samples or (value := promise.value(samples["own"])) is None:
+    if "own" not in samples:
         return None
+    figures = promise.series(samples["own"])
     if promise.peer and promise.reference:
-        reference = promise.reference(samples[promise.peer]) if promise.peer in samples else None
-        if not reference:
-            return None
-        value /= reference
+        references = promise.reference(samples[promise.peer]) if promise.peer in samples else []
+        figures = [figure / reference for figure, reference in zip(figures, references, strict=False)]
+    value = median(figures)
+    if value is None:
+        return None
     is_kept = value >= promise.bound if promise.is_at_least else value <= promise.bound
     relation, verdict = "at least" if promise.is_at_least else "at most", "yes" if is_kept else "**no**"
     return f"| {promise.title} | {relation} {promise.bound:g} | {value:.2f} | {verdict} |"

@@ -36,6 +36,17 @@ def test_promise_that_is_broken_is_said_to_be():
     assert "| CPU per request, of nginx's | at most 2.5 | 2.55 | **no** |" in broken
 
 
+def test_ratio_is_taken_within_each_round():
+    """A round on a machine that was three times slower says the same as the others, not three times as much."""
+    ours, theirs = Samples(), Samples()
+    for slowness in (3, 1, 1):
+        ours.workloads.setdefault("json", []).extend(samples(50 * slowness).workloads["json-256"])
+    for slowness in (3, 3, 1):
+        theirs.workloads.setdefault("json", []).extend(samples(20 * slowness).workloads["json-256"])
+    markdown = report.render(DESCRIBED, {"own": ours, "nginx": theirs})
+    assert "| CPU per request, of nginx's | at most 2.5 | 2.50 | yes |" in markdown
+
+
 def test_section_of_a_document_is_replaced_and_nothing_else():
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     changed = report.inserted(text, "new\n", "picture.svg")

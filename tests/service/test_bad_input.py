@@ -97,12 +97,6 @@ MISTAKES = {
 
 
 @pytest.fixture
-async def app():
-    async with App().running() as running:
-        yield running
-
-
-@pytest.fixture
 def rules(tmp_path) -> Path:
     path = tmp_path / "rules.yaml"
     path.write_bytes(GOOD)

@@ -25,19 +25,6 @@ from tests.service.serving import (
 )
 
 
-@pytest.fixture
-async def app():
-    async with App().running() as running:
-        yield running
-
-
-@pytest.fixture
-def rules(tmp_path) -> Path:
-    path = tmp_path / "rules.yaml"
-    path.write_text(RULES % "first")
-    return path
-
-
 async def uses(running: Sidecar, version: str) -> bool:
     return (await running.get("/", *XHR)).field("X-Rules") == [version.encode()]
 
