@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -157,14 +158,11 @@ class Processes:
         """Run one process until it ends; say how it did."""
         ours, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
-            *(
-                sys.executable,
-                "-m",
-                "proxy.service.worker",
-                str(theirs.fileno()),
-                str(worker.listening.fileno()),
-            ),
+            *(sys.executable, "-P", "-m", "proxy.service.worker"),
+            *(str(theirs.fileno()), str(worker.listening.fileno())),
             pass_fds=(theirs.fileno(), worker.listening.fileno()),
+            # The code that the supervisor runs, whatever lies in the current directory.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         theirs.close()
         worker.process = process

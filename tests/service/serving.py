@@ -170,23 +170,23 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    upstream: str, rules: Path, *flags: str, env: dict[str, str] | None = None
+    upstream: str, rules: Path, *flags: str, env: dict[str, str] | None = None, cwd: Path = ROOT
 ) -> AsyncIterator[Sidecar]:
     """Run `serve` on free ports until the block ends, and wait until it listens."""
-    async with command(*serve_command(upstream, rules, *flags), env=env) as running:
+    async with command(*serve_command(upstream, rules, *flags), env=env, cwd=cwd) as running:
         yield await running.started()
 
 
 @asynccontextmanager
-async def command(*words: str, env: dict[str, str] | None = None) -> AsyncIterator[Sidecar]:
+async def command(*words: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> AsyncIterator[Sidecar]:
     """Run the command line; it is killed, with its workers, at the end of the block if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOCACHE_PROXY_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", *words),
+        *(sys.executable, "-P", "-m", "proxy", *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
+        cwd=cwd,
         env={**environment, **(env or {})},
     )
     running = Sidecar(process)

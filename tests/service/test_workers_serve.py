@@ -47,6 +47,16 @@ async def test_what_they_count_is_added_up(app, rules):
         assert (await running.ask("/api/rules"))["rules"][0]["hits"] == MANY
 
 
+async def test_workers_run_the_code_of_their_supervisor_whatever_lies_in_the_current_directory(
+    app, rules, tmp_path
+):
+    """An app's own directory may well have a `proxy` in it."""
+    (tmp_path / "proxy").mkdir()
+    (tmp_path / "proxy" / "__init__.py").write_text("raise SystemExit('somebody else')")
+    async with sidecar(app.url, rules, "--workers", "2", cwd=tmp_path) as running:
+        assert (await running.get("/")).status == 200
+
+
 async def test_workers_share_a_unix_socket_too(app, rules, tmp_path):
     listen = tmp_path / "s"
     async with sidecar(app.url, rules, "--workers", "2", "--listen", f"unix:{listen}") as running:
