@@ -99,8 +99,8 @@ def _rows(rules: list[Rule], snapshot: Snapshot, hits: Counter[str]) -> list[dic
 async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Response:
     async for (name,) in in_slices(_TO_EXPLAIN, 1):
         import_module(f"proxy.rules.{name}")  # the first time, each takes some ms
-    from proxy.rules import explain_text, trial  # noqa: PLC0415
-    from proxy.rules.explain import begin  # noqa: PLC0415
+    from proxy.rules import explain_text, trial  # noqa: PLC0415 - not at the start: most never ask
+    from proxy.rules.explain import begin  # noqa: PLC0415 - likewise
 
     def place_of(index: int) -> str:
         return f"{rules_file.source}:{rules_file.document.place_of(('rules', index))[0]}"
@@ -127,8 +127,8 @@ def _trial(query: MultiMapping[str]) -> tuple[TrialRequest, TrialResponse]:
     Raises:
         ValueError: it describes no request and response; the text says what was found and what is allowed.
     """
-    from proxy.rules.commands import parse_field  # noqa: PLC0415
-    from proxy.rules.trial import TrialRequest, TrialResponse  # noqa: PLC0415
+    from proxy.rules.commands import parse_field  # noqa: PLC0415 - as in `_explain`
+    from proxy.rules.trial import TrialRequest, TrialResponse  # noqa: PLC0415 - likewise
 
     if unknown := [name for name in query if name not in _PARAMETERS]:
         raise ValueError(f"found parameter {unknown[0]}, allowed: {', '.join(_PARAMETERS)}")
