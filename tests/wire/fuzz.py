@@ -216,6 +216,7 @@ class _Upstream:
         self.transport = transport
         self.to_send = b""
         self.closes = False
+        self.has_ended = False  # and says no more, as no socket can
         self._answered = 0
 
     def answer(self, chance: random.Random) -> None:
@@ -312,7 +313,7 @@ class _Episode:
 
     def _answer_piece(self, size: int) -> None:
         for upstream in self._upstreams:
-            if upstream.transport.end or upstream.transport.is_paused:
+            if upstream.transport.end or upstream.transport.is_paused or upstream.has_ended:
                 continue
             upstream.answer(self._chance)
             piece, upstream.to_send = upstream.to_send[:size], upstream.to_send[size:]
@@ -321,7 +322,7 @@ class _Episode:
             elif upstream.closes:
                 if not upstream.connection.eof_received():
                     upstream.transport.lose(None)
-                upstream.closes = False
+                upstream.has_ended = True
             self._world.loop.run()
 
     def _congest(self, is_congested: bool) -> None:
