@@ -12,11 +12,11 @@ from typing import Final, Literal
 
 from proxy.message.fields import HOP_BY_HOP, Field
 from proxy.rules.conditions import response_holds
-from proxy.rules.globs import compile_quietly, path_glob
+from proxy.rules.globs import full_match, path_glob
 from proxy.rules.matching import METHOD_OVERRIDES, SEC_FETCH_DEST, X_REQUESTED_WITH, Ruleset, Values
 from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
 from proxy.rules.policies import PASS, STRICT, enforces
-from proxy.rules.spellings import spellings
+from proxy.rules.spellings import spellings, with_other_end
 from proxy.rules.trial import SOME_DATE, Trial, TrialRequest, TrialResponse, run_trial
 
 Part = Literal["match", "unless"]
@@ -248,12 +248,7 @@ def _path_note(patterns: Sequence[tuple[str, str]], paths: Sequence[str], *, is_
 
 
 def _matches(expression: str, path: str, *, is_broad: bool) -> bool:
-    if not is_broad:
-        return compile_quietly(expression).fullmatch(path) is not None
-    return (
-        compile_quietly(f"(?:{expression})/?").fullmatch(path if path.endswith("/") else f"{path}/")
-        is not None
-    )
+    return full_match(expression, path) or (is_broad and full_match(expression, with_other_end(path)))
 
 
 def _methods(question: _Question) -> str:

@@ -1,6 +1,6 @@
 """The decision: which rule speaks for a request, and, once its head is there, for the response.
 
-What rules ask of paths is compiled into two RE2 sets, so that a thousand rules cost what one costs; what
+What rules ask of paths is compiled into one RE2 set, so that a thousand rules cost what one costs; what
 they ask of fields is asked once for each combination of values and then remembered.
 
 Two readings of every condition keep the guarantee. An enforcing rule matches if *any* reading of the
@@ -21,7 +21,7 @@ from proxy.rules.globs import path_glob
 from proxy.rules.model import Conditions, Policy, ResponseConditions, Rule
 from proxy.rules.path_sets import PathSet
 from proxy.rules.policies import PASS, enforces, treatment
-from proxy.rules.spellings import spellings
+from proxy.rules.spellings import spellings, with_other_end
 
 METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 """Fields that WSGI middlewares turn into the request method, whatever the method on the wire."""
@@ -114,7 +114,8 @@ class Ruleset:
         if any(_names_methods(rule) for rule in self.rules):
             names += METHOD_OVERRIDES
         self.field_names = tuple(dict.fromkeys(names))
-        self._broad, self._narrow = PathSet(), PathSet()
+        self._paths = PathSet()
+        self._broad_paths: set[int] = set()
         self._compiled = tuple(_CompiledRule(rule, self) for rule in self.rules)
         self._plans: dict[bytes, _Plan] = {}
         self._plans_by_hits: dict[tuple[frozenset[int], frozenset[int]], _Plan] = {}
@@ -143,21 +144,19 @@ class Ruleset:
         raw = values[self.field_names.index(name.lower().encode("latin-1"))]
         return None if raw is None else raw.decode("latin-1")
 
-    def broad_path(self, expression: str) -> int:
-        """Add a path expression that holds if any spelling matches it, with or without a slash at the end."""
-        # Asked of `/path/`: the expression may or may not take that last slash for itself.
-        return self._broad.add(f"(?:{expression})/?")
-
-    def narrow_path(self, expression: str) -> int:
-        """Add a path expression that holds if every spelling matches it."""
-        return self._narrow.add(expression)
+    def add_path(self, expression: str, *, is_broad: bool) -> int:
+        """Add a path expression: in the broad reading it holds if any spelling matches it, else if all do."""
+        number = self._paths.add(expression)
+        if is_broad:
+            self._broad_paths.add(number)
+        return number
 
     def _plan(self, path: bytes) -> _Plan:
-        first, *others = spellings(path)
-        broad, narrow = self._broad.match(_with_slash(first)), self._narrow.match(first)
-        for spelling in others:
-            broad |= self._broad.match(_with_slash(spelling))
-            narrow &= self._narrow.match(spelling)
+        found = spellings(path)
+        hits = [self._paths.match(spelling) for spelling in found]
+        narrow, broad = frozenset.intersection(*hits), frozenset.union(*hits)
+        if not self._broad_paths <= broad:
+            broad |= frozenset.union(*[self._paths.match(with_other_end(spelling)) for spelling in found])
         plan = self._plans_by_hits.get((broad, narrow))
         if plan is None:
             if len(self._plans_by_hits) >= _MAX_PLANS:
@@ -299,13 +298,14 @@ class _CompiledConditions:
     def __init__(self, conditions: Conditions, ruleset: Ruleset, *, is_broad: bool) -> None:
         self.source = conditions
         self.is_broad = is_broad
-        add = ruleset.broad_path if is_broad else ruleset.narrow_path
         groups = (
             None if conditions.paths is None else [path_glob(glob) for glob in conditions.paths],
             conditions.path_regexes,
         )
         self._path_groups = [
-            frozenset(add(expression) for expression in group) for group in groups if group is not None
+            frozenset(ruleset.add_path(expression, is_broad=is_broad) for expression in group)
+            for group in groups
+            if group is not None
         ]
         self._field_conditions = [(condition, FieldTest(condition)) for condition in conditions.fields]
 
@@ -338,10 +338,6 @@ class _CompiledConditions:
         ):
             return False
         return all(test.holds(facts.value(condition.name)) for condition, test in self._field_conditions)
-
-
-def _with_slash(path: str) -> str:
-    return path if path.endswith("/") else path + "/"
 
 
 def _fields_read(rule: Rule) -> tuple[str, ...]:

@@ -9,37 +9,30 @@ import re2
 from proxy.rules.globs import full_match
 
 _MEMORY_BYTES: Final = 256 << 20  # a ceiling: RE2 takes what its states need
+_EVERY_PATH: Final = ".*"
 
 
 class PathSet:
-    """Expressions, numbered in the order in which they were added."""
+    """Expressions, numbered in the order in which they were added; number 0 matches every path."""
 
     def __init__(self) -> None:
-        self._expressions: list[str] = []
+        # RE2 that runs out of memory says "no match", which would leave a rule out. Without number 0 it is no answer.
+        self._numbers: dict[str, int] = {_EVERY_PATH: 0}
         self._compiled: re2.Set | None = None
 
     def add(self, expression: str) -> int:
         """Add an expression, unless it is there already; return its number."""
-        if expression in self._expressions:
-            return self._expressions.index(expression)
         self._compiled = None
-        self._expressions.append(expression)
-        return len(self._expressions) - 1
+        return self._numbers.setdefault(expression, len(self._numbers))
 
     def match(self, path: str) -> frozenset[int]:
         """Return the numbers of the expressions that match the whole path."""
-        if not self._expressions:
-            return frozenset()
         if self._compiled is None:
             self._compiled = self._compile()
         found = self._compiled.Match(path.encode())
-        canary = len(self._expressions)
-        if not found or canary not in found:
-            # RE2 ran out of memory: a set that fails says "no match", which would leave a rule out.
-            return frozenset(
-                i for i, expression in enumerate(self._expressions) if full_match(expression, path)
-            )
-        return frozenset(found) - {canary}
+        if not found or 0 not in found:
+            return frozenset(i for expression, i in self._numbers.items() if full_match(expression, path))
+        return frozenset(found)
 
     def _compile(self) -> re2.Set:
         options = re2.Options()
@@ -47,11 +40,11 @@ class PathSet:
         options.dot_nl = True
         options.log_errors = False
         compiled = re2.Set.FullMatchSet(options)
-        for expression in (*self._expressions, ".*"):
+        for expression in self._numbers:
             compiled.Add(expression)
         try:
             compiled.Compile()
-        except re2.error:  # too much for the ceiling: an empty set, whose answers lack the canary
+        except re2.error:  # too much for the ceiling: an empty set, whose answers lack number 0
             compiled = re2.Set.FullMatchSet()
             compiled.Compile()
         return compiled

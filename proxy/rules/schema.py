@@ -98,7 +98,7 @@ class ConditionsModel(_Model):
     )
     path_regexes: Regexes = Field(
         default=(),
-        description="RE2 expressions on the decoded path, anchored at both ends. Absent: any path.",
+        description="RE2 expressions on the whole decoded path, with or without ^ and $. Absent: any path.",
         examples=[["/reports/[0-9]+"]],
     )
     x_requested_with: XRequestedWith = Field(

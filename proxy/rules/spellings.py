@@ -49,6 +49,11 @@ def spellings(path: bytes) -> frozenset[str]:
     return frozenset(reading.decode("utf-8", "replace") for reading in readings)
 
 
+def with_other_end(path: str) -> str:
+    """Return the path without the slash at its end, or with one: many apps answer to either."""
+    return path[:-1] if path.endswith("/") else path + "/"
+
+
 def _remove_dot_segments(path: bytes) -> bytes:
     """RFC 3986 section 5.2.4; an empty segment counts as one, as in uWSGI."""
     if b"/." not in path:

@@ -10,7 +10,7 @@ from proxy.rules.trial import TrialRequest, TrialResponse
 
 PATHS = ("/", "/a", "/a/", "/a/b", "/a/b/c", "/static/x.js", "/file/7")
 GLOBS = ("/**", "/a", "/a/*", "/a/**", "/*/b", "/static/**", "/file/?", "/**/*.js", "**/c")
-REGEXES = ("/a.*", "/file/[0-9]+", "/(a|static)/[^/]+", "/.*")
+REGEXES = ("/a.*", "/file/[0-9]+", "/(a|static)/[^/]+", "/.*", "^/a/[^/]+$", "^/a$|^/static/?$")
 POLICIES = ("classic", "strict", "revalidate", "pass", "mine")
 METHODS = ("GET", "HEAD", "POST", "PUT")
 SPELLINGS = (
