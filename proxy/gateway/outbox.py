@@ -66,5 +66,11 @@ class Sender(asyncio.Protocol):
         if not unwritten:
             return
         self._unwritten = []
-        if not self.transport.is_closing():
-            self.transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+        if self.transport.is_closing():
+            return
+        if len(unwritten) == 1:
+            self.transport.write(unwritten[0])
+        elif len(unwritten[-1]) > _LARGE_BYTES:
+            self.transport.writelines(unwritten)  # for what is small, one piece is cheaper than two
+        else:
+            self.transport.write(b"".join(unwritten))

@@ -16,6 +16,7 @@ from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.message.fields import Field
+from proxy.message.octets import CONTROLS, all_but, has_only
 
 Side = Literal["request", "response"]
 
@@ -23,7 +24,7 @@ HEAD_END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 256
 _HEAD_END_SIZE: Final = len(HEAD_END)
 _NO_LIMIT: Final = 2**30  # the gateway bounds heads before they come here
-_TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
+_TEXT: Final = all_but(CONTROLS.replace(b"\t", b""))
 _LINE_END: Final = b"\r\n"
 _BAD_BYTE: Final = "a control character, or a line that does not end with CRLF"
 _NAME: Final = itemgetter(0)
@@ -94,7 +95,7 @@ class HeadParser:
         """
         lines = head[:-_HEAD_END_SIZE].split(_LINE_END)
         start = lines.pop(0)
-        if start.translate(None, _TEXT):
+        if not has_only(start, _TEXT):
             raise MalformedHeadError(_BAD_BYTE)
         if len(lines) > MAX_FIELDS:
             raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
@@ -154,7 +155,7 @@ class HeadParser:
 
 def _parse_field(line: bytes) -> Field:
     """Parse one field line, RFC 9112 section 5, whose name is looked at only when its sequence is judged."""
-    if line.translate(None, _TEXT):
+    if not has_only(line, _TEXT):
         raise MalformedHeadError(_BAD_BYTE)
     name, colon, value = line.partition(b":")
     if not colon:

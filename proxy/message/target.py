@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
+
+from proxy.message.octets import CONTROLS, all_but, has_only
 
 # What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
 # different places), and bytes from 0x80, which RFC 3986 forbids but Internet Explorer sends in queries.
-_ALLOWED = bytes(set(range(0x21, 0x7F)) - {0x23}) + bytes(range(0x80, 0x100))
+_ALLOWED: Final = all_but(CONTROLS + b" #")
 _ABSOLUTE = re.compile(rb"(?P<scheme>https?)://(?P<authority>[^/?]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
@@ -28,7 +31,7 @@ def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
     Raises:
         TargetError: control characters, white space or `#` in it, or a form this method cannot have.
     """
-    if target.translate(None, _ALLOWED):
+    if not has_only(target, _ALLOWED):
         raise TargetError("a control character, white space or '#' in the request target")
     if target.startswith(b"/"):
         return target, target.partition(b"?")[0], None

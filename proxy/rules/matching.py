@@ -154,9 +154,12 @@ class Ruleset:
     def _plan(self, path: bytes) -> _Plan:
         found = spellings(path)
         hits = [self._paths.match(spelling) for spelling in found]
-        narrow, broad = frozenset.intersection(*hits), frozenset.union(*hits)
+        narrow = broad = hits[0]
+        for more in hits[1:]:
+            narrow &= more
+            broad |= more
         if not self._broad_paths <= broad:
-            broad |= frozenset.union(*[self._paths.match(with_other_end(spelling)) for spelling in found])
+            broad = broad.union(*[self._paths.match(with_other_end(spelling)) for spelling in found])
         plan = self._plans_by_hits.get((broad, narrow))
         if plan is None:
             if len(self._plans_by_hits) >= _MAX_PLANS:

@@ -11,27 +11,29 @@ import re
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
+from proxy.message.octets import all_but, has_only
+
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMS: Final = re.compile(rb";[^/]*")
-_PLAIN: Final = re.compile(rb"[^%;/\x80-\xff]*(?:/(?![/.])[^%;/\x80-\xff]*)*")
+_PLAIN: Final = all_but(b"%;" + bytes(range(0x80, 0x100)))
 _SLASH: Final = ord("/")
 _PERCENT: Final = ord("%")
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 _ESCAPE_DIGITS: Final = 2
 
 
-def spellings(path: bytes) -> frozenset[str]:
+def spellings(path: bytes) -> list[str]:
     """Return the decoded paths that a request target's path may mean to the app.
 
     Args:
         path: the request target up to `?`, as sent.
 
     Returns:
-        At least one, and exactly one for an ASCII path without escapes, double slashes, dot segments and `;`.
-        Bytes that are not UTF-8 become U+FFFD, as in Werkzeug. A slash at the end is left as it is.
+        Each once, and only one for an ASCII path without escapes, double slashes, dot segments and `;`. Bytes
+        that are not UTF-8 become U+FFFD, as in Werkzeug. A slash at the end is left as it is.
     """
-    if _PLAIN.fullmatch(path):
-        return frozenset((path.decode("ascii"),))
+    if has_only(path, _PLAIN) and path.find(b"//") < 0 and path.find(b"/.") < 0:  # `in` takes twice as long
+        return [path.decode("ascii")]
     readings: set[bytes] = set()
     for raw in {path, _PARAMS.sub(b"", path)}:
         readings |= {unquote_to_bytes(raw), unquote_to_bytes(_remove_dot_segments(raw))}
@@ -46,7 +48,7 @@ def spellings(path: bytes) -> frozenset[str]:
     readings |= {_SLASHES.sub(b"/", reading) for reading in readings}
     readings |= {_remove_dot_segments(reading) for reading in readings}
     readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
-    return frozenset(reading.decode("utf-8", "replace") for reading in readings)
+    return list({reading.decode("utf-8", "replace") for reading in readings})
 
 
 def with_other_end(path: str) -> str:

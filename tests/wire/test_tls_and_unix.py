@@ -199,7 +199,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             await peer.read_head()
             assert await read_some(peer, len(content), chunked=True) == content
             await sending
-            assert (await peer.read_to_end()).data == b"0\r\n\r\n"
+            # Whether it is kept open afterwards depends on what came first, the request's end or the response's head.
+            assert await peer.read_exactly(5) == b"0\r\n\r\n"
 
     async def test_that_breaks_off_breaks_the_client_off(self, authority):
         async with (
