@@ -1,10 +1,11 @@
-"""Runs every peer in turn, round after round, and gathers what `load` and /proc say about it."""
+"""Puts every workload to all peers in turn, round after round, and gathers what `load` and /proc say about them."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -57,35 +58,68 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, Samples]:
     """Measure every peer in every round; return samples by the peer's name."""
     samples = {peer.name: Samples() for peer in plan.peers}
     steps = _Steps(plan, say)
+    cores = processes.divide(plan.cores)
     for number in range(1, plan.rounds + 1):
-        for peer in plan.peers:
-            try:
-                _measure_peer(plan, peer, samples[peer.name], functools.partial(steps.done, number))
-            except (RuntimeError, subprocess.SubprocessError) as error:
-                samples[peer.name].mistakes.append(str(error))
-                steps.done(number, f"{peer.title}: {error}")
+        done = functools.partial(steps.done, number)
+        with _upstream(cores, plan.directory) as upstream:
+            stage = _Stage(plan, cores, upstream, done)
+            _measure_side_by_side(stage, samples)
+            for peer in plan.peers if plan.idle_connections else ():
+                with _noting(samples[peer.name], peer, done):
+                    _measure_idle_connections(stage, peer, samples[peer.name])
+        for workload in plan.workloads if peers.OWN in plan.peers else ():
+            if workload.only_own:
+                with _noting(samples[peers.OWN.name], peers.OWN, done):
+                    _measure_variant(plan, workload, samples[peers.OWN.name], done)
     return samples
 
 
-def _measure_peer(plan: Plan, peer: Peer, samples: Samples, done: Callable[[str], None]) -> None:
-    common = [workload for workload in plan.workloads if not workload.only_own]
-    cores = processes.divide(plan.cores)
-    with _upstream(cores, plan.directory) as upstream:
-        with _proxy(plan, peer, cores, upstream) as proxy:
-            samples.start_s.append(proxy.start_s)
-            samples.idle_memory.append(processes.memory(proxy.pid))
-            for workload in common:
-                _run(plan, peer, workload, cores, proxy, upstream, samples, done)
-        if plan.idle_connections:
-            with _proxy(plan, peer, cores, upstream) as proxy:
-                samples.start_s.append(proxy.start_s)
-                samples.connection_bytes.append(_connection_bytes(plan, cores, proxy))
-            each_kib = samples.connection_bytes[-1] / messages.KIB
-            done(f"{peer.title:18} {plan.idle_connections} idle connections: {each_kib:.1f} KiB each")
-    if peer is peers.OWN:
-        for workload in plan.workloads:
-            if workload.only_own:
-                _measure_variant(plan, workload, samples, done)
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Where proxies are measured within a round, and who is told."""
+
+    plan: Plan
+    cores: processes.Cores
+    upstream: _Running
+    done: Callable[[str], None]
+
+
+def _measure_side_by_side(stage: _Stage, samples: dict[str, Samples]) -> None:
+    """Put two workloads to one peer right after the other: what slows the machine down slows all of them.
+
+    Two, as the first two are compared with each other as well.
+    """
+    common = [workload for workload in stage.plan.workloads if not workload.only_own]
+    with contextlib.ExitStack() as stack:
+        running: dict[str, _Running] = {}
+        for peer in stage.plan.peers:
+            with _noting(samples[peer.name], peer, stage.done):
+                proxy = running[peer.name] = stack.enter_context(_proxy(stage, peer))
+                samples[peer.name].start_s.append(proxy.start_s)
+                samples[peer.name].idle_memory.append(processes.memory(proxy.pid))
+        for first in range(0, len(common), 2):
+            for peer, workload in itertools.product(stage.plan.peers, common[first : first + 2]):
+                if peer.name in running:
+                    with _noting(samples[peer.name], peer, stage.done):
+                        _run(stage, peer, running[peer.name], workload, samples[peer.name])
+
+
+def _measure_idle_connections(stage: _Stage, peer: Peer, samples: Samples) -> None:
+    with _proxy(stage, peer) as proxy:
+        samples.start_s.append(proxy.start_s)
+        samples.connection_bytes.append(_connection_bytes(stage, proxy))
+    each_kib = samples.connection_bytes[-1] / messages.KIB
+    stage.done(f"{peer.title:18} {stage.plan.idle_connections} idle connections: {each_kib:.1f} KiB each")
+
+
+@contextlib.contextmanager
+def _noting(samples: Samples, peer: Peer, done: Callable[[str], None]) -> Iterator[None]:
+    """Note what goes wrong with a peer, and go on."""
+    try:
+        yield
+    except (RuntimeError, subprocess.SubprocessError) as error:
+        samples.mistakes.append(str(error))
+        done(f"{peer.title}: {error}")
 
 
 def _measure_variant(plan: Plan, workload: Workload, samples: Samples, done: Callable[[str], None]) -> None:
@@ -102,40 +136,30 @@ def _measure_variant(plan: Plan, workload: Workload, samples: Samples, done: Cal
     else:
         rules = plan.directory / "rules.yaml"
         rules.write_text(workloads.rules_file(int(count)))
-    with (
-        _upstream(cores, plan.directory) as upstream,
-        _proxy(plan, peers.OWN, cores, upstream, rules=rules, workers=workers) as proxy,
-    ):
-        _run(plan, peers.OWN, workload, cores, proxy, upstream, samples, done)
+    with _upstream(cores, plan.directory) as upstream:
+        stage = _Stage(plan, cores, upstream, done)
+        with _proxy(stage, peers.OWN, rules, workers) as proxy:
+            _run(stage, peers.OWN, proxy, workload, samples)
 
 
-def _run(
-    plan: Plan,
-    peer: Peer,
-    workload: Workload,
-    cores: processes.Cores,
-    proxy: _Running,
-    upstream: _Running,
-    samples: Samples,
-    done: Callable[[str], None],
-) -> None:
+def _run(stage: _Stage, peer: Peer, proxy: _Running, workload: Workload, samples: Samples) -> None:
     job = load.Job(
         proxy.port,
         workload.request,
         workload.connections,
         workload.rate_per_s,
-        plan.warm_up_s,
-        plan.seconds,
+        stage.plan.warm_up_s,
+        stage.plan.seconds,
         proxy.pid,
-        upstream.pid,
+        stage.upstream.pid,
     )
-    figures = _load(job, cores, plan.directory)
+    figures = _load(job, stage.cores)
     if figures.mistake:
         samples.mistakes.append(f"{workload.name}: {figures.mistake}")
-        done(f"{peer.title:18} {workload.name:20} WRONG: {figures.mistake}")
+        stage.done(f"{peer.title:18} {workload.name:20} WRONG: {figures.mistake}")
         return
     samples.workloads.setdefault(workload.name, []).append(figures)
-    done(
+    stage.done(
         f"{peer.title:18} {workload.name:20} {figures.requests / figures.seconds:9,.0f} req/s  "
         f"{figures.proxy_cpu_s / figures.requests * 1e6:8.1f} us CPU/request "
         f"({figures.proxy_cpu_s / figures.seconds:4.0%} of a core; "
@@ -145,12 +169,10 @@ def _run(
     )
 
 
-def _load(job: load.Job, cores: processes.Cores, directory: Path) -> load.Figures:
-    order, result = directory / "order.json", directory / "result.json"
-    order.write_text(json.dumps(asdict(job)))
+def _load(job: load.Job, cores: processes.Cores) -> load.Figures:
     done = subprocess.run(
         ["taskset", "-c", ",".join(map(str, cores.load)), sys.executable, "-m", "tests.benchmarks.load"],
-        input=order.read_bytes(),
+        input=json.dumps(asdict(job)).encode(),
         capture_output=True,
         timeout=job.warm_up_s + job.seconds + load.LAST_ANSWERS_S + 60,
         cwd=peers.ROOT,
@@ -158,11 +180,11 @@ def _load(job: load.Job, cores: processes.Cores, directory: Path) -> load.Figure
     )
     if done.returncode:
         raise RuntimeError(f"the load failed: {done.stderr.decode()[-OUTPUT_TAIL_BYTES:]}")
-    result.write_bytes(done.stdout)
     return load.Figures(**json.loads(done.stdout))
 
 
-def _connection_bytes(plan: Plan, cores: processes.Cores, proxy: _Running) -> float:
+def _connection_bytes(stage: _Stage, proxy: _Running) -> float:
+    plan, cores = stage.plan, stage.cores
     before = processes.memory(proxy.pid)
     order = json.dumps({"hold": plan.idle_connections, "port": proxy.port}).encode() + b"\n"
     command = ["taskset", "-c", ",".join(map(str, cores.load)), sys.executable, "-m", "tests.benchmarks.load"]
@@ -202,23 +224,17 @@ def _upstream(cores: processes.Cores, directory: Path) -> Iterator[_Running]:
 
 
 @contextlib.contextmanager
-def _proxy(
-    plan: Plan,
-    peer: Peer,
-    cores: processes.Cores,
-    upstream: _Running,
-    rules: Path | None = None,
-    workers: int = 1,
-) -> Iterator[_Running]:
-    ports = peers.Ports(processes.free_port(), upstream.port, processes.free_port())
+def _proxy(stage: _Stage, peer: Peer, rules: Path | None = None, workers: int = 1) -> Iterator[_Running]:
+    directory = stage.plan.directory
+    ports = peers.Ports(processes.free_port(), stage.upstream.port, processes.free_port())
     if peer is peers.OWN:
-        command = peers.own(ports, plan.directory, rules, workers)
+        command = peers.own(ports, directory, rules, workers)
     else:
-        command = list(peer.command(ports, plan.directory))
-    output = plan.directory / f"{peer.name}.log"
+        command = list(peer.command(ports, directory))
+    output = directory / f"{peer.name}.log"
     output.unlink(missing_ok=True)
     started = time.perf_counter()
-    with processes.running(command, cores.proxy, output, cwd=peers.ROOT) as child:
+    with processes.running(command, stage.cores.proxy, output, cwd=peers.ROOT) as child:
         try:
             start_s = processes.first_response_s(child, ports.listen, started)
         except RuntimeError as error:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 BEGIN: Final = "<!-- benchmark:begin -->"
 END: Final = "<!-- benchmark:end -->"
 METHOD: Final = (
-    "Each proxy alone on one core, load and upstream together on another; every proxy in turn within a "
-    "round, {:g} s a measurement; every answer checked. CPU is user and system time of the proxy's "
+    "Each proxy on one core, where the others rest meanwhile, load and upstream together on another; in every "
+    "round two workloads at a time are put to one proxy after the other, {:g} s each; every answer checked. CPU is user and system time of the proxy's "
     "processes. All set the same fields by `X-Requested-With` and write an access log to a file. Latency at "
     "a fixed rate counts from when a request was due."
 )
