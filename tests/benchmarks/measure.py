@@ -154,6 +154,9 @@ def _run(stage: _Stage, peer: Peer, proxy: _Running, workload: Workload, samples
         stage.upstream.pid,
     )
     figures = _load(job, stage.cores)
+    processes.wait_until_idle(
+        proxy.pid
+    )  # or the next proxy on this core shares it with what is left to answer
     if figures.mistake:
         samples.mistakes.append(f"{workload.name}: {figures.mistake}")
         stage.done(f"{peer.title:18} {workload.name:20} WRONG: {figures.mistake}")
@@ -239,9 +242,8 @@ def _proxy(stage: _Stage, peer: Peer, rules: Path | None = None, workers: int = 
             start_s = processes.first_response_s(child, ports.listen, started)
         except RuntimeError as error:
             raise RuntimeError(f"{error}: {output.read_text()[-OUTPUT_TAIL_BYTES:]}") from error
-        processes.wait_until_idle(
-            child
-        )  # ours lints its rules when it serves already: of a thousand, for seconds
+        # Ours lints its rules when it serves already: of a thousand, for seconds.
+        processes.wait_until_idle(child.pid)
         yield _Running(child.pid, ports.listen, start_s)
 
 

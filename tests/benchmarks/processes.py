@@ -145,13 +145,13 @@ def first_response_s(
     raise RuntimeError(f"no response within {timeout_s:.0f} s")
 
 
-def wait_until_idle(child: subprocess.Popen[bytes], timeout_s: float = 30.0) -> None:
-    """Wait until a child's tree has used next to no CPU for half a second; give up in silence."""
+def wait_until_idle(pid: int, timeout_s: float = 30.0) -> None:
+    """Wait until a process and those below it have used next to no CPU for half a second; give up in silence."""
     deadline_s = time.perf_counter() + timeout_s
-    used_s = cpu_time_s(child.pid)
+    used_s = cpu_time_s(pid)
     while time.perf_counter() < deadline_s:
         time.sleep(IDLE_S)
-        before_s, used_s = used_s, cpu_time_s(child.pid)
+        before_s, used_s = used_s, cpu_time_s(pid)
         if used_s - before_s <= 2 * TICK_S:
             return
 
