@@ -22,7 +22,7 @@ _HEAD, _CONTENT, _RESPONSE, _TUNNEL, _LINGER = range(5)
 
 _MAX_PIPELINED_BYTES: Final = 64 * 1024  # read ahead while a response is under way
 _LINGER_S: Final = 2.0  # how long a refused request may go on, so that its sender reads the refusal
-_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r?")
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r")
 _EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _NO_HEAD_YET: Final = (b"", b"\r")  # an empty line may come before a head: it begins none
 _NO_DEADLINE: Final = float("inf")
@@ -253,7 +253,11 @@ class ClientConnection(Sender):
             self._refuse(failures.HEAD_TOO_LARGE if b"\n" in data[:limit] else failures.TARGET_TOO_LONG)
             return
         line, newline, _ = data.partition(b"\n")
-        if data and ((newline and not _REQUEST_LINE.fullmatch(line)) or not _may_begin_request(data)):
+        if data and (
+            (newline and not _REQUEST_LINE.fullmatch(line))
+            or not _may_begin_request(data)
+            or data.count(b"\n") != data.count(b"\r\n")
+        ):
             self._refuse(failures.BAD_REQUEST.with_detail("not an HTTP/1.x request"))
             return
         self._buffer = data
@@ -339,6 +343,7 @@ class ClientConnection(Sender):
 
 _REFUSALS: Final = {
     400: failures.BAD_REQUEST,
+    414: failures.TARGET_TOO_LONG,
     431: failures.HEAD_TOO_LARGE,
     501: failures.NOT_IMPLEMENTED,
 }

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from proxy.message.fields import REMEMBERED
+
 _DIRECTIVE = re.compile(
     rb"""[ \t,]*                                   # empty list members are allowed, RFC 9110 section 5.6.1
     (?P<name>[!\#$%&'*+\-.^_`|~0-9A-Za-z]+)
@@ -54,7 +56,7 @@ def parse_directives(values: Iterable[bytes]) -> tuple[Directive, ...]:
     return tuple(directives)
 
 
-@lru_cache(128)  # bounded like those of `fields`
+@lru_cache(REMEMBERED)
 def has_no_transform(*values: bytes) -> bool:
     """Tell whether a `no-transform` directive is among these `Cache-Control` lines."""
     return any(directive.name == "no-transform" for directive in parse_directives(values))

@@ -19,8 +19,10 @@ HOP_BY_HOP = frozenset(
 NEVER_HOP_BY_HOP = frozenset((b"content-length", b"host", b"date", b"via"))
 """Fields that a `Connection` option cannot take away: they frame, route or date the message."""
 
-# Field values repeat; heads are bounded, so what is remembered of them stays below 8 MiB whatever peers send.
-_REMEMBERED: Final = 128
+REMEMBERED: Final = 32
+"""Of how many values that repeat an answer is remembered: heads are bounded, so 2 MiB each, whatever peers send."""
+
+_MAX_REMEMBERED_OPTIONS: Final = 512  # bytes; a list of 64 KiB is a MiB as a set
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PRINTABLE_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/, \t]+")
@@ -36,10 +38,17 @@ def list_members(value: bytes) -> list[bytes]:
     return [trimmed for member in value.split(b",") if (trimmed := member.strip(b" \t"))]
 
 
-@lru_cache(_REMEMBERED)
 def connection_options(*values: bytes) -> frozenset[bytes]:
     """Collect the options of all `Connection` lines, lower case, RFC 9110 section 7.6.1."""
+    is_short = len(values) == 1 and len(values[0]) <= _MAX_REMEMBERED_OPTIONS
+    return _short_options(values[0]) if is_short else _options(*values)
+
+
+def _options(*values: bytes) -> frozenset[bytes]:
     return frozenset(option.lower() for value in values for option in list_members(value))
+
+
+_short_options: Final = lru_cache(REMEMBERED)(_options)
 
 
 def is_upgrade_token_list(value: bytes) -> bool:
@@ -47,7 +56,7 @@ def is_upgrade_token_list(value: bytes) -> bool:
     return _PRINTABLE_TOKENS.fullmatch(value) is not None
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def merge_vary(values: tuple[bytes, ...], names: tuple[bytes, ...]) -> bytes:
     """Merge field names into what the upstream's `Vary` lines say, RFC 9110 section 12.5.5.
 

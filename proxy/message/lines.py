@@ -25,6 +25,8 @@ UNDERSCORED: Final = b"_"
 _MAX_SHAPES: Final = 256
 _MAX_SHAPE_BYTES: Final = 2048
 _COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+_MAX_LENGTH_DIGITS: Final = 18
+_NOUGHT: Final = ord("0")
 _NAME: Final = itemgetter(0)
 _LINE: Final = b": ".join
 
@@ -91,18 +93,17 @@ class LineTable:
         hop_by_hop: list[int] = []
         left_out: list[int] = []
         for place, name in enumerate(names):
-            if not is_token(name):
+            if not is_token(name):  # aiohttp's parser in Python takes more
                 raise MalformedHeadError("a field name that is not a token")
             lower = name.lower()
-            if lower in self._names:
+            is_noted = lower in self._names
+            if is_noted:
                 noted.setdefault(lower, []).append(place)
-            elif lower.endswith(self._left_out_suffixes):
-                left_out.append(place)
             elif self._notes_underscored and b"_" in lower:
                 noted.setdefault(UNDERSCORED, []).append(place)
             if lower in HOP_BY_HOP:
                 hop_by_hop.append(place)
-            elif lower in self._left_out:
+            elif lower in self._left_out or (not is_noted and lower.endswith(self._left_out_suffixes)):
                 left_out.append(place)
         shape = _Shape(
             singles=tuple([(name, places[0]) for name, places in noted.items() if len(places) == 1]),
@@ -164,11 +165,22 @@ def drop_named_in_connection(lines: list[bytes], noted: Noted) -> frozenset[byte
     return options
 
 
-def write_number(lines: list[bytes], noted: Noted, name: bytes, number: int) -> None:
-    """Write the number of a noted field's only line anew: the noughts before it mean octal to some parsers."""
-    place, value = noted[name][0]
-    if lines[place]:
-        lines[place] = lines[place][: -len(value)] + b"%d" % number
+def read_length(lines: list[bytes], noted: Noted) -> int:
+    """Read a noted `Content-Length`, 0 without one; write it anew if it begins with noughts: octal to some.
+
+    Raises:
+        MalformedHeadError: more than one line of it, or not a number that every parser reads.
+    """
+    lengths = noted.get(b"content-length")
+    if lengths is None:
+        return 0
+    place, value = lengths[0]
+    if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        raise MalformedHeadError("ambiguous framing: Content-Length")
+    length = int(value)
+    if value[0] == _NOUGHT and len(value) > 1 and lines[place]:
+        lines[place] = lines[place][: -len(value)] + b"%d" % length
+    return length
 
 
 def value_of(noted: Mapping[bytes, Sequence[tuple[int, bytes]]], name: bytes) -> bytes | None:

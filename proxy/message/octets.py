@@ -15,5 +15,5 @@ def all_but(excluded: bytes) -> bytes:
 
 def has_only(text: bytes, table: bytes) -> bool:
     """Tell whether every byte of `text` is one of those that `table` was made of."""
-    # The table changes any other byte. `translate` with bytes to delete, or an expression, takes two to four times as long.
+    # The table changes any other byte. With bytes to delete, or an expression, it takes two to four times as long.
     return text.translate(table) == text

@@ -15,12 +15,12 @@ from proxy.message.lines import (
     Noted,
     drop,
     drop_named_in_connection,
+    read_length,
     render_lines,
     value_of,
-    write_number,
 )
 from proxy.message.syntax import HeadParser, MalformedHeadError, TooManyFieldsError
-from proxy.message.target import TargetError, is_host, parse_target
+from proxy.message.target import PathTooLongError, TargetError, is_host, parse_target
 
 _METHOD_NAMES: Final = (
     "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
@@ -36,6 +36,9 @@ IDEMPOTENT: Final = frozenset(
 )
 """RFC 9110 section 9.2.2, and the reading methods of WebDAV."""
 
+METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+"""Fields that WSGI middlewares turn into the request method, whatever the method on the wire."""
+
 Forwarding = Literal["append", "replace", "off"]
 Underscores = Literal["drop", "keep"]
 
@@ -45,14 +48,12 @@ _FORWARDING_FIELDS: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwa
 _READ_HERE: Final = (
     *_VALIDATION,
     *_FORWARDING_FIELDS,
-    *(b"host", b"content-length", b"expect", b"if-range", b"range", b"if-match"),
+    *(b"host", b"content-length", b"if-range", b"range", b"if-match"),
 )
 # What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 # An upgrade to another HTTP would carry requests past the rules ("h2c smuggling").
 _HTTP_UPGRADES: Final = (b"h2c", b"h2", b"http/", b"tls/")
-_MAX_LENGTH_DIGITS: Final = 18
-_NOUGHT: Final = ord("0")
 _NO_ADDRESS: Final = b"unix:"
 
 
@@ -60,7 +61,7 @@ class RequestRefusedError(Exception):
     """The request cannot be forwarded; it is answered and the connection closed.
 
     Attributes:
-        status: 400, 431 or 501.
+        status: 400, 414, 431 or 501.
         reason: one line for log and answer, with nothing of the request in it.
     """
 
@@ -103,7 +104,6 @@ class RequestHead:
     # instructions of 207,000 a request, for this and OutgoingHead.
     __slots__ = (
         "content_length",
-        "expects_continue",
         "host",
         "keep_alive",
         "lines",
@@ -129,7 +129,6 @@ class RequestHead:
         values: tuple[bytes | None, ...],
         content_length: int | None,
         keep_alive: bool,
-        expects_continue: bool,
         upgrade: bytes,
     ) -> None:
         self.method = method
@@ -142,7 +141,6 @@ class RequestHead:
         self.values = values
         self.content_length = content_length
         self.keep_alive = keep_alive
-        self.expects_continue = expects_continue
         self.upgrade = upgrade
 
 
@@ -154,12 +152,15 @@ class RequestTable:
         underscores: `keep` lets a field with `_` in its name through unless it aliases one that is read.
     """
 
-    __slots__ = ("_lines", "_parser", "_read_names", "_underscores")
+    __slots__ = ("_lines", "_not_to_alias", "_parser", "_read_names", "_underscores")
 
     def __init__(self, read_names: Iterable[bytes] = (), underscores: Underscores = "drop") -> None:
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
         self._underscores = underscores
+        self._not_to_alias = frozenset(
+            (*_READ_HERE, *self._read_names, *METHOD_OVERRIDES, *_PATH_ALIASES, *_FRAMING)
+        )
         self._lines = LineTable((*_READ_HERE, *self._read_names), notes_underscored=True)
 
     def read(self, head: bytes) -> RequestHead:
@@ -191,7 +192,6 @@ class RequestTable:
             values=tuple([value_of(noted, name) if name in noted else None for name in self._read_names]),
             content_length=content_length,
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
-            expects_continue=b"expect" in noted and minor == 1,
             upgrade=upgrade if minor == 1 and b"upgrade" in options else b"",
         )
 
@@ -199,8 +199,7 @@ class RequestTable:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
         for place, _ in noted[UNDERSCORED]:
             alias = lines[place].partition(b":")[0].lower().replace(b"_", b"-")
-            read = (*_READ_HERE, *self._read_names, *_METHOD_OVERRIDES, *_PATH_ALIASES, *_FRAMING)
-            if self._underscores == "drop" or alias in read:
+            if self._underscores == "drop" or alias in self._not_to_alias:
                 lines[place] = b""
 
 
@@ -253,7 +252,6 @@ _METHODS_BY_BYTES: Final = {method.encode(): method for method in METHODS}
 _PROTOCOLS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
 _VIA: Final = (b"Via: 1.0 nocache-proxy", b"Via: 1.1 nocache-proxy")
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
-_METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 
 
 def _request_line(line: bytes) -> tuple[str, tuple[bytes, bytes, bytes | None], int]:
@@ -269,25 +267,22 @@ def _request_line(line: bytes) -> tuple[str, tuple[bytes, bytes, bytes | None], 
         return method, parse_target(method, parts[1]), _PROTOCOLS[parts[2]]
     except TargetError as error:
         raise RequestRefusedError(400, str(error)) from error
+    except PathTooLongError as error:
+        raise RequestRefusedError(414, str(error)) from error
 
 
 def _content_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
     """Decide the framing, RFC 9112 section 6.3, refusing all that two parsers could read differently."""
     codings = noted.get(b"transfer-encoding")
-    lengths = noted.get(b"content-length")
     if codings:
-        if len(codings) > 1 or codings[0][1].lower() != b"chunked" or lengths or minor == 0:
+        is_ambiguous = len(codings) > 1 or b"content-length" in noted or minor == 0
+        if is_ambiguous or codings[0][1].lower() != b"chunked":
             raise RequestRefusedError(400, "ambiguous framing: Transfer-Encoding")
         return None
-    if not lengths:
-        return 0
-    value = lengths[0][1]
-    if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
-        raise RequestRefusedError(400, "ambiguous framing: Content-Length")
-    content_length = int(value)
-    if value[0] == _NOUGHT and len(value) > 1:
-        write_number(lines, noted, b"content-length", content_length)
-    return content_length
+    try:
+        return read_length(lines, noted)
+    except MalformedHeadError as error:
+        raise RequestRefusedError(400, str(error)) from error
 
 
 def _host(noted: Noted, authority: bytes | None, minor: int) -> bytes | None:
@@ -343,7 +338,7 @@ def _forwarding_lines(head: RequestHead, *, keeps_theirs: bool, peer: Peer) -> S
     )
 
 
-@lru_cache(256)  # clients come back; addresses are short, and a host is bounded by the size of a head
+@lru_cache(256)  # clients come back; addresses are short, and so are hosts that were checked
 def _first_forwarding_lines(address: bytes, host: bytes | None) -> Sequence[bytes]:
     """Say it where nobody did before."""
     return (

@@ -13,15 +13,15 @@ from typing import Final, Literal
 
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
-from proxy.message.fields import Field, merge_vary
+from proxy.message.fields import REMEMBERED, Field, list_members, merge_vary
 from proxy.message.lines import (
     LineTable,
     Noted,
     drop,
     drop_named_in_connection,
+    read_length,
     render_lines,
     value_of,
-    write_number,
 )
 from proxy.message.syntax import HeadParser, MalformedHeadError
 
@@ -38,8 +38,6 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", re.DOTAL
 _READ_HERE: Final = (b"content-length", b"date")
 _CACHE_CONTROL: Final = b"cache-control"
 _AGE: Final = b"age"
-_MAX_LENGTH_DIGITS: Final = 18
-_NOUGHT: Final = ord("0")
 
 
 class Framing:
@@ -278,8 +276,11 @@ def render_response(
     status = head.status
     framing, content_length = _framing(lines, noted, head, method)
     options = drop_named_in_connection(lines, noted)
-    if status == NO_CONTENT:
-        drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
+    announces_content = False
+    if status == NO_CONTENT:  # RFC 9110 section 8.6; what comes nonetheless is not the next response
+        length = value_of(noted, b"content-length") or b""
+        announces_content = length.strip(b"0") != b"" or b"transfer-encoding" in noted
+        drop(lines, noted, b"content-length")
     dates = noted.get(b"date")
     date = None if dates is None else dates[0][1]
     changed = left_out + treatment.apply(lines, noted, method, status, now if date is None else date)
@@ -302,6 +303,7 @@ def render_response(
         keep_alive=keep_alive,
         reuse_upstream=(
             framing != Framing.UNTIL_CLOSE
+            and not announces_content
             and b"close" not in options
             and (head.minor == 1 or b"keep-alive" in options)
         ),
@@ -329,8 +331,9 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     """
     lines, noted, _ = UNTOUCHED.walk(head.fields, head.lines)
     protocol = value_of(noted, b"upgrade") or b""
-    asked = {member.strip().lower() for member in asked_for.split(b",")}
-    if not protocol or not {member.strip().lower() for member in protocol.split(b",")} <= asked:
+    asked = list_members(asked_for.lower())
+    switched = list_members(protocol.lower())
+    if not switched or not all(member in asked for member in switched):
         raise MalformedHeadError("101 to a protocol that was not asked for")
     drop_named_in_connection(lines, noted)
     drop(lines, noted, b"content-length")
@@ -338,7 +341,7 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     return render_lines(_status_line(head.status, head.reason), lines)
 
 
-@lru_cache(256)
+@lru_cache(REMEMBERED)
 def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
@@ -346,7 +349,7 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
     return int(match[2]), match[3] or b"", int(match[1])
 
 
-@lru_cache(256)
+@lru_cache(REMEMBERED)
 def _status_line(status: int, reason: bytes) -> bytes:
     return b"HTTP/1.1 %d %b" % (status, reason)
 
@@ -354,21 +357,14 @@ def _status_line(status: int, reason: bytes) -> bytes:
 def _framing(lines: list[bytes], noted: Noted, head: ResponseHead, method: str) -> tuple[int, int]:
     """Decide how the content ends, RFC 9112 section 6.3; stricter than it, nothing ambiguous passes."""
     codings = noted.get(b"transfer-encoding")
-    lengths = noted.get(b"content-length")
-    content_length = 0
-    if codings and (len(codings) > 1 or codings[0][1].lower() != b"chunked" or lengths or head.minor == 0):
+    is_sized = b"content-length" in noted
+    if codings and (len(codings) > 1 or codings[0][1].lower() != b"chunked" or is_sized or head.minor == 0):
         raise MalformedHeadError("ambiguous framing: Transfer-Encoding")
-    if lengths:
-        value = lengths[0][1]
-        if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
-            raise MalformedHeadError("ambiguous framing: Content-Length")
-        content_length = int(value)
-        if value[0] == _NOUGHT and len(value) > 1:
-            write_number(lines, noted, b"content-length", content_length)
+    content_length = read_length(lines, noted)
     if method == "HEAD" or head.status in (NO_CONTENT, NOT_MODIFIED):
         return Framing.NONE, 0
     if codings:
         return Framing.CHUNKED, 0
-    if lengths:
+    if is_sized:
         return (Framing.FIXED, content_length) if content_length else (Framing.NONE, 0)
     return Framing.UNTIL_CLOSE, 0

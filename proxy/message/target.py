@@ -17,8 +17,18 @@ _HOST = re.compile(
 )
 
 
+MAX_PATH_BYTES: Final = 8192
+"""What servers take of a path (nginx 8 KiB, gunicorn 4): all its spellings are made before rules see it."""
+
+_MAX_HOST_BYTES: Final = 1024  # DNS ends at 253
+
+
 class TargetError(ValueError):
     """The request target, or the `Host` beside it, is one that no two parsers need agree on."""
+
+
+class PathTooLongError(ValueError):
+    """The path has more than `MAX_PATH_BYTES`."""
 
 
 def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None]:
@@ -30,11 +40,12 @@ def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
 
     Raises:
         TargetError: control characters, white space or `#` in it, or a form this method cannot have.
+        PathTooLongError: rules would take too long over it.
     """
     if not has_only(target, _ALLOWED):
         raise TargetError("a control character, white space or '#' in the request target")
     if target.startswith(b"/"):
-        return target, target.partition(b"?")[0], None
+        return target, _path(target), None
     if target == b"*":
         if method != "OPTIONS":
             raise TargetError("the request target '*' belongs to OPTIONS")
@@ -43,11 +54,24 @@ def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None
     if match is None or not match["authority"]:
         raise TargetError("the request target is neither a path nor an absolute http URI")
     rest: bytes = match["rest"]
+    if not rest and method == "OPTIONS":
+        return b"*", b"*", match["authority"]  # RFC 9112 section 3.2.4
     forwarded = rest if rest.startswith(b"/") else b"/" + rest
-    return forwarded, forwarded.partition(b"?")[0], match["authority"]
+    return forwarded, _path(forwarded), match["authority"]
 
 
-@lru_cache(128)  # hosts are few; what else is sent here is bounded by the size of a head
+def _path(target: bytes) -> bytes:
+    path = target.partition(b"?")[0]
+    if len(path) > MAX_PATH_BYTES:
+        raise PathTooLongError(f"a path of more than {MAX_PATH_BYTES} bytes")
+    return path
+
+
 def is_host(value: bytes) -> bool:
     """Tell whether a `Host` value is `uri-host [ ":" port ]`, RFC 9110 section 7.2. Empty is allowed."""
+    return len(value) <= _MAX_HOST_BYTES and _is_short_host(value)
+
+
+@lru_cache(128)  # hosts are few
+def _is_short_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None

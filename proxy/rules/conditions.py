@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Final
 
 import re2
 
 from proxy.message.fields import Field
-from proxy.rules.globs import compile_quietly, full_match, value_glob
+from proxy.rules.globs import compile_quietly, full_match, member_glob, value_glob
 from proxy.rules.model import FieldCondition, ResponseConditions
 
 
 class FieldTest:
-    """One condition on a request field, compiled."""
+    """One condition on a request field, compiled.
+
+    A value is matched as a whole, and as a list by one more expression: a client may send 65,000 members.
+    """
 
     def __init__(self, condition: FieldCondition) -> None:
         self._condition = condition
@@ -21,6 +25,11 @@ class FieldTest:
     @cached_property
     def _expression(self) -> re2._Regexp[str]:
         return compile_quietly("|".join(f"(?:{value_glob(glob)})" for glob in self._condition.globs))
+
+    @cached_property
+    def _list_expression(self) -> re2._Regexp[str] | None:
+        members = [member_glob(glob) for glob in self._condition.globs if "," not in glob]
+        return compile_quietly(f"(?:.*,)?(?:{'|'.join(members)})(?:,.*)?") if members else None
 
     def holds(self, value: str | None) -> bool:
         """Ask it of all lines of the field, joined, or `None` when it is absent."""
@@ -30,9 +39,20 @@ class FieldTest:
             return False
         if self._expression.fullmatch(value) is not None:
             return True
-        return self._condition.by_member and any(
-            self._expression.fullmatch(member.strip(" \t")) is not None for member in value.split(",")
-        )
+        if not self._condition.by_member or self._list_expression is None:
+            return False
+        return self._list_expression.fullmatch(_as_list(value)) is not None
+
+
+@lru_cache(4)  # rule after rule asks it of the same value
+def _as_list(value: str) -> str:
+    """Leave out the white space around the members of a list."""
+    return ",".join([member.strip(" \t") for member in value.split(",")])
+
+
+_XML_HTTP_REQUEST: Final = FieldTest(
+    FieldCondition("X-Requested-With", globs=("XMLHttpRequest",), by_member=True)
+)
 
 
 def field_holds(condition: FieldCondition, value: str | None) -> bool:
@@ -42,10 +62,7 @@ def field_holds(condition: FieldCondition, value: str | None) -> bool:
 
 def is_script_request(x_requested_with: str | None, sec_fetch_dest: str | None) -> bool:
     """Tell whether a script asked: jQuery and its kin say so by X-Requested-With, browsers by Sec-Fetch-Dest."""
-    members = (x_requested_with or "").split(",")
-    if any(member.strip(" \t").lower() == "xmlhttprequest" for member in members):
-        return True
-    return (sec_fetch_dest or "").strip(" \t").lower() == "empty"
+    return _XML_HTTP_REQUEST.holds(x_requested_with) or (sec_fetch_dest or "").strip(" \t").lower() == "empty"
 
 
 def response_holds(conditions: ResponseConditions, status: int, fields: Sequence[Field]) -> bool:

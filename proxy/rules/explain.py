@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from proxy.message.fields import HOP_BY_HOP, Field
+from proxy.message.request import METHOD_OVERRIDES
 from proxy.rules.conditions import response_holds
 from proxy.rules.globs import full_match, path_glob
-from proxy.rules.matching import METHOD_OVERRIDES, SEC_FETCH_DEST, X_REQUESTED_WITH, Ruleset, Values
+from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH, Ruleset, Values
 from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
 from proxy.rules.policies import PASS, STRICT, enforces
 from proxy.rules.spellings import spellings, with_other_end

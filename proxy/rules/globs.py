@@ -33,6 +33,12 @@ def value_glob(glob: str) -> str:
     )
 
 
+def member_glob(glob: str) -> str:
+    """Translate a glob on a member of a list: like `value_glob`, but for commas."""
+    parts = [{"*": "[^,]*", "?": "[^,]"}.get(part, re2.escape(part)) for part in re.split(r"([*?])", glob)]
+    return f"(?i:{''.join(parts)})"
+
+
 def check_regex(expression: str) -> str:
     """Check that RE2 takes an expression; return it.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.message.fields import Field, list_members
+from proxy.message.request import METHOD_OVERRIDES
 from proxy.message.response import UNTOUCHED, Treatment
 from proxy.rules.conditions import FieldTest, ResponseFacts, is_script_request, response_facts_hold
 from proxy.rules.globs import path_glob
@@ -23,15 +24,14 @@ from proxy.rules.path_sets import PathSet
 from proxy.rules.policies import PASS, enforces, treatment
 from proxy.rules.spellings import spellings, with_other_end
 
-METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
-"""Fields that WSGI middlewares turn into the request method, whatever the method on the wire."""
-
 X_REQUESTED_WITH: Final = "X-Requested-With"
 SEC_FETCH_DEST: Final = "Sec-Fetch-Dest"
 
-# Tables are emptied when full: a peer that sends ever new paths or values costs time, never memory.
+# A peer that sends ever new paths or values costs time, never memory: some 10 MiB at the most. Tables are emptied
+# when full, and nothing long is put there.
 _MAX_PLANS: Final = 1024
-_MAX_VERDICTS: Final = 512
+_MAX_VERDICTS: Final = 4096
+_MAX_REMEMBERED_BYTES: Final = 1024
 
 Values = tuple[bytes | None, ...]
 
@@ -119,6 +119,7 @@ class Ruleset:
         self._compiled = tuple(_CompiledRule(rule, self) for rule in self.rules)
         self._plans: dict[bytes, _Plan] = {}
         self._plans_by_hits: dict[tuple[frozenset[int], frozenset[int]], _Plan] = {}
+        self._verdicts = 0  # in all plans
 
     def decide(self, method: str, path: bytes, values: Values) -> Verdict:
         """Decide as far as a request can tell.
@@ -134,10 +135,17 @@ class Ruleset:
         verdict = plan.verdicts.get((method, values))
         if verdict is None:
             verdict = self._verdict(plan, method, values)
-            if len(plan.verdicts) >= _MAX_VERDICTS:
-                plan.verdicts.clear()
-            plan.verdicts[method, values] = verdict
+            if sum([len(value) for value in values if value is not None]) <= _MAX_REMEMBERED_BYTES:
+                self._verdicts += 1
+                plan.verdicts[method, values] = verdict
+                if self._verdicts >= _MAX_VERDICTS:
+                    self._forget()
         return verdict
+
+    def _forget(self) -> None:
+        self._verdicts = 0
+        self._plans.clear()
+        self._plans_by_hits.clear()
 
     def value(self, values: Values, name: str) -> str | None:
         """Return what the request has in a field that rules read."""
@@ -160,15 +168,14 @@ class Ruleset:
             broad |= more
         if not self._broad_paths <= broad:
             broad = broad.union(*[self._paths.match(with_other_end(spelling)) for spelling in found])
+        if len(self._plans) >= _MAX_PLANS or len(self._plans_by_hits) >= _MAX_PLANS:
+            self._forget()
         plan = self._plans_by_hits.get((broad, narrow))
         if plan is None:
-            if len(self._plans_by_hits) >= _MAX_PLANS:
-                self._plans_by_hits.clear()
             possible = tuple(rule for rule in self._compiled if rule.may_match_path(broad, narrow))
             plan = self._plans_by_hits[broad, narrow] = _Plan(broad, narrow, possible)
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        self._plans[path] = plan
+        if len(path) <= _MAX_REMEMBERED_BYTES:
+            self._plans[path] = plan
         return plan
 
     def _verdict(self, plan: _Plan, method: str, values: Values) -> Verdict:
@@ -190,7 +197,7 @@ class Ruleset:
                     is_decided = (
                         rule.source.match.response is None and excepted_by is None and not rule.observes
                     )
-            if is_decided and rule.is_unconditional:
+            if is_decided and rule.is_unconditional and not rule.observes:
                 break  # no later rule can apply to this method and path, so none adds to `Vary`
         names = tuple(vary.values())
         outcomes = [

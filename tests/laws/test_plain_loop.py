@@ -14,10 +14,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.message.request import METHOD_OVERRIDES
 from proxy.rules.conditions import field_holds, is_script_request, response_holds
 from proxy.rules.globs import path_glob
 from proxy.rules.loading import loads
-from proxy.rules.matching import METHOD_OVERRIDES, Ruleset
+from proxy.rules.matching import Ruleset
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
 from proxy.rules.spellings import spellings

@@ -76,7 +76,12 @@ class Test_Vary:  # noqa: N801
 def test_what_is_remembered_of_peers_values_is_bounded():
     """A peer that sends ever new values costs time, never memory."""
     for number in range(1000):
-        connection_options(b"x-%d" % number)
+        assert connection_options(b"X-%d" % number) == {b"x-%d" % number}
+        assert connection_options(b"X-%d" % number + b"," * 1000) == {b"x-%d" % number}
         merge_vary((b"x-%d" % number,), (b"A",))
-    for cached in (connection_options, merge_vary):
-        assert cached.cache_info().currsize <= fields._REMEMBERED
+    for cached in (fields._short_options, merge_vary):
+        assert cached.cache_info().currsize <= fields.REMEMBERED
+    before = fields._short_options.cache_info()
+    connection_options(b"x," * 1000)
+    connection_options(b"x", b"y" * 1000)
+    assert fields._short_options.cache_info() == before

@@ -37,6 +37,10 @@ class Test_Walk:  # noqa: N801 - read as a sentence
         assert lines == [b"Host: a", b"", b"", b"", b"X_B: 3"]
         assert (noted, left_out) == ({}, 3)
 
+    def test_field_that_is_left_out_for_two_reasons_is_counted_once(self):
+        table = LineTable((), left_out=[b"cdn-cache-control"], left_out_suffixes=[b"-cache-control"])
+        assert table.walk([(b"CDN-Cache-Control", b"x")]) == ([b""], {}, 1)
+
     @pytest.mark.parametrize(
         ("name", "is_left_out"),
         [

@@ -170,12 +170,6 @@ class Test_Read:  # noqa: N801
     def test_connection_persists_as_rfc_9112_section_9_3_says(self, version, lines, keep_alive):
         assert read(*lines, start=b"GET / HTTP/" + version).keep_alive is keep_alive
 
-    @pytest.mark.parametrize(("version", "expects"), [(b"1.1", True), (b"1.0", False)])
-    def test_expectation_of_an_http_1_0_client_is_none(self, version, expects):
-        """RFC 9110 section 10.1.1."""
-        assert read(b"Expect: 100-continue", start=b"PUT / HTTP/" + version).expects_continue is expects
-        assert not read(start=b"PUT / HTTP/" + version).expects_continue
-
     @pytest.mark.parametrize(
         ("lines", "upgrade"),
         [

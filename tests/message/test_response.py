@@ -174,6 +174,11 @@ class Test_Framing:  # noqa: N801
             (b"HTTP/1.1 200 OK", [LENGTH, b"Connection: X, Close"], False),
             (b"HTTP/1.0 200 OK", [LENGTH], False),
             (b"HTTP/1.0 200 OK", [LENGTH, b"Connection: Keep-Alive"], True),
+            (b"HTTP/1.1 204 No Content", [], True),
+            (b"HTTP/1.1 204 No Content", [b"Content-Length: 0"], True),
+            (b"HTTP/1.1 204 No Content", [LENGTH], False),
+            (b"HTTP/1.1 204 No Content", [CHUNKED], False),
+            (b"HTTP/1.1 304 Not Modified", [LENGTH], True),
         ],
     )
     def test_upstream_connection_is_used_again_if_it_persists(self, start, lines, reuse):
@@ -379,6 +384,9 @@ class Test_Switch:  # noqa: N801
             ([b"Upgrade: h2c"], b"websocket"),
             ([b"Upgrade: websocket, h2c"], b"websocket"),
             ([b"Upgrade: websocket"], b""),
+            ([b"Upgrade: ,"], b""),
+            ([b"Upgrade: ,"], b"websocket"),
+            ([b"Upgrade: "], b","),
             ([], b"websocket"),
         ],
     )

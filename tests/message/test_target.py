@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.message.target import TargetError, is_host, parse_target
+from proxy.message.target import MAX_PATH_BYTES, PathTooLongError, TargetError, is_host, parse_target
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,26 @@ def test_origin_form_is_forwarded_byte_for_byte(target, path):
 def test_absolute_form_is_reduced_to_its_path(target, forwarded, authority):
     """It goes to the upstream only, whatever host it names."""
     assert parse_target("GET", target) == (forwarded, forwarded.partition(b"?")[0], authority)
+
+
+def test_options_without_a_path_is_of_the_server():
+    """RFC 9112 section 3.2.4."""
+    assert parse_target("OPTIONS", b"http://app") == (b"*", b"*", b"app")
+    assert parse_target("OPTIONS", b"http://app/") == (b"/", b"/", b"app")
+    assert parse_target("OPTIONS", b"http://app?a") == (b"/?a", b"/", b"app")
+
+
+def test_path_is_bounded_but_not_the_query():
+    path = b"/" + b"x" * (MAX_PATH_BYTES - 1)
+    assert parse_target("GET", path + b"?" + path)[1] == path
+    for start in (b"", b"http://app"):
+        with pytest.raises(PathTooLongError):
+            parse_target("GET", start + path + b"x")
+
+
+def test_host_is_bounded():
+    assert is_host(b"x" * 1024)
+    assert not is_host(b"x" * 1025)
 
 
 def test_asterisk_belongs_to_options():

@@ -11,10 +11,11 @@ import functools
 
 import pytest
 
+from proxy.message.request import METHOD_OVERRIDES
 from proxy.rules import matching, path_sets
 from proxy.rules.conditions import field_holds, is_script_request, response_holds
 from proxy.rules.loading import loads
-from proxy.rules.matching import METHOD_OVERRIDES, Ruleset
+from proxy.rules.matching import Ruleset
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
 
@@ -332,6 +333,15 @@ class Test_Vary:  # noqa: N801
         assert decide(rules).vary == ("X-Requested-With", "Sec-Fetch-Dest")
         assert decide(rules[:1]).vary == ()
 
+    def test_observed_rule_for_everything_hides_no_name_of_a_later_one(self):
+        rules = [
+            rule("a", fields=(XHR,)),
+            rule("b", mode="observe"),
+            rule("c", fields=(FieldCondition("Accept", present=True),)),
+        ]
+        for x_requested_with in ("XMLHttpRequest", "other"):
+            assert decide(rules, x_requested_with=x_requested_with).vary == ("X-Requested-With", "Accept")
+
     def test_names_are_spelt_as_the_first_author_did_without_duplicates(self):
         fields = [(FieldCondition(name, present=True),) for name in ("x-a", "X-A", "X-B")]
         assert decide([rule(str(n), fields=f) for n, f in enumerate(fields)]).vary == ("x-a", "X-B")
@@ -358,9 +368,19 @@ class Test_Memory:  # noqa: N801
                 assert decided(ruleset, path, x_requested_with="XMLHttpRequest") == f"r{n}"
                 for value in range(6):
                     assert decided(ruleset, path, x_requested_with=str(value)) == "-"
-        assert len(ruleset._plans) <= 8
-        assert len(ruleset._plans_by_hits) <= 8
-        assert max(len(plan.verdicts) for plan in ruleset._plans.values()) <= 4
+                plans = {
+                    id(plan): plan for plan in (*ruleset._plans.values(), *ruleset._plans_by_hits.values())
+                }
+                assert max(len(ruleset._plans), len(ruleset._plans_by_hits)) <= 8
+                assert sum(len(plan.verdicts) for plan in plans.values()) <= 4
+
+    def test_what_is_long_is_not_kept(self):
+        ruleset = Ruleset([rule("r", fields=(XHR,))])
+        for size in (10, 2000):
+            decide(ruleset, b"/" + b"x" * size)
+            decide(ruleset, b"/", x_requested_with="x" * size)
+        assert sorted(map(len, ruleset._plans)) == [1, 11]
+        assert [values[0] for _, values in ruleset._plans[b"/"].verdicts] == [None, b"x" * 10]
 
     def test_same_question_gets_the_same_verdict_without_asking_again(self):
         ruleset = Ruleset([rule("r", fields=(XHR,))])

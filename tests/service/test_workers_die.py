@@ -161,10 +161,10 @@ async def test_counters_never_fall_and_gauges_forget_the_dead(app, rules):
 async def test_lines_that_their_access_logs_gave_up_are_added_up_and_stay_counted(app, rules):
     """A disk that is full: each worker keeps 4 MiB for it, of 18 MB here."""
     async with two_workers(app, rules, "--access-log", "json", "--access-log-file", "/dev/full") as running:
-        peers = await open_many(running, "/" + "a" * 60_000)
+        peers = await open_many(running, "/?" + "a" * 60_000)
         await responses(peers)
         for _ in range(9):
-            await asyncio.gather(*(peer.send(request("/" + "a" * 60_000)) for peer in peers))
+            await asyncio.gather(*(peer.send(request("/?" + "a" * 60_000)) for peer in peers))
             await responses(peers)
         kept = 2 * (4 << 20) // 60_000
         await running.until(lambda: has_dropped(running, 10 * MANY - kept))

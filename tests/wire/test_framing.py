@@ -179,7 +179,7 @@ LENGTH_OF_ANOTHER = b"Content-Length: 5\r\n"
     ],
 )
 async def test_response_without_content_ends_with_its_head(piece, asked, method, response, kept):
-    """Whatever its fields say of the content it would have had, RFC 9112 section 6.3; both connections go on."""
+    """Whatever its fields say of the content it would have had, RFC 9112 section 6.3; the connection goes on."""
     line, rest = CLIENTS[asked].split(b"\r\n", 1)
     request = line.replace(b"GET", method) + b'\r\nIf-None-Match: "v"\r\n' + rest
 
@@ -196,7 +196,8 @@ async def test_response_without_content_ends_with_its_head(piece, asked, method,
             (message,) = read_responses(head, iter([method.decode()]))
             assert message.values(b"content-length") == kept
             assert message.values(b"connection") == ([b"keep-alive"] if "1.0" in asked else [])
-        assert b.recorder.connections == 1
+        # What a 204 announces may follow yet: it would be taken for the next response.
+        assert b.recorder.connections == (2 if b" 204 " in response and LENGTH_OF_ANOTHER in response else 1)
 
 
 class Test_Upstream_connection:  # noqa: N801

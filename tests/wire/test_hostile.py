@@ -109,6 +109,41 @@ async def check_refusal(b: Bench, app: App, data: bytes, piece: int, status: int
 
 
 @PIECES
+@pytest.mark.parametrize(
+    "data", [b"GET /x HTTP/1.1\nHost: a\n\n", b"GET /x HTTP/1.1\r\nHost: a\n\n", b"GET /x HTTP/1.1\n"]
+)
+async def test_line_feeds_alone_are_refused_at_once(data, piece):
+    """Its sender waits for the answer: no head end will come that CR and LF make."""
+    async with bench(App(), rules=(), **SETTINGS) as b:
+        answer = await b.exchange(data, piece=piece)
+        assert (answer.status, answer.is_protected) == (400, True)
+
+
+async def test_what_follows_a_204_answers_nobody():
+    """RFC 9112 section 6.3: a 204 has no content, whatever it announces."""
+    connections = 0
+
+    async def app(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        await peer.read_head()
+        if connections > 1:
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            return
+        await peer.send(b"HTTP/1.1 204 No Content\r\nContent-Length: 40\r\n\r\n")
+        await peer.read_head()  # never comes
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+
+    async with bench(app, rules=()) as b:
+        answer = await b.exchange(
+            b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        first, second = read_responses(answer.data, iter(["GET", "GET"]))
+        assert (first.status, second.status, second.content) == (204, 200, b"ok")
+        assert connections == 2
+
+
+@PIECES
 @pytest.mark.parametrize("name", REFUSED)
 async def test_request_that_is_refused_by_its_head_never_reaches_the_app(name, piece):
     status, data = REFUSED[name]

@@ -20,8 +20,10 @@ import pytest
 
 from tests.service.serving import LIMIT_S, RULES, sidecar
 
+SHIPPED_RULES = Path(__file__).parents[2] / "config" / "rules.yaml"
 MIB = 1 << 20
 MOST_GROWTH_KIB = 8 * 1024
+MOST_MADE_UP_KIB = 4 * 1024
 WARM_UP = 4  # MiB: the first content of a process, and what it takes once for all
 AHEAD_S = 0.3  # each reader comes late by it, so that content would gather where nothing held it back
 CHUNK = b"%x\r\n%b\r\n" % (MIB, b"x" * MIB)
@@ -56,6 +58,54 @@ async def test_process_does_not_grow_with_the_content(tmp_path, mebibytes, frami
     )
     assert len(sampled) >= 2 * mebibytes
     assert max(peak, *sampled) - before < MOST_GROWTH_KIB
+
+
+MADE_UP: dict[str, Callable[[int], bytes]] = {
+    "connection options": lambda n: (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: %b"
+        % b",".join(b"%x" % (n * 7919 + option) for option in range(9000))
+    ),
+    "paths": lambda n: b"GET /%d%b HTTP/1.1\r\nHost: a" % (n, b"x" * 8000),
+    "values that rules read": lambda n: (
+        b"GET / HTTP/1.1\r\nHost: a\r\nSec-Fetch-Dest: %d%b" % (n, b"x" * 60_000)
+    ),
+    "hosts": lambda n: b"GET / HTTP/1.1\r\nHost: %d%b" % (n, b"x" * 60_000),
+    "names": lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n%d%b: a" % (n, b"x" * 60_000),
+}
+
+
+@pytest.mark.parametrize("kind", MADE_UP)
+async def test_process_does_not_grow_with_what_clients_make_up(tmp_path, kind):
+    """Heads of the largest size, each of them new: what is remembered is bounded in bytes, not in number alone."""
+    server = await asyncio.start_server(answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, sidecar(f"http://127.0.0.1:{port}", SHIPPED_RULES) as running:
+        pid = running.process.pid
+        assert isinstance(running.listen, tuple)
+        await asyncio.to_thread(ask, running.listen, [MADE_UP[kind](n) for n in range(8)])
+        before, _ = memory_kib(pid)
+        await asyncio.to_thread(ask, running.listen, [MADE_UP[kind](n) for n in range(8, 300)])
+        after, _ = memory_kib(pid)
+    print(f"\n292 heads with {kind} never seen before: VmRSS {before} -> {after} KiB")
+    assert after - before < MOST_MADE_UP_KIB
+
+
+async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take heads however long they are."""
+    tail = b""
+    while data := await reader.read(65536):
+        tail = (tail + data)[-4:]
+        if tail == b"\r\n\r\n":
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    writer.close()
+
+
+def ask(address: tuple[str, int], heads: list[bytes]) -> None:
+    """Send each on a connection of its own, and read the answer's head."""
+    for head in heads:
+        with socket.create_connection(address, LIMIT_S) as connection, connection.makefile("rb") as reader:
+            connection.sendall(head + b"\r\n\r\n")
+            assert read_head(reader).startswith((b"HTTP/1.1 204", b"HTTP/1.1 400"))
 
 
 def memory_kib(pid: int) -> tuple[int, int]:
