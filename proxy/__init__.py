@@ -8,7 +8,8 @@ One request, module by module:
    read. `gateway.exchange` renders the request anew and takes an upstream connection from `gateway.pool`.
 3. Content is relayed as it arrives; each side's back-pressure pauses the other.
 4. `gateway.upstream` reads the response's head, the verdict is resolved with it, and `message.response`
-   renders it under the policy's treatment. Content follows; the connections are used again.
+   renders it under the policy's treatment. Content follows, large content past all this through
+   `gateway.inbox`; the connections are used again.
 5. Whatever fails on the way becomes a response of `gateway.failures`, with the `strict` policy's fields.
 """
 

@@ -252,6 +252,11 @@ class Exchange:
         self._bytes_out += len(data)
         self.client.send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
+    def large_content(self, data: bytes | memoryview) -> None:
+        """Relay content of a known length; a view's buffer is in use until the client has nothing left to write."""
+        self._bytes_out += len(data)
+        self.client.send_now(data)
+
     def response_end(self, *, reuse: bool) -> None:
         """The response is complete: let the upstream's connection rest, and the client go on.
 

@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 # One turn may read a connection 32 times, 256 KiB each: only what was written can push back.
-_LARGE_BYTES: Final = 16 * 1024
+LARGE_BYTES: Final = 16 * 1024
 
 
 class Outbox:
@@ -40,7 +40,7 @@ class Sender(asyncio.Protocol):
     """The sending side of a connection.
 
     Attributes:
-        transport: to be written to by `push` alone.
+        transport: to be written to by the sender alone.
     """
 
     __slots__ = ("_outbox", "_unwritten", "transport")
@@ -53,12 +53,23 @@ class Sender(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write at the end of this turn, after what was sent before; what is large is written at once."""
-        unwritten = self._unwritten
-        if not unwritten:
+        if len(data) >= LARGE_BYTES:
+            self.send_now(data)
+            return
+        if not self._unwritten:
             self._outbox.add(self)
-        unwritten.append(data)
-        if len(data) > _LARGE_BYTES:
-            self.push()
+        self._unwritten.append(data)
+
+    def send_now(self, data: bytes | memoryview) -> None:
+        """Write what was sent before, and this; a view's buffer is in use until the transport has taken it."""
+        unwritten = self._unwritten
+        if self.transport.is_closing():
+            unwritten.clear()
+        elif unwritten:
+            self._unwritten = []
+            self.transport.writelines([*unwritten, data])
+        else:
+            self.transport.write(data)
 
     def push(self) -> None:
         """Write now what was sent; for who is about to close."""
@@ -66,11 +77,6 @@ class Sender(asyncio.Protocol):
         if not unwritten:
             return
         self._unwritten = []
-        if self.transport.is_closing():
-            return
-        if len(unwritten) == 1:
-            self.transport.write(unwritten[0])
-        elif len(unwritten[-1]) > _LARGE_BYTES:
-            self.transport.writelines(unwritten)  # for what is small, one piece is cheaper than two
-        else:
-            self.transport.write(b"".join(unwritten))
+        if not self.transport.is_closing():
+            # Of what is small, one piece is cheaper than two.
+            self.transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))

@@ -108,7 +108,7 @@ class Pool:
         transport = await self._dial(asyncio.Protocol())
         transport.abort()
 
-    async def _dial(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+    async def _dial(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         upstream = self._gateway.settings.upstream
         if upstream.scheme == "unix":

@@ -8,7 +8,8 @@ import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.gateway import failures
-from proxy.gateway.outbox import Sender
+from proxy.gateway.inbox import LARGE_CONTENT_BYTES, LargeContentReader
+from proxy.gateway.outbox import LARGE_BYTES, Sender
 from proxy.message.response import Framing, ResponseHead, read_response
 from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
@@ -37,6 +38,7 @@ class UpstreamConnection(Sender):
         "_gateway",
         "_has_ended",
         "_is_counted",
+        "_is_large",
         "_partial",
         "_remaining",
         "exchange",
@@ -52,6 +54,7 @@ class UpstreamConnection(Sender):
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._is_counted = False  # among those that are open
+        self._is_large = False  # what comes is content, read by a `LargeContentReader`
         self._has_ended = False  # by its own word: a half-close, or TLS's close_notify
         self.exchange: Exchange | None = None
         self.idle_since_s = 0.0
@@ -111,12 +114,27 @@ class UpstreamConnection(Sender):
             self.transport.abort()  # nobody asked: it could be taken for the next response
             return
         if self._framing == _HEAD:
-            rest = self._read_heads(exchange, data)
-            if rest is None:
+            if self._partial:
+                data = bytes(self._partial + data)
+                self._partial.clear()
+            start = self._read_heads(exchange, data)
+            if start < 0:
                 return
-            data = rest
+            if self._framing == Framing.FIXED and len(data) >= LARGE_CONTENT_BYTES:
+                self.fixed_content_received(exchange, memoryview(data)[start:])
+                return
+            data = data[start:]
         exchange.touch()  # not before: a part of a head ends no wait, and with the head another one begins
         self._read_content(exchange, data)
+
+    def fixed_content_received(self, exchange: Exchange, data: bytes | memoryview) -> None:
+        """Take content of a known length.
+
+        Args:
+            data: may be a view of a buffer; it is in use until the client's transport has nothing left to write.
+        """
+        exchange.touch()
+        self._read_fixed(exchange, data)
 
     def eof_received(self) -> bool:
         self._has_ended = True
@@ -170,31 +188,28 @@ class UpstreamConnection(Sender):
             return  # no close_notify among it
         self._has_ended = True
 
-    def _read_heads(self, exchange: Exchange, data: bytes) -> bytes | None:
-        """Read heads until a final one; return what follows it, or `None` when there is nothing to do."""
-        if self._partial:
-            self._partial += data
-            data = bytes(self._partial)
-            self._partial.clear()
-        while True:
-            end = data.find(HEAD_END)
-            if end < 0 or end > self._gateway.settings.max_head_size_bytes:
-                self._keep_partial(exchange, data)
-                return None
-            head = data[: end + len(HEAD_END)]
-            data = data[end + len(HEAD_END) :]
+    def _read_heads(self, exchange: Exchange, data: bytes) -> int:
+        """Read heads until a final one; return where its content begins, or -1 when there is nothing more to do."""
+        limit = self._gateway.settings.max_head_size_bytes
+        start = 0
+        while start < len(data):
+            end = data.find(HEAD_END, start)
+            if end < 0 or end - start > limit:
+                self._keep_partial(exchange, data[start:])
+                break
+            end += len(HEAD_END)
             try:
-                response = read_response(head, self._gateway.response_parser)
+                response = read_response(data[start:end], self._gateway.response_parser)
                 self._hand_over(exchange, response)
             except ValueError as error:
                 exchange.fail(failures.UPSTREAM_MALFORMED.with_detail(str(error)))
-                return None
+                break
             if self.exchange is not exchange:
-                return None  # refused, or failed
+                break  # refused, or failed
             if response.is_final:
-                return data
-            if not data:
-                return None
+                return end
+            start = end
+        return -1
 
     def _hand_over(self, exchange: Exchange, response: ResponseHead) -> None:
         if response.is_final:
@@ -213,14 +228,7 @@ class UpstreamConnection(Sender):
     def _read_content(self, exchange: Exchange, data: bytes) -> None:
         framing = self._framing
         if framing == Framing.FIXED:
-            remaining = self._remaining
-            size = len(data)
-            if size < remaining:
-                self._remaining = remaining - size
-                exchange.response_content(data)
-                return
-            exchange.response_content(data if size == remaining else data[:remaining])
-            exchange.response_end(reuse=size == remaining)
+            self._read_fixed(exchange, data)
         elif framing == Framing.NONE:
             exchange.response_end(reuse=not data)
         elif framing == Framing.CHUNKED:
@@ -230,6 +238,33 @@ class UpstreamConnection(Sender):
                 exchange.response_content(data)
         elif data:
             exchange.from_upstream(data)
+
+    def _read_fixed(self, exchange: Exchange, data: bytes | memoryview) -> None:
+        remaining = self._remaining
+        size = len(data)
+        if size > remaining:
+            data = data[:remaining]
+        self._remaining = left = max(remaining - size, 0)
+        if left >= LARGE_CONTENT_BYTES and not self._is_large:
+            self._begin_large_content()
+        elif not left and self._is_large:
+            self._end_large_content()
+        if len(data) >= LARGE_BYTES:
+            exchange.large_content(data)
+        else:
+            exchange.response_content(data if isinstance(data, bytes) else bytes(data))
+        if not left:
+            exchange.response_end(reuse=size == remaining)
+
+    def _begin_large_content(self) -> None:
+        # uvloop has a buffer of its own for TLS, from which it would be copied all the same.
+        if self.transport.get_extra_info("ssl_object") is None:
+            self._is_large = True
+            self.transport.set_protocol(LargeContentReader(self, self._gateway.inbox))
+
+    def _end_large_content(self) -> None:
+        self._is_large = False
+        self.transport.set_protocol(self)
 
     def _read_chunks(self, exchange: Exchange, data: bytes) -> None:
         decoder = self._decoder

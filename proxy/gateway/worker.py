@@ -13,6 +13,7 @@ from proxy.gateway.access_log import AccessLog, Entry
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.clock import Clock
 from proxy.gateway.failures import DRAINED, Failure, connect_failure
+from proxy.gateway.inbox import Inbox
 from proxy.gateway.outbox import Outbox
 from proxy.gateway.pool import Pool
 from proxy.message.request import Peer, RequestTable
@@ -63,6 +64,7 @@ class Gateway:
         self.response_parser = HeadParser("response")
         self.clock = Clock(loop, self._sweep)
         self.pool = Pool(self)
+        self.inbox = Inbox()
         self.outbox = Outbox(loop)
         self.clients: set[ClientConnection] = set()
         self.authority = settings.upstream.authority.encode()

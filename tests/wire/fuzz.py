@@ -18,6 +18,7 @@ from proxy.gateway import failures
 from proxy.gateway import upstream as upstream_module
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.inbox import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.pool import Pool
 from proxy.gateway.upstream import UpstreamConnection
 from proxy.gateway.worker import Gateway
@@ -26,7 +27,7 @@ from proxy.rules.model import Conditions, FieldCondition, Rule
 from proxy.rules.policies import STRICT
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
-from tests.wire.fuzz_messages import random_requests, random_response
+from tests.wire.fuzz_messages import NUMBERED, UNASKED, random_requests, random_response
 from tests.wire.strict import read_requests, read_responses
 
 RULESETS = {
@@ -89,16 +90,19 @@ class FakeTransport(asyncio.Transport):
     """Keeps what is written, and notes how the connection ended.
 
     Attributes:
-        written: all bytes.
+        written: all bytes that were taken.
+        takes: what is written leaves at once; else only with `take`, as with a slow reader.
         end: "" while it is open, `closed` after the rest of what was written, `aborted` at once.
         half_closed: nothing more is written.
     """
 
-    def __init__(self, loop: _FakeLoop, protocol: asyncio.Protocol) -> None:
+    def __init__(self, loop: _FakeLoop, protocol: Any) -> None:
         super().__init__()
         self._loop = loop
         self.protocol = protocol
         self.written = bytearray()
+        self.takes = True
+        self._untaken: list[bytes | memoryview] = []
         self.end = ""
         self.is_lost = False
         self.is_paused = False
@@ -108,12 +112,37 @@ class FakeTransport(asyncio.Transport):
         assert isinstance(data, bytes | bytearray | memoryview), type(data)
         assert not self.half_closed, "write after write_eof"
         if not self.end:
-            self.written += data
+            self._untaken.append(data)
+            if self.takes:
+                self.take()
 
     def writelines(self, list_of_data: Any) -> None:
-        self.write(b"".join(list_of_data))
+        for data in list_of_data:
+            self.write(data)
+
+    def take(self) -> None:
+        """Take all that was written, as it is now: whoever wrote a view has left it alone since, or is found out."""
+        for data in self._untaken:
+            self.written += data
+        self._untaken.clear()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def deliver(self, data: bytes) -> bytes:
+        """Hand over what has come, as far as one read goes; return the rest."""
+        if isinstance(self.protocol, LargeContentReader):
+            buffer = self.protocol.get_buffer(-1)
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            self.protocol.buffer_updated(size)
+            return data[size:]
+        self.protocol.data_received(data)
+        return b""
 
     def close(self) -> None:
+        if not self.end:
+            self.take()
         self._end("closed")
 
     def abort(self) -> None:
@@ -142,7 +171,7 @@ class FakeTransport(asyncio.Transport):
         self.half_closed = True
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return sum(map(len, self._untaken))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("192.0.2.1", 1), "socket": _IDLE}.get(name, default)
@@ -242,6 +271,7 @@ class _Episode:
         self._to_send = random_requests(chance)
         self._client = ClientConnection(world.gateway)
         self._transport = FakeTransport(world.loop, self._client)
+        self._transport.takes = chance.random() < 0.7
         self._client_left = self._client_half_closed = self._is_congested = False
 
     def run(self) -> None:
@@ -259,15 +289,17 @@ class _Episode:
         elif roll < 0.60:
             self._connect()
         elif roll < 0.90:
-            self._answer_piece(chance.choice((1, 7, 40, 10_000)))
-        elif roll < 0.93:
+            self._answer_piece(chance.choice((1, 7, 40, 10_000, 300_000)))
+        elif roll < 0.92:
             self._congest(not self._is_congested)
+        elif roll < 0.93:
+            self._transport.take()
         elif roll < 0.95 and self._upstreams:
             upstream = chance.choice(self._upstreams)
             (
-                upstream.connection.pause_writing
+                upstream.transport.protocol.pause_writing
                 if chance.random() < 0.5
-                else upstream.connection.resume_writing
+                else upstream.transport.protocol.resume_writing
             )()
         elif roll < 0.965 and self._upstreams:
             chance.choice(self._upstreams).transport.lose(
@@ -318,7 +350,7 @@ class _Episode:
             upstream.answer(self._chance)
             piece, upstream.to_send = upstream.to_send[:size], upstream.to_send[size:]
             if piece:
-                upstream.connection.data_received(piece)
+                upstream.to_send = upstream.transport.deliver(piece) + upstream.to_send
             elif upstream.closes:
                 if not upstream.connection.eof_received():
                     upstream.transport.lose(None)
@@ -348,7 +380,8 @@ class _Episode:
                     upstream.connection.resume_writing()
                 self._send_piece(100_000)
                 loop.run()
-                self._answer_piece(100_000)
+                self._answer_piece(1_000_000)
+                self._transport.take()
             self._world.tick(400)  # beyond every time-out
             loop.run()
             if self._transport.end:
@@ -415,6 +448,8 @@ class _Episode:
             is_own = any(value.startswith(b"nocache-proxy") for value in response.values(b"proxy-status"))
             if response.status >= 200 and (self._world.protects_all or is_own):
                 assert response.is_protected, response
+            content = response.content.removesuffix(UNASKED)
+            assert len(content) < LARGE_CONTENT_BYTES or content in NUMBERED, "bytes at the wrong place"
         if self._transport.end == "closed" and responses and not self._client_half_closed:
             assert responses[-1].is_complete is not False, "a clean end of a cut response"
 
@@ -425,11 +460,18 @@ class _Episode:
     def describe(self) -> str:
         lines = [
             f"client sent {self._sent!r}",
-            f"client got ({self._transport.end}) {bytes(self._transport.written)!r}",
+            f"client got ({self._transport.end}) {_shown(self._transport.written)}",
         ]
         for upstream in self._upstreams:
-            lines.append(f"upstream got ({upstream.transport.end}) {bytes(upstream.transport.written)!r}")
+            lines.append(f"upstream got ({upstream.transport.end}) {_shown(upstream.transport.written)}")
         return "\n".join([*lines, *map(str, self._world.log.entries)])
+
+
+def _shown(data: bytearray) -> str:
+    """Show bytes as they are, but for large content."""
+    if len(data) < LARGE_CONTENT_BYTES:
+        return repr(bytes(data))
+    return f"{bytes(data[:1000])!r} ... {bytes(data[-1000:])!r} ({len(data)} bytes)"
 
 
 def forwarded_in_pieces(data: bytes, size: int) -> tuple[list[object], list[int]]:

@@ -70,6 +70,11 @@ _INSERTED = (
 )  # fmt: skip
 
 
+# Large content is a part of it, so that a byte at the wrong place shows.
+NUMBERED = b"".join(b"%08d" % number for number in range(1 << 17))
+UNASKED = b"more than was asked for"
+
+
 def random_requests(chance: random.Random) -> bytes:
     """Make what a client sends on one connection."""
     if chance.random() < 0.02:
@@ -101,7 +106,8 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
         lines += [b"Connection: Upgrade", chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2"))]
     elif chance.random() < 0.3:
         lines.append(b"Connection: " + chance.choice(_CONNECTION))
-    content = chance.randbytes(chance.choice((0, 1, 5, 300)))
+    is_large = chance.random() < 0.02
+    content = _large(chance) if is_large else chance.randbytes(chance.choice((0, 1, 5, 300)))
     closes = chance.random() < 0.1
     framing = chance.random()
     if framing < 0.5:
@@ -131,10 +137,10 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
         + content
     )
     if chance.random() < 0.03:
-        data += b"more than was asked for"
+        data += UNASKED
     if chance.random() < 0.03:
         data, closes = data[: chance.randrange(len(data))], True
-    return (_damaged(chance, data) if chance.random() < 0.15 else data), closes
+    return (_damaged(chance, data) if chance.random() < 0.15 and not is_large else data), closes
 
 
 def _request(chance: random.Random) -> bytes:
@@ -170,10 +176,15 @@ def _request(chance: random.Random) -> bytes:
     return head + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + content
 
 
+def _large(chance: random.Random) -> bytes:
+    start = chance.randrange(0, 200_000, 8)
+    return NUMBERED[start : start + chance.choice((140_000, 300_000, 800_000))]
+
+
 def _chunked(chance: random.Random, content: bytes) -> bytes:
     data = b""
     while content:
-        size = chance.choice((1, 3, 100, 1000))
+        size = chance.choice((1, 3, 100, 1000) if len(content) < 100_000 else (100_000, 300_000))
         piece, content = content[:size], content[size:]
         size_line = b"%x" % len(piece) if chance.random() < 0.8 else b"%04X" % len(piece)
         extension = (

@@ -1,0 +1,279 @@
+"""Large content of responses: read into one buffer for all, and sent from there (`proxy.gateway.inbox`).
+
+What could go wrong with that: a client gets another one's bytes, or bytes that were read over before they were
+sent; or the connection stays with the wrong reader. `test_fuzz.py` has the same with sockets that take some of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.gateway.inbox import LARGE_CONTENT_BYTES
+from tests.wire.harness import ENDED_S, Bench, Peer, answering, bench
+from tests.wire.streams import MIB, narrow_listening, narrow_socket, send_megabytes, until
+
+ASK = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def head(size: int) -> bytes:
+    return OK + b"Content-Length: %d\r\n\r\n" % size
+
+
+def numbered(owner: int, size: int) -> bytes:
+    """Content that says at every eighth byte whose it is and how far it has come."""
+    return b"".join(b"%d%07d" % (owner, number) for number in range(size // 8 + 1))[:size]
+
+
+async def serve_numbered(peer: Peer, size: int = 3 * MIB) -> None:
+    """Answer `GET /N` with content numbered for N, all at once."""
+    while True:
+        owner = int((await peer.reader.readuntil(b"\r\n\r\n")).split(b" ")[1][1:])
+        await peer.send(head(size) + numbered(owner, size))
+
+
+def is_read_by_another(b: Bench) -> bool:
+    """Whether a response's content is being read past the connection's own protocol."""
+    exchanges = [client.exchange for client in b.gateway.clients if client.exchange is not None]
+    return any(
+        exchange._upstream is not None
+        and exchange._upstream.transport.get_protocol() is not exchange._upstream
+        for exchange in exchanges
+    )
+
+
+async def read_slowly(peer: Peer, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        content += await peer.read_exactly(min(100_000, size - len(content)))
+        await asyncio.sleep(0.002)
+    return content
+
+
+async def test_each_of_many_clients_gets_its_own_bytes():
+    """Some take all at once, some little by little, so that reads of others come between; twice each."""
+    size = 3 * MIB
+    async with bench(serve_numbered) as b:
+        first_buffer = b.gateway.inbox.buffer
+        peers = [await b.connect() for _ in range(8)]
+        await until(lambda: len(b.gateway.clients) == len(peers))
+        slow = {peer.writer.get_extra_info("sockname") for peer in peers[::2]}
+        for client in b.gateway.clients:
+            if client.transport.get_extra_info("peername") in slow:
+                narrow_socket(client.transport)
+
+        async def exchange(number: int, peer: Peer) -> None:
+            for _ in range(2):
+                await peer.send(ASK % number)
+                await peer.read_head()
+                content = await (read_slowly if number % 2 == 0 else Peer.read_exactly)(peer, size)
+                assert content == numbered(number, size), f"not its own bytes: client {number}"
+
+        async with asyncio.timeout(3 * ENDED_S):
+            await asyncio.gather(*(exchange(number, peer) for number, peer in enumerate(peers)))
+        assert b.gateway.inbox.buffer is not first_buffer, "no buffer was left to a slow client"
+
+
+@pytest.mark.parametrize("size", [LARGE_CONTENT_BYTES, MIB, 2 * MIB + 1])
+async def test_connection_serves_the_next_request(size):
+    """Large, small and large again, on one upstream connection, read by the connection itself in between."""
+    small = head(2) + b"ok"
+    large = head(size) + numbered(1, size)
+    async with bench(answering(large, small, large), upstream_keepalive_timeout_s=60) as b:
+        peer = await b.connect()
+        for content in (numbered(1, size), b"ok", numbered(1, size)):
+            await peer.send(ASK % 1)
+            assert (await peer.read_response()).content == content
+            assert not is_read_by_another(b)
+        assert b.recorder.connections == 1
+
+
+async def test_large_content_is_read_past_the_connection():
+    """Each time, or the other tests say nothing."""
+    goes_on = asyncio.Event()
+
+    async def upstream(peer: Peer) -> None:
+        while True:
+            goes_on.clear()
+            await peer.reader.readuntil(b"\r\n\r\n")
+            await peer.send(head(MIB) + bytes(MIB // 2))
+            await goes_on.wait()
+            await peer.send(bytes(MIB // 2))
+
+    async with bench(upstream, upstream_keepalive_timeout_s=60) as b:
+        peer = await b.connect()
+        for _ in range(2):
+            await peer.send(ASK % 1)
+            await until(lambda: is_read_by_another(b))
+            goes_on.set()
+            assert len((await peer.read_response()).content) == MIB
+        assert b.recorder.connections == 1
+
+
+@pytest.mark.parametrize("more", [1, 300_000], ids=["a byte", "a buffer full"])
+async def test_what_follows_it_reaches_nobody(more):
+    """Not the client of the response, and not the next one."""
+    size = MIB + 10
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(head(size) + numbered(1, size) + b"!" * more)
+        await peer.reader.read()
+
+    async with bench(upstream) as b:
+        peer = await b.connect()
+        for connections in (1, 2):
+            await peer.send(ASK % 1)
+            assert (await peer.read_response()).content == numbered(1, size)
+            assert b.recorder.connections == connections
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_upstream_that_goes_away_amid_it_breaks_the_response(end):
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(head(8 * MIB) + numbered(1, MIB))
+        await until(lambda: is_read_by_another(b))
+        if end == "reset":
+            peer.reset()
+
+    async with bench(upstream) as b:
+        answer = await b.exchange(ASK % 1)
+        assert answer.end == "reset"
+        assert numbered(1, MIB).startswith(answer.content)
+        assert b.gateway.stats.upstream_errors == {"upstream_truncated": 1}
+        assert b.gateway.stats.upstream_connections == 0
+
+
+async def test_client_that_leaves_amid_it_frees_the_upstream():
+    is_over = asyncio.Event()
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(head(8 * MIB) + bytes(MIB))
+        try:
+            await peer.reader.read()
+        finally:
+            is_over.set()
+
+    async with bench(upstream) as b:
+        peer = await b.connect()
+        await peer.send(ASK % 1)
+        await until(lambda: is_read_by_another(b))
+        peer.close()
+        async with asyncio.timeout(ENDED_S):
+            await is_over.wait()
+        await b.settled()
+        assert b.gateway.stats.upstream_connections == 0
+
+
+async def test_pieces_are_passed_on_as_they_come():
+    """Whoever announces a lot may still send it little by little; each byte puts the time-out off."""
+    seen = asyncio.Queue[None]()
+    begun = LARGE_CONTENT_BYTES
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(head(8 * MIB) + bytes(begun))
+        for number in range(5):
+            await seen.get()
+            await peer.send(b"piece %d" % number)
+        await seen.get()
+
+    async with bench(upstream) as b:
+        peer = await b.connect()
+        await peer.send(ASK % 1)
+        await peer.read_head()
+        await peer.read_exactly(begun)
+        assert is_read_by_another(b)
+        for number in range(5):
+            seen.put_nowait(None)
+            assert await peer.read_exactly(7) == b"piece %d" % number
+
+
+async def test_time_out_counts_from_the_last_piece(hands):
+    goes_on = asyncio.Event()
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(head(8 * MIB) + bytes(MIB))
+        await goes_on.wait()
+        await peer.send(bytes(MIB))
+        await peer.reader.read()
+
+    async with bench(upstream, idle_timeout_s=100) as b:
+        peer = await b.connect()
+        await peer.send(ASK % 1)
+        await peer.read_head()
+        await peer.read_exactly(MIB)
+        await hands.forward(b, 90)
+        goes_on.set()
+        await peer.read_exactly(MIB)
+        await hands.forward(b, 90)
+        assert b.gateway.stats.in_flight == 1
+        await hands.forward(b, 20)
+        assert (await peer.read_to_end()).end == "reset"
+        assert b.gateway.stats.upstream_errors == {"upstream_stalled": 1}
+
+
+async def test_little_that_a_slow_client_does_not_take_keeps_no_buffer():
+    """Else each of many slow clients would cost a whole one."""
+    piece, count = 50_000, 8
+    goes_on = asyncio.Queue[None]()
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(head(8 * MIB) + bytes(LARGE_CONTENT_BYTES))
+        for _ in range(count):
+            await goes_on.get()
+            await peer.send(bytes(piece))
+        await peer.reader.read()
+
+    async with bench(upstream) as b:
+        narrow_listening(b, 16384)
+        peer = await b.connect()
+        narrow_socket(peer.writer, 16384)
+        peer.writer.transport.pause_reading()
+        await until(lambda: b.gateway.clients)
+        (client,) = b.gateway.clients
+        client.transport.set_write_buffer_limits(high=8 * MIB)
+        first_buffer = b.gateway.inbox.buffer
+        await peer.send(ASK % 1)
+        await until(lambda: is_read_by_another(b))
+        for number in range(count):
+            goes_on.put_nowait(None)
+            await until(
+                lambda: client.exchange._bytes_out == LARGE_CONTENT_BYTES + (number + 1) * piece  # noqa: B023
+            )
+        assert client.transport.get_write_buffer_size() > piece
+        assert b.gateway.inbox.buffer is first_buffer
+
+
+async def test_upload_waits_for_an_upstream_that_answers_at_length_before_it_reads():
+    reads_on = asyncio.Event()
+
+    async def upstream(peer: Peer) -> None:
+        narrow_socket(peer.writer)
+        await peer.read_head()
+        peer.writer.transport.pause_reading()
+        await peer.send(head(8 * MIB) + bytes(MIB))
+        await reads_on.wait()
+        peer.writer.transport.resume_reading()
+        await peer.read_exactly(32 * MIB)
+        await peer.send(bytes(7 * MIB))
+
+    async with bench(upstream) as b:
+        peer = await b.connect()
+        await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (32 * MIB))
+        await peer.read_head()
+        await peer.read_exactly(MIB)
+        assert is_read_by_another(b)
+        sending = asyncio.create_task(send_megabytes(peer, 32, chunked=False))
+        (client,) = b.gateway.clients
+        await until(lambda: client.is_held("upstream"))
+        reads_on.set()
+        await peer.read_exactly(7 * MIB)
+        async with asyncio.timeout(ENDED_S):
+            await sending
