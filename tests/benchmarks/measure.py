@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.benchmarks.workloads import Workload
 
 OUTPUT_TAIL_BYTES: Final = 600
+RULES: Final = "rules-"
+WORKERS: Final = "workers-"
+TURNS_OF_RULES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Samples:
-    """What all rounds measured of one peer; `workloads` by name, one entry a round."""
+    """What all rounds measured of one peer; `workloads` by name, one entry a round, of rules three."""
 
     workloads: dict[str, list[load.Figures]] = field(default_factory=dict)
     start_s: list[float] = field(default_factory=list)
@@ -67,10 +70,14 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, Samples]:
             for peer in plan.peers if plan.idle_connections else ():
                 with _noting(samples[peer.name], peer, done):
                     _measure_idle_connections(stage, peer, samples[peer.name])
-        for workload in plan.workloads if peers.OWN in plan.peers else ():
-            if workload.only_own:
-                with _noting(samples[peers.OWN.name], peers.OWN, done):
-                    _measure_variant(plan, workload, samples[peers.OWN.name], done)
+        if peers.OWN in plan.peers:
+            own = samples[peers.OWN.name]
+            with _noting(own, peers.OWN, done):
+                _measure_rules(plan, own, done)
+            for workload in plan.workloads:
+                if workload.name.startswith(WORKERS):
+                    with _noting(own, peers.OWN, done):
+                        _measure_workers(plan, workload, own, done)
     return samples
 
 
@@ -122,23 +129,30 @@ def _noting(samples: Samples, peer: Peer, done: Callable[[str], None]) -> Iterat
         done(f"{peer.title}: {error}")
 
 
-def _measure_variant(plan: Plan, workload: Workload, samples: Samples, done: Callable[[str], None]) -> None:
-    """Measure our proxy with the rules or the workers that a workload's name asks for."""
-    kind, count = workload.name.split("-")[:2]
-    rules: Path | None = None
-    workers = 1
+def _measure_rules(plan: Plan, samples: Samples, done: Callable[[str], None]) -> None:
+    """Measure our proxy with few rules and with many, in turn: what is compared differs by a twentieth at most."""
+    chosen = [workload for workload in plan.workloads if workload.name.startswith(RULES)]
     cores = processes.divide(plan.cores)
-    if kind == "workers":
-        workers = int(count)
-        # Load and upstream have the same cores for one worker as for two.
-        cores = processes.divide(plan.cores, 2)
-        cores = dataclasses.replace(cores, proxy=frozenset(sorted(cores.proxy)[:workers]))
-    else:
-        rules = plan.directory / "rules.yaml"
-        rules.write_text(workloads.rules_file(int(count)))
+    with contextlib.ExitStack() as stack:
+        stage = _Stage(plan, cores, stack.enter_context(_upstream(cores, plan.directory)), done)
+        running: dict[str, _Running] = {}
+        for count in dict.fromkeys(workload.name.split("-")[1] for workload in chosen):
+            rules = plan.directory / f"rules-{count}.yaml"
+            rules.write_text(workloads.rules_file(int(count)))
+            running[count] = stack.enter_context(_proxy(stage, peers.OWN, rules))
+        for _, workload in itertools.product(range(TURNS_OF_RULES), chosen):
+            _run(stage, peers.OWN, running[workload.name.split("-")[1]], workload, samples)
+
+
+def _measure_workers(plan: Plan, workload: Workload, samples: Samples, done: Callable[[str], None]) -> None:
+    """Measure our proxy with as many workers as a workload's name asks for."""
+    workers = int(workload.name.removeprefix(WORKERS))
+    # Load and upstream have the same cores for one worker as for two.
+    cores = processes.divide(plan.cores, 2)
+    cores = dataclasses.replace(cores, proxy=frozenset(sorted(cores.proxy)[:workers]))
     with _upstream(cores, plan.directory) as upstream:
         stage = _Stage(plan, cores, upstream, done)
-        with _proxy(stage, peers.OWN, rules, workers) as proxy:
+        with _proxy(stage, peers.OWN, workers=workers) as proxy:
             _run(stage, peers.OWN, proxy, workload, samples)
 
 
@@ -252,7 +266,11 @@ class _Steps:
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         common = sum(not workload.only_own for workload in plan.workloads) + bool(plan.idle_connections)
-        own = len(plan.workloads) - common + bool(plan.idle_connections) if peers.OWN in plan.peers else 0
+        own = 0
+        if peers.OWN in plan.peers:
+            names = [workload.name for workload in plan.workloads]
+            own = TURNS_OF_RULES * sum(name.startswith(RULES) for name in names)
+            own += sum(name.startswith(WORKERS) for name in names)
         self.total = plan.rounds * (common * len(plan.peers) + own)
         self.rounds = plan.rounds
         self.count = 0
