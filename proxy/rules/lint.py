@@ -33,6 +33,7 @@ CODES: Final = {
     "validators-kept": "a policy that forbids storing and lets caches revalidate",
     "idle-observer": "a rule that observes a policy which changes nothing",
     "encoded-path": "a path with percent-encoding, where paths are compared decoded",
+    "query-in-path": "a path with a query, which is no part of what paths are compared with",
     "foreign-pattern": "a glob in the language of routes or regular expressions",
     "regex-without-slash": "a regular expression that matches no path",
     "status-304": "a condition on a status that this rule's policy prevents",
@@ -42,6 +43,9 @@ CODES: Final = {
 
 # Flask's <id>, braces and brackets of shells, :id of other routers, and signs of regular expressions.
 _FOREIGN: Final = re.compile(r"<[^/>]*>|\{[^/}]*\}|\[[^/\]]+\]|(?<=/):\w+|(?<=/)\.\*|\\.|\$$")
+_ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
+# As in a URL; a glob with one is refused.
+_QUERY: Final = re.compile(r"(?:\\|\[)\?\]?[\w.-]+=")
 _NAVIGATION_FIELDS: Final = frozenset(("sec-fetch-dest", "sec-fetch-mode", "accept", "x-requested-with"))
 _DIFFERS_PER_CLIENT: Final = {
     "cookie": "every user, often every request, has its own",
@@ -257,32 +261,51 @@ def _shared_caches(
         yield warn("classic-for-shared-caches", text, "policy")
 
 
+def _only_what_is_encoded_twice(pattern: str) -> str:
+    return (
+        f"paths are compared decoded, so {show_text(pattern)} matches only what is encoded twice; write the "
+        "character itself"
+    )
+
+
+def _globs(conditions: Conditions, part: str, warn: Warn) -> Iterator[Mistake]:
+    for index, glob in enumerate(conditions.paths or ()):
+        foreign = _FOREIGN.search(glob)
+        if foreign:
+            text = (
+                f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** "
+                "for any number of them, list several globs, or use path_regexes"
+            )
+            yield warn("foreign-pattern", text, part, "paths", index)
+        if _ESCAPE.search(glob):
+            yield warn("encoded-path", _only_what_is_encoded_twice(glob), part, "paths", index)
+
+
+def _regexes(conditions: Conditions, part: str, warn: Warn) -> Iterator[Mistake]:
+    for index, regex in enumerate(conditions.path_regexes or ()):
+        if re.match(r"\^?[\w%-]", regex):
+            text = (
+                f"{show_text(regex)} is compared with the whole path, which begins with '/', so it "
+                f"matches none; did you mean {show_text('/' + regex.removeprefix('^'))} or "
+                f"{show_text('.*' + regex)}?"
+            )
+            yield warn("regex-without-slash", text, part, "path_regexes", index)
+        if _ESCAPE.search(regex):
+            yield warn("encoded-path", _only_what_is_encoded_twice(regex), part, "path_regexes", index)
+        if _QUERY.search(regex):
+            text = (
+                f"{show_text(regex)} is compared with the path, without a query, so it matches no request "
+                "with one; write the path alone"
+            )
+            yield warn("query-in-path", text, part, "path_regexes", index)
+
+
 def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
     for part, conditions in (("match", rule.match), ("unless", rule.unless)):
         if conditions is None:
             continue
-        for index, glob in enumerate(conditions.paths or ()):
-            foreign = _FOREIGN.search(glob)
-            if foreign:
-                text = (
-                    f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** "
-                    "for any number of them, list several globs, or use path_regexes"
-                )
-                yield warn("foreign-pattern", text, part, "paths", index)
-            if re.search("%[0-9A-Fa-f]{2}", glob):
-                text = (
-                    f"paths are compared decoded, so {show_text(glob)} matches only what is encoded twice; "
-                    "write the character itself"
-                )
-                yield warn("encoded-path", text, part, "paths", index)
-        for index, regex in enumerate(conditions.path_regexes or ()):
-            if re.match(r"\^?[\w%-]", regex):
-                text = (
-                    f"{show_text(regex)} is compared with the whole path, which begins with '/', so it "
-                    f"matches none; did you mean {show_text('/' + regex.removeprefix('^'))} or "
-                    f"{show_text('.*' + regex)}?"
-                )
-                yield warn("regex-without-slash", text, part, "path_regexes", index)
+        yield from _globs(conditions, part, warn)
+        yield from _regexes(conditions, part, warn)
         statuses = conditions.response.statuses if conditions.response else ()
         if part == "match" and "304" in statuses and rule.policy.conditionals == "strip":
             text = (
