@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import struct
@@ -17,6 +18,8 @@ from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
 if TYPE_CHECKING:
     from proxy.gateway.worker import Gateway
+
+_log = logging.getLogger(__name__)
 
 _HEAD, _CONTENT, _RESPONSE, _TUNNEL, _LINGER = range(5)
 
@@ -88,17 +91,20 @@ class ClientConnection(Sender):
             self.deadline_s = gateway.clock.now_s + gateway.settings.keepalive_timeout_s
 
     def data_received(self, data: bytes) -> None:
-        state = self._state
-        if state == _HEAD and not self.is_congested:
-            self._read_head(data)
-        elif state == _CONTENT:
-            self._read_content(data)
-        elif state in (_RESPONSE, _HEAD):  # read ahead; of a client that reads no answers, too
-            self._buffer += data
-            if len(self._buffer) > _MAX_PIPELINED_BYTES:
-                self.hold_reading("pipelined")
-        elif state == _TUNNEL and self.exchange is not None:
-            self.exchange.from_client(data)
+        try:
+            state = self._state
+            if state == _HEAD and not self.is_congested:
+                self._read_head(data)
+            elif state == _CONTENT:
+                self._read_content(data)
+            elif state in (_RESPONSE, _HEAD):  # read ahead; of a client that reads no answers, too
+                self._buffer += data
+                if len(self._buffer) > _MAX_PIPELINED_BYTES:
+                    self.hold_reading("pipelined")
+            elif state == _TUNNEL and self.exchange is not None:
+                self.exchange.from_client(data)
+        except Exception:  # noqa: BLE001 - a mistake of this program, not of the client; its request is answered
+            self._fail()
 
     def eof_received(self) -> bool:
         if self._state == _TUNNEL and self.exchange is not None:
@@ -308,6 +314,15 @@ class ClientConnection(Sender):
             exchange.request_end()
 
     # Closing
+
+    def _fail(self) -> None:
+        _log.exception("serving a client failed")
+        if self.exchange is not None:
+            self.exchange.fail(failures.INTERNAL)
+        elif self._state == _HEAD:
+            self._refuse(failures.INTERNAL)
+        else:
+            self.transport.abort()
 
     def _refuse(self, failure: Failure) -> None:
         """Answer what never became an exchange, and close."""

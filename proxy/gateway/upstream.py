@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import ssl
 from typing import TYPE_CHECKING, Final, cast
@@ -16,6 +17,8 @@ from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
     from proxy.gateway.worker import Gateway
+
+_log = logging.getLogger(__name__)
 
 # What `_framing` can be besides a `Framing`: a head is awaited, or the protocol was switched.
 _HEAD: Final = -1
@@ -113,19 +116,22 @@ class UpstreamConnection(Sender):
             self._gateway.pool.forget(self)
             self.transport.abort()  # nobody asked: it could be taken for the next response
             return
-        if self._framing == _HEAD:
-            if self._partial:
-                data = bytes(self._partial + data)
-                self._partial.clear()
-            start = self._read_heads(exchange, data)
-            if start < 0:
-                return
-            if self._framing == Framing.FIXED and len(data) >= LARGE_CONTENT_BYTES:
-                self.fixed_content_received(exchange, memoryview(data)[start:])
-                return
-            data = data[start:]
-        exchange.touch()  # not before: a part of a head ends no wait, and with the head another one begins
-        self._read_content(exchange, data)
+        try:
+            if self._framing == _HEAD:
+                if self._partial:
+                    data = bytes(self._partial + data)
+                    self._partial.clear()
+                start = self._read_heads(exchange, data)
+                if start < 0:
+                    return
+                if self._framing == Framing.FIXED and len(data) >= LARGE_CONTENT_BYTES:
+                    self.fixed_content_received(exchange, memoryview(data)[start:])
+                    return
+                data = data[start:]
+            exchange.touch()  # not before: a part of a head ends no wait, and with the head another one begins
+            self._read_content(exchange, data)
+        except Exception:  # noqa: BLE001 - a mistake of this program, not of the upstream; the client is answered
+            self._fail(exchange)
 
     def fixed_content_received(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """Take content of a known length.
@@ -133,8 +139,11 @@ class UpstreamConnection(Sender):
         Args:
             data: may be a view of a buffer; it is in use until the client's transport has nothing left to write.
         """
-        exchange.touch()
-        self._read_fixed(exchange, data)
+        try:
+            exchange.touch()
+            self._read_fixed(exchange, data)
+        except Exception:  # noqa: BLE001 - as in `data_received`
+            self._fail(exchange)
 
     def eof_received(self) -> bool:
         self._has_ended = True
@@ -168,6 +177,13 @@ class UpstreamConnection(Sender):
     def resume_writing(self) -> None:
         if self.exchange is not None:
             self.exchange.client.release_reading("upstream")
+
+    def _fail(self, exchange: Exchange) -> None:
+        _log.exception("serving an upstream's response failed")
+        if self.exchange is exchange:
+            exchange.fail(failures.INTERNAL)
+        else:
+            self.transport.abort()
 
     # Reading
 

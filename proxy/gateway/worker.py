@@ -148,7 +148,8 @@ class Gateway:
 
     def count_refusal(self, failure: Failure, address: str, size: int) -> None:
         """Count and log a request that was answered before it became an exchange."""
-        self.stats.client_errors[failure.reason] += 1
+        errors = self.stats.upstream_errors if failure.is_upstream else self.stats.client_errors
+        errors[failure.reason] += 1
         self.stats.count_exchange("", "", failure.status, 0.0)
         error = f"{failure.reason}: {failure.detail}" if failure.detail else failure.reason
         self.access_log.write(

@@ -432,6 +432,7 @@ class _Episode:
         assert self._transport.end, "the client's connection is still open"
         assert not gateway.clients
         assert gateway.stats.decision_failures_total == 0
+        assert not gateway.stats.upstream_errors["internal_error"], "it failed by itself; see its log"
         assert gateway.stats.client_connections == gateway.stats.upstream_connections == 0, (
             "a connection leaks"
         )

@@ -149,12 +149,17 @@ class Recorder:
 
 
 class Bench:
-    """A gateway under test with its upstream."""
+    """A gateway under test with its upstream.
+
+    Attributes:
+        may_fail: by itself; else a test in which it does fails.
+    """
 
     def __init__(self, gateway: Gateway, address: tuple[str, int], recorder: Recorder) -> None:
         self.gateway = gateway
         self.address = address
         self.recorder = recorder
+        self.may_fail = False
         self._peers: list[Peer] = []
 
     async def connect(self) -> Peer:
@@ -233,6 +238,7 @@ async def bench(
             task.cancel()
         await asyncio.sleep(0.01)
         assert not recorder.failures, recorder.failures
+        assert under_test.may_fail or not gateway.stats.upstream_errors["internal_error"], "see the log"
 
 
 class RecordingWriter:

@@ -1,0 +1,95 @@
+"""What fails in the gateway itself: in the log with its traceback, counted, and answered like a failure of the app.
+
+DESIGN section 1: no response to a matching request leaves unprotected, whoever made it. The alert
+`NocacheProxyInternalErrors` goes by this count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.wire.harness import Peer, answering, bench
+from tests.wire.streams import MIB, until
+
+ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+INTERNAL = {"internal_error": 1}
+
+
+class Broken:
+    """Stands where something is needed, and fails whoever uses it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+@pytest.fixture
+def tracebacks(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.ERROR)
+    return lambda: [
+        record for record in caplog.records if record.exc_info and record.name.startswith("proxy.")
+    ]
+
+
+@pytest.mark.parametrize("part", ["requests", "pool", "response_parser"])
+async def test_request_is_answered(monkeypatch, tracebacks, part):
+    """Before there is an exchange, when it begins, and when its response comes; the next one is served."""
+    async with bench() as b:
+        b.may_fail = True
+        with monkeypatch.context() as broken:
+            broken.setattr(b.gateway, part, Broken())
+            peer = await b.connect()
+            await peer.send(ASK)
+            answer = await peer.read_response()
+            assert answer.status == 502
+            assert answer.is_protected
+            assert answer.field("Proxy-Status") == [b"nocache-proxy; error=proxy_internal_error"]
+        assert len(tracebacks()) == 1
+        assert b.gateway.stats.upstream_errors == INTERNAL
+        assert b.gateway.stats.in_flight == 0
+        peer = await b.connect()
+        await peer.send(ASK)
+        assert (await peer.read_response()).content == b"ok"
+
+
+@pytest.mark.parametrize("size", [1000, 8 * MIB])
+async def test_response_under_way_is_broken_off(monkeypatch, tracebacks, size):
+    """Read by the connection itself, or past it."""
+    goes_on = asyncio.Event()
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size // 2))
+        await goes_on.wait()
+        await peer.send(bytes(size - size // 2))
+
+    async with bench(upstream) as b:
+        b.may_fail = True
+        peer = await b.connect()
+        await peer.send(ASK)
+        await peer.read_head()
+        await peer.read_exactly(size // 2)
+        with monkeypatch.context() as broken:
+            broken.setattr(b.gateway, "clock", Broken())
+            goes_on.set()
+            assert (await peer.read_to_end()).end == "reset"
+            await until(lambda: not b.gateway.stats.in_flight)
+        assert len(tracebacks()) == 1
+        assert b.gateway.stats.upstream_errors == INTERNAL
+
+
+async def test_request_under_way_is_answered(monkeypatch, tracebacks):
+    async with bench(answering()) as b:
+        b.may_fail = True
+        peer = await b.connect()
+        await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        await until(lambda: b.gateway.stats.upstream_connections)
+        with monkeypatch.context() as broken:
+            broken.setattr(b.gateway, "settings", Broken())
+            await peer.send(b"cd")
+            await until(tracebacks)
+        answer = await peer.read_to_end()
+        assert (answer.status, answer.is_protected) == (502, True)
+        assert b.gateway.stats.upstream_errors == INTERNAL
