@@ -9,6 +9,7 @@ from typing import Final
 import re2
 
 from proxy.message.fields import Field
+from proxy.message.response import NOT_MODIFIED
 from proxy.rules.globs import compile_quietly, full_match, member_glob, value_glob
 from proxy.rules.model import FieldCondition, ResponseConditions
 
@@ -65,41 +66,61 @@ def is_script_request(x_requested_with: str | None, sec_fetch_dest: str | None) 
     return _XML_HTTP_REQUEST.holds(x_requested_with) or (sec_fetch_dest or "").strip(" \t").lower() == "empty"
 
 
-def response_holds(conditions: ResponseConditions, status: int, fields: Sequence[Field]) -> bool:
-    """Tell whether response conditions hold for a response's head."""
-    return response_facts_hold(conditions, ResponseFacts(status, fields))
-
-
 class ResponseFacts:
-    """What response conditions ask of a response's head."""
+    """What response conditions ask of a response's head.
+
+    A 304 renews the head of a successful response that a cache has stored (RFC 9111 section 4.3.4), and mostly says
+    neither its status nor its type. What it leaves out is unknown: that holds in the broad reading, and not in
+    the narrow one. Of several types the broad reading takes any, the narrow one all.
+    """
 
     def __init__(self, status: int, fields: Sequence[Field]) -> None:
-        self.status = status
+        self._status = status
         self._fields = fields
 
-    @cached_property
-    def content_type(self) -> str:
-        return self._value(b"content-type").partition(";")[0].strip().lower()
+    def hold(self, conditions: ResponseConditions, *, is_broad: bool) -> bool:
+        """Tell whether response conditions hold."""
+        return (
+            self._has_status(conditions.statuses, is_broad=is_broad)
+            and self._has_type(conditions.content_types, is_broad=is_broad)
+            and self._is_attachment(conditions.attachment, is_broad=is_broad)
+        )
+
+    def _has_status(self, statuses: Sequence[str], *, is_broad: bool) -> bool:
+        status = str(self._status)
+        if not statuses or status in statuses or f"{status[0]}xx" in statuses:
+            return True
+        return is_broad and self._status == NOT_MODIFIED and any(each[0] == "2" for each in statuses)
+
+    def _has_type(self, globs: Sequence[str], *, is_broad: bool) -> bool:
+        if not globs:
+            return True
+        if is_broad and not self._content_types and self._status == NOT_MODIFIED:
+            return True
+        quantifier = any if is_broad else all
+        return quantifier(
+            any(full_match(value_glob(glob), each) for glob in globs) for each in self._content_types or ("",)
+        )
+
+    def _is_attachment(self, asked: bool | None, *, is_broad: bool) -> bool:  # noqa: FBT001 - as in the rule
+        if asked is None:
+            return True
+        if not self._dispositions and self._status == NOT_MODIFIED:
+            return is_broad
+        return asked is ("attachment" in self._dispositions[:1])
 
     @cached_property
-    def is_attachment(self) -> bool:
-        return self._value(b"content-disposition").partition(";")[0].strip().lower() == "attachment"
+    def _content_types(self) -> list[str]:
+        return self._values(b"content-type")
 
-    def _value(self, name: bytes) -> str:
-        return next((value.decode("latin-1") for key, value in self._fields if key.lower() == name), "")
+    @cached_property
+    def _dispositions(self) -> list[str]:
+        return self._values(b"content-disposition")
 
-
-def response_facts_hold(conditions: ResponseConditions, facts: ResponseFacts) -> bool:
-    """Tell whether response conditions hold."""
-    status = str(facts.status)
-    if (
-        conditions.statuses
-        and status not in conditions.statuses
-        and f"{status[0]}xx" not in conditions.statuses
-    ):
-        return False
-    if conditions.content_types and not any(
-        full_match(value_glob(glob), facts.content_type) for glob in conditions.content_types
-    ):
-        return False
-    return conditions.attachment is None or conditions.attachment is facts.is_attachment
+    def _values(self, name: bytes) -> list[str]:
+        """Of each line what comes before its parameters."""
+        return [
+            value.decode("latin-1").partition(";")[0].strip().lower()
+            for key, value in self._fields
+            if key.lower() == name
+        ]

@@ -12,11 +12,11 @@ from typing import Final, Literal
 
 from proxy.message.fields import HOP_BY_HOP, Field
 from proxy.message.request import METHOD_OVERRIDES
-from proxy.rules.conditions import response_holds
+from proxy.rules.conditions import ResponseFacts
 from proxy.rules.globs import full_match, path_glob
 from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH, Ruleset, Values
 from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
-from proxy.rules.policies import PASS, STRICT, enforces
+from proxy.rules.policies import PASS, STRICT, enforces, protects
 from proxy.rules.spellings import spellings, with_other_end
 from proxy.rules.trial import SOME_DATE, Trial, TrialRequest, TrialResponse, run_trial
 
@@ -154,11 +154,18 @@ def _report_rules(
 
 
 def _report_conditions(rule: Rule, question: _Question, paths: Sequence[str]) -> Iterator[ConditionReport]:
+    is_broad = protects(rule.policy)
     yield from _report_part("match", rule.match, rule.policy, question, paths)
+    if rule.match.response is not None:
+        yield from _report_response("match", rule.match.response, question.response, is_broad=is_broad)
     if rule.unless is not None:
         # The exception of an enforcing rule is read as strictly as a weakening rule, and the other way round.
         opposite = PASS if enforces(rule.policy) else STRICT
         yield from _report_part("unless", rule.unless, opposite, question, paths)
+        if rule.unless.response is not None:
+            yield from _report_response(
+                "unless", rule.unless.response, question.response, is_broad=not is_broad
+            )
 
 
 def _report_part(
@@ -193,14 +200,13 @@ def _report_part(
         seen = "; ".join(f"{name}: {_seen(question, name)}" for name in (X_REQUESTED_WITH, SEC_FETCH_DEST))
         single = Conditions(script_request=conditions.script_request)
         yield ConditionReport(f"{part}.script_request", _bool(conditions.script_request), holds(single), seen)
-    if conditions.response is not None:
-        yield from _report_response(part, conditions.response, question.response)
 
 
 def _report_response(
-    part: Part, conditions: ResponseConditions, response: TrialResponse
+    part: Part, conditions: ResponseConditions, response: TrialResponse, *, is_broad: bool
 ) -> Iterator[ConditionReport]:
     key = f"{part}.response"
+    facts = ResponseFacts(response.status, response.fields)
     for name, wanted, single, seen in (
         (
             "status",
@@ -222,8 +228,10 @@ def _report_response(
         ),
     ):
         if wanted:
-            holds = response_holds(single, response.status, response.fields)
-            yield ConditionReport(f"{key}.{name}", wanted, holds, seen)
+            holds = facts.hold(single, is_broad=is_broad)
+            is_known = holds is facts.hold(single, is_broad=not is_broad)
+            note = "" if is_known else "the response leaves this open: what protects it counts"
+            yield ConditionReport(f"{key}.{name}", wanted, holds, seen, note)
 
 
 def _path_note(patterns: Sequence[tuple[str, str]], paths: Sequence[str], *, is_broad: bool) -> str:

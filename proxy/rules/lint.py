@@ -8,12 +8,12 @@ from typing import Final
 
 from proxy.message.directives import parse_directives
 from proxy.rules.containment import covers, covers_paths
-from proxy.rules.lint_policies import cache_control, doubts_about, enforces
+from proxy.rules.lint_policies import doubts_about, enforces
 from proxy.rules.loading import RulesFile
 from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH
 from proxy.rules.mistakes import Mistake, Path, show_text
 from proxy.rules.model import Conditions, FieldCondition, Policy, Rule
-from proxy.rules.policies import PASS
+from proxy.rules.policies import PASS, cache_control
 
 CODES: Final = {
     "no-rules": "the file has no rule",

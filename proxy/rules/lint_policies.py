@@ -10,6 +10,7 @@ from proxy.message.directives import parse_directives
 from proxy.rules import policies
 from proxy.rules.mistakes import did_you_mean, show_text
 from proxy.rules.model import Policy
+from proxy.rules.policies import cache_control
 
 Doubt = tuple[str, tuple[str, ...], str]
 """A code of `lint.CODES`, the keys below the policy where it stands, and what is said."""
@@ -72,8 +73,3 @@ def _about_directives(policy: Policy, base: Policy) -> Iterator[Doubt]:
                 f"to be reused; write {directive.name} alone"
             )
             yield "undone-no-store", at, text
-
-
-def cache_control(policy: Policy) -> list[bytes]:
-    """Return the `Cache-Control` that a policy sets, as bytes; empty when it sets none."""
-    return [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]

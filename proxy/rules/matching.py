@@ -5,7 +5,8 @@ they ask of fields is asked once for each combination of values and then remembe
 
 Two readings of every condition keep the guarantee. An enforcing rule matches if *any* reading of the
 request (spelling of the path, overridden method) does, and is excepted by `unless` only if *all* do; a
-rule that weakens protection (`pass`, `revalidate`) the other way round.
+rule that weakens protection (`pass`, `revalidate`) the other way round. What a 304 does not say of the
+response that it stands for is taken for what protects it: there `revalidate` counts among the first.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import Final
 from proxy.message.fields import Field, list_members
 from proxy.message.request import METHOD_OVERRIDES
 from proxy.message.response import UNTOUCHED, Treatment
-from proxy.rules.conditions import FieldTest, ResponseFacts, is_script_request, response_facts_hold
+from proxy.rules.conditions import FieldTest, ResponseFacts, is_script_request
 from proxy.rules.globs import path_glob
 from proxy.rules.model import Conditions, Policy, ResponseConditions, Rule
 from proxy.rules.path_sets import PathSet
-from proxy.rules.policies import PASS, enforces, treatment
+from proxy.rules.policies import PASS, enforces, protects, treatment
 from proxy.rules.spellings import spellings, with_other_end
 
 X_REQUESTED_WITH: Final = "X-Requested-With"
@@ -42,6 +43,7 @@ class Outcome:
 
     Attributes:
         needs, excepted_by: response conditions still to be asked; `None` when there are none.
+        protects: `needs` is read broadly and `excepted_by` narrowly, else the other way round.
     """
 
     rule: Rule | None
@@ -49,6 +51,7 @@ class Outcome:
     treatment: Treatment
     needs: ResponseConditions | None = None
     excepted_by: ResponseConditions | None = None
+    protects: bool = False
 
     @property
     def observes(self) -> bool:
@@ -201,7 +204,9 @@ class Ruleset:
                 break  # no later rule can apply to this method and path, so none adds to `Vary`
         names = tuple(vary.values())
         outcomes = [
-            Outcome(rule.source, rule.source.policy, rule.treatment_with(names), needs, excepted_by)
+            Outcome(
+                rule.source, rule.source.policy, rule.treatment_with(names), needs, excepted_by, rule.protects
+            )
             for rule, needs, excepted_by in hits
         ]
         if not hits or outcomes[-1].needs or outcomes[-1].excepted_by or outcomes[-1].observes:
@@ -228,8 +233,11 @@ def _resolve(outcomes: Sequence[Outcome], facts: ResponseFacts | None) -> Resolu
     observed: Outcome | None = None
     for outcome in outcomes:
         if facts is not None and (
-            (outcome.needs is not None and not response_facts_hold(outcome.needs, facts))
-            or (outcome.excepted_by is not None and response_facts_hold(outcome.excepted_by, facts))
+            (outcome.needs is not None and not facts.hold(outcome.needs, is_broad=outcome.protects))
+            or (
+                outcome.excepted_by is not None
+                and facts.hold(outcome.excepted_by, is_broad=not outcome.protects)
+            )
         ):
             continue
         if not outcome.observes:
@@ -266,6 +274,7 @@ class _CompiledRule:
     def __init__(self, rule: Rule, ruleset: Ruleset) -> None:
         self.source = rule
         self.observes = rule.mode == "observe"
+        self.protects = protects(rule.policy)
         is_broad = enforces(rule.policy)
         self.match = _CompiledConditions(rule.match, ruleset, is_broad=is_broad)
         self.unless = (

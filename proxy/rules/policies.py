@@ -100,8 +100,20 @@ def extend(
 
 def enforces(policy: Policy) -> bool:
     """Tell whether a policy forbids storing. Every other policy weakens: it matches only what it must."""
-    values = [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]
-    return any(directive.name == "no-store" for directive in parse_directives(values))
+    return any(directive.name == "no-store" for directive in parse_directives(cache_control(policy)))
+
+
+def protects(policy: Policy) -> bool:
+    """Tell whether caches must ask before they use what they store under a policy, or may not store it."""
+    return enforces(policy) or any(
+        directive.name == "no-cache" and directive.argument is None
+        for directive in parse_directives(cache_control(policy))
+    )
+
+
+def cache_control(policy: Policy) -> list[bytes]:
+    """Return the `Cache-Control` that a policy sets, as bytes; empty when it sets none."""
+    return [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]
 
 
 def treatment(policy: Policy, vary: Sequence[str] = ()) -> Treatment:

@@ -59,12 +59,15 @@ class ResponseConditionsModel(_Model):
     """Conditions on the head of the app's response. Every key given must hold."""
 
     status: Statuses = Field(
-        default=(), description="Status codes (200) or classes (3xx). Absent: any.", examples=[[200, "3xx"]]
+        default=(),
+        description="Status codes (200) or classes (3xx); a 304 counts as the 200 that it stands for, where that "
+        "protects it. Absent: any.",
+        examples=[[200, "3xx"]],
     )
     content_types: ContentTypes = Field(
         default=(),
         description="Media types without parameters, without regard to case; * and ? as in globs. A "
-        "response without Content-Type matches none. Absent: any.",
+        "response without Content-Type matches none, but a 304 any, where that protects it. Absent: any.",
         examples=[["application/json", "image/*"]],
     )
     attachment: bool | None = Field(

@@ -2,7 +2,8 @@
 
 gunicorn, waitress and Werkzeug decode the path once; httpd and nginx remove dot segments after that, uWSGI
 before it and with a decoder of its own; Werkzeug's routing drops leading slashes and merges inner ones;
-some servers cut `;params`. A rule that is tried on all of these cannot be walked around.
+some servers cut `;params`; routes whose expressions end with `$` (Werkzeug's up to 2.0, Django's by expression)
+take a line feed after the end, too. A rule that is tried on all of these cannot be walked around.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def spellings(path: bytes) -> list[str]:
             _decode_as_werkzeug(_remove_dot_segments(raw)),
         }
     readings |= {_PARAMS.sub(b"", reading) for reading in readings}
+    readings |= {reading.removesuffix(b"\n") for reading in readings}
     readings |= {_remove_dot_segments(reading) for reading in readings}
     readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
     readings |= {_SLASHES.sub(b"/", reading) for reading in readings}

@@ -136,6 +136,33 @@ async def test_case_18_unmatched_304_passes_with_vary(to_flask: ToFlask, legacy:
     assert legacy.received()[0]["fields"]["if-none-match"] == f'"{ETAG}"'
 
 
+@pytest.mark.parametrize(
+    "asked", ["{content_types: ['text/*', application/json]}", "{status: [200]}", "{attachment: false}"]
+)
+async def test_304_is_protected_like_the_200_that_it_stands_for(to_flask: ToFlask, asked: str) -> None:
+    """It has no type, and renews the copy's head: with the app's max-age, nobody would ask for ten minutes."""
+    gateway = await to_flask(
+        rules(f"{{name: r, match: {{paths: [/page], response: {asked}}}, policy: revalidate}}")
+    )
+    full = await gateway.ask("/page")
+    renewed = await gateway.ask("/page", f'If-None-Match: "{ETAG}"')
+    assert (full.status, renewed.status) == (200, 304)
+    assert full.is_enforced("revalidate")
+    assert renewed.is_enforced("revalidate")
+
+
+async def test_304_of_what_a_rule_leaves_alone_is_left_alone(to_flask: ToFlask) -> None:
+    """Errors are never brought back by a 304, whatever is asked of their type."""
+    gateway = await to_flask(
+        rules(
+            "{name: errors, match: {response: {status: [4xx, 5xx], content_types: ['text/*']}},"
+            " policy: revalidate}"
+        )
+    )
+    renewed = await gateway.ask("/page", f'If-None-Match: "{ETAG}"')
+    assert (renewed.status, renewed.value("cache-control")) == (304, "public, max-age=600")
+
+
 async def test_case_18_matched_on_the_same_page_is_full(to_flask: ToFlask) -> None:
     """The XHR on the same URL gets a 200."""
     gateway = await to_flask(RULES)

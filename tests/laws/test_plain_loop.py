@@ -6,6 +6,7 @@ not; each path expression in any spelling where protection is at stake, in all o
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import random
 import re
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.message.request import METHOD_OVERRIDES
-from proxy.rules.conditions import field_holds, is_script_request, response_holds
+from proxy.rules.conditions import field_holds, is_script_request
 from proxy.rules.globs import path_glob
 from proxy.rules.loading import loads
 from proxy.rules.matching import Ruleset
@@ -35,9 +36,17 @@ def naive(rules, request, response) -> tuple[str, str]:
     observed = "-"
     for each in rules:
         is_broad = enforces(each.policy)
-        if not naive_holds(each.match, is_broad, path, request, response):
+        protects = each.policy != PASS
+        if not naive_holds(each.match, is_broad, path, request) or not naive_response(
+            each.match, protects, response
+        ):
             continue
-        if each.unless is not None and naive_holds(each.unless, not is_broad, path, request, response):
+        excepted = each.unless
+        if (
+            excepted is not None
+            and naive_holds(excepted, not is_broad, path, request)
+            and naive_response(excepted, not protects, response)
+        ):
             continue
         if each.mode == "enforce":
             return each.name, observed
@@ -45,7 +54,7 @@ def naive(rules, request, response) -> tuple[str, str]:
     return "-", observed
 
 
-def naive_holds(asked, is_broad, path, request, response) -> bool:
+def naive_holds(asked, is_broad, path, request) -> bool:
     quantifier = any if is_broad else all
     globs = None if asked.paths is None else [path_glob(glob) for glob in asked.paths]
     for expressions in (globs, asked.path_regexes):
@@ -67,7 +76,35 @@ def naive_holds(asked, is_broad, path, request, response) -> bool:
     return all(
         field_holds(condition, naive_value(request, condition.name.lower().encode()))
         for condition in asked.fields
-    ) and (asked.response is None or response_holds(asked.response, response.status, response.fields))
+    )
+
+
+def naive_response(asked, is_broad, response) -> bool:
+    """What a 304 leaves open holds in the broad reading only."""
+    if asked.response is None:
+        return True
+    statuses, globs, attachment = (
+        asked.response.statuses,
+        asked.response.content_types,
+        asked.response.attachment,
+    )
+    renews = response.status == 304
+    answers = []
+    if statuses:
+        known = {str(response.status), f"{response.status // 100}xx"} & set(statuses)
+        answers.append(bool(known) or (renews and is_broad and {"200", "2xx"} & set(statuses) != set()))
+    types = [naive_type(value) for name, value in response.fields if name.lower() == b"content-type"]
+    if globs:
+        found = [any(fnmatch.fnmatchcase(each, glob) for glob in globs) for each in types]
+        answers.append((any if is_broad else all)(found) if found else renews and is_broad)
+    if attachment is not None:
+        is_attachment = b"content-disposition" in {name.lower() for name, _ in response.fields}
+        answers.append(is_broad if renews and not is_attachment else is_attachment is attachment)
+    return all(answers)
+
+
+def naive_type(value) -> str:
+    return value.decode().split(";")[0]
 
 
 @functools.lru_cache(None)

@@ -124,6 +124,15 @@ def test_the_spelling_that_keeps_an_exception_from_applying_is_named(rules_file)
     assert paths.note == "not for the spelling /file/secret, and it must hold for all"
 
 
+@pytest.mark.parametrize(("policy", "holds"), [("revalidate", True), ("pass", False)])
+def test_what_a_304_leaves_open_is_said(policy, holds):
+    text = f"version: 1\nrules: [{{name: r, match: {{response: {{attachment: true}}}}, policy: {policy}}}]"
+    explanation = explained(loads(text.encode(), "rules.yaml"), response=TrialResponse(304))
+    report = condition(explanation, "r", "match.response.attachment")
+    assert (report.holds, report.seen) == (holds, "absent")
+    assert report.note == "the response leaves this open: what protects it counts"
+
+
 def test_conditions_on_the_response_are_asked_of_the_response(rules_file):
     response = TrialResponse(200, ((b"Content-Disposition", b"attachment"),))
     explanation = explained(rules_file, "/file/download/a", response=response)

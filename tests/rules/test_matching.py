@@ -7,13 +7,14 @@ decide like a plain loop over them is a law in `tests/laws/test_plain_loop.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import pytest
 
 from proxy.message.request import METHOD_OVERRIDES
 from proxy.rules import matching, path_sets
-from proxy.rules.conditions import field_holds, is_script_request, response_holds
+from proxy.rules.conditions import ResponseFacts, field_holds, is_script_request
 from proxy.rules.loading import loads
 from proxy.rules.matching import Ruleset
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
@@ -22,6 +23,8 @@ from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
 XHR = FieldCondition("X-Requested-With", globs=("XMLHttpRequest",), by_member=True)
 GET = frozenset(("GET", "HEAD"))
 JSON = ResponseConditions(content_types=("application/json",))
+KEPT = dataclasses.replace(STRICT, name="kept", conditionals="keep")
+OWN_PASS = dataclasses.replace(PASS, name="own", set_fields=(("X-Own", "1"),))
 
 
 def rule(name, policy=STRICT, unless=None, mode="enforce", **match) -> Rule:
@@ -205,6 +208,7 @@ class Test_Response:  # noqa: N801
     """Conditions that can be told only from the response's head."""
 
     HTML = ((b"content-type", b"Text/HTML; charset=utf-8"),)
+    IMAGE = ((b"Content-Type", b"image/png"),)
 
     @pytest.mark.parametrize(
         ("conditions", "status", "fields", "expected"),
@@ -230,7 +234,47 @@ class Test_Response:  # noqa: N801
         ],
     )
     def test_condition_on_a_response(self, conditions, status, fields, expected):
-        assert response_holds(conditions, status, fields) is expected
+        facts = ResponseFacts(status, fields)
+        assert facts.hold(conditions, is_broad=True) is facts.hold(conditions, is_broad=False) is expected
+
+    @pytest.mark.parametrize(
+        ("conditions", "status", "fields", "broad", "narrow"),
+        [
+            (ResponseConditions(statuses=("200",)), 304, (), True, False),
+            (ResponseConditions(statuses=("2xx",)), 304, (), True, False),
+            (ResponseConditions(statuses=("3xx",)), 304, (), True, True),
+            (ResponseConditions(statuses=("404", "5xx")), 304, (), False, False),
+            (ResponseConditions(content_types=("text/*",)), 304, (), True, False),
+            (ResponseConditions(content_types=("text/*",)), 304, HTML, True, True),
+            (ResponseConditions(content_types=("image/*",)), 304, HTML, False, False),
+            (ResponseConditions(content_types=("*",)), 304, (), True, True),
+            (ResponseConditions(content_types=("image/*",)), 200, (*HTML, *IMAGE), True, False),
+            (ResponseConditions(attachment=True), 304, (), True, False),
+            (ResponseConditions(attachment=False), 304, (), True, False),
+            (
+                ResponseConditions(attachment=False),
+                304,
+                ((b"content-disposition", b"attachment"),),
+                False,
+                False,
+            ),
+            (ResponseConditions(statuses=("200",), content_types=("image/*",)), 304, HTML, False, False),
+        ],
+    )
+    def test_response_that_does_not_say(self, conditions, status, fields, broad, narrow):
+        """A 304 stands for a response that a cache has stored; of two types nobody knows which one is taken."""
+        facts = ResponseFacts(status, fields)
+        assert facts.hold(conditions, is_broad=True) is broad
+        assert facts.hold(conditions, is_broad=False) is narrow
+
+    @pytest.mark.parametrize(
+        ("policy", "expected"), [(STRICT, "r"), (REVALIDATE, "r"), (PASS, "-"), (KEPT, "r"), (OWN_PASS, "-")]
+    )
+    def test_304_is_protected_if_what_it_stands_for_may_be(self, policy, expected):
+        """It renews a stored head: `max-age=3600` of an app's 304 would make the copy fresh again."""
+        assert decided([rule("r", policy, response=JSON)], status=304) == expected
+        excepted = [rule("r", policy, unless={"response": JSON})]
+        assert decided(excepted, status=304) == expected
 
     def test_rules_are_asked_in_order_of_the_response_too(self):
         rules = [

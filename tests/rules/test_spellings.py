@@ -48,6 +48,8 @@ def test_plain_path_has_one_spelling_itself(path):
         (b"/%%61", ["/%a", "/%61"]),
         (b"/%zz", ["/%zz", "/\0"]),
         (b"/a%00", ["/a\0"]),
+        (b"/a%0A", ["/a\n", "/a"]),
+        (b"/a%0A;v", ["/a"]),
     ],
 )
 def test_every_reading_of_some_server_is_among_the_spellings(path, among):
