@@ -285,7 +285,7 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request."
 )
 @click.option(
-    "--response-status", type=click.IntRange(100, 599), default=200, show_default=True, help="Of the app."
+    "--response-status", type=click.IntRange(200, 599), default=200, show_default=True, help="Of the app."
 )
 @click.option(
     "--response-header",

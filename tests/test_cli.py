@@ -147,7 +147,7 @@ def test_version_is_told():
         (["explain", "GET", "/", "-H", "none"], "'none'"),
         (["explain", "GET", "/", "-H", "a: b\r\nc: d"], "found"),
         (["explain", "GET", "/", "--response-header", ": b"], "found"),
-        (["explain", "GET", "/", "--response-status", "99"], "99 is not in the range 100<=x<=599."),
+        (["explain", "GET", "/", "--response-status", "103"], "103 is not in the range 200<=x<=599."),
         (["explain", "GET", "/", "--live", "app"], "'app' is no upstream; allowed are"),
         (["healthcheck", "--timeout", "0"], "0.0 is not in the range 0.1<=x<=60."),
         (["healthcheck", "--timeout", "nan"], "'nan' is not a number of seconds."),

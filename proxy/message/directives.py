@@ -29,11 +29,13 @@ class Directive:
         name: lower case.
         argument: without quotes and escapes, `None` when there is none.
         was_quoted: the argument came as a quoted string (`private="x, no-store"`).
+        rest: what stands between its end and the next comma, and belongs to no directive; empty as a rule.
     """
 
     name: str
     argument: str | None = None
     was_quoted: bool = False
+    rest: str = ""
 
 
 def parse_directives(values: Iterable[bytes]) -> tuple[Directive, ...]:
@@ -64,8 +66,9 @@ def has_no_transform(*values: bytes) -> bool:
 
 def _directive(match: re.Match[bytes]) -> Directive:
     name = match["name"].decode("ascii").lower()
+    rest = match["rest"].strip(b" \t").decode("latin-1")
     if match["quoted"] is not None:
         unescaped = re.sub(rb"\\(.)", rb"\1", match["quoted"], flags=re.DOTALL)
-        return Directive(name, unescaped.decode("latin-1"), was_quoted=True)
+        return Directive(name, unescaped.decode("latin-1"), was_quoted=True, rest=rest)
     token = match["token"]
-    return Directive(name, None if token is None else token.decode("latin-1"))
+    return Directive(name, None if token is None else token.decode("latin-1"), rest=rest)

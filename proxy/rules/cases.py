@@ -101,7 +101,7 @@ def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
     expect = case.expect
     for key, wanted, got in (
         ("rule", expect.rule, _name(trial.resolution.rule)),
-        ("policy", expect.policy, trial.resolution.policy.name),
+        ("policy", expect.policy, trial.policy.name),
         ("observed", expect.observed, _name(trial.resolution.observed)),
         ("conditionals", expect.conditionals, _conditionals(trial)),
     ):

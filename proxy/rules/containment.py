@@ -5,11 +5,14 @@ Answers `True` only when it is certain; what it cannot tell (regular expressions
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import takewhile
 from typing import Final
+
+import re2
 
 from proxy.rules.conditions import field_holds
 from proxy.rules.globs import compile_quietly, path_glob
@@ -17,6 +20,7 @@ from proxy.rules.matching import X_REQUESTED_WITH
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 
 _MAX_STATES: Final = 400
+_RANGE_BYTES: Final = 64
 _PARTS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|.", re.DOTALL)
 _OTHER: Final = "\x01"  # stands for every character that neither glob names
 
@@ -49,6 +53,57 @@ def covers_fields(wide: Conditions, narrow: Conditions) -> bool:
         if not asks:
             return False
     return all(any(_implies(known, asked) for known in narrow.fields) for asked in wide.fields)
+
+
+def are_apart(one: Conditions, other: Conditions) -> bool:
+    """Tell whether nothing that one holds for, by method and response, the other can hold for."""
+    if one.methods is not None and other.methods is not None and one.methods.isdisjoint(other.methods):
+        return True
+    if one.response is None or other.response is None:
+        return False
+    types = one.response.content_types, other.response.content_types
+    if all(types) and not any(_may_agree(*pair) for pair in itertools.product(*types)):
+        return True
+    return {one.response.attachment, other.response.attachment} == {True, False}
+
+
+def _may_agree(one: str, other: str) -> bool:
+    """Tell by what stands before their first sign whether two globs on a value may match the same."""
+    (one_literal, one_sign, _), (other_literal, other_sign, _) = (
+        re.sub("[*?]", "*", glob.lower()).partition("*") for glob in (one, other)
+    )
+    return (bool(one_sign) and other_literal.startswith(one_literal)) or (
+        one_literal.startswith(other_literal) and (bool(other_sign) or one_literal == other_literal)
+    )
+
+
+def may_match_a_path(expression: str) -> bool:
+    """Tell whether an expression can match something that begins with `/`, or `*` alone."""
+    least, most = _range(expression)
+    return (least < b"0" and most >= b"/") or least <= b"*" <= most
+
+
+def paths_agree(conditions: Conditions) -> bool:
+    """Tell whether some path may match both the globs and the regular expressions."""
+    if not conditions.paths or not conditions.path_regexes:
+        return True
+    globs = [_range(path_glob(glob)) for glob in conditions.paths]
+    regexes = [_range(regex) for regex in conditions.path_regexes]
+    return any(
+        least <= other_most and other_least <= most
+        for least, most in globs
+        for other_least, other_most in regexes
+    )
+
+
+@lru_cache(maxsize=4096)
+def _range(expression: str) -> tuple[bytes, bytes]:
+    """Return bounds, by bytes, of all that an expression matches as a whole."""
+    try:
+        least, most = compile_quietly(expression).possiblematchrange(_RANGE_BYTES)
+    except re2.error:  # it matches nearly anything
+        return b"", b"\xff"
+    return least, most
 
 
 def glob_covers(wide: str, narrow: str) -> bool:

@@ -34,7 +34,7 @@ def to_json(explanation: Explanation, place_of: PlaceOf | None = None) -> dict[s
         "rules": [rule_to_json(report, place_of) for report in explanation.rules],
         "decision": {
             "rule": None if resolution.rule is None else resolution.rule.name,
-            "policy": "strict" if trial.fault else resolution.policy.name,
+            "policy": trial.policy.name,
             "observed": None if resolution.observed is None else resolution.observed.name,
             "vary": list(trial.verdict.vary),
             "stripped": list(trial.stripped),

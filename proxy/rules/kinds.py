@@ -130,7 +130,9 @@ def _path_glob(value: str) -> str:
 def _path_hint(value: str) -> str:
     if "://" in value:
         return "; a rule sees the path only, not scheme and host"
-    return f", did you mean {show_text('/**/' + value if value.startswith('*') else '/' + value)}?"
+    bare = value.strip()
+    prefix = "/**/" if bare.startswith("*") else "" if bare.startswith("/") else "/"
+    return f", did you mean {show_text(prefix + bare)}?"
 
 
 def _refuse_query(value: str) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from proxy.message.directives import parse_directives
-from proxy.rules.containment import covers, covers_paths
+from proxy.rules.containment import are_apart, covers, covers_paths
+from proxy.rules.lint_paths import doubts_about_paths
 from proxy.rules.lint_policies import doubts_about, enforces
 from proxy.rules.loading import RulesFile
 from proxy.rules.matching import SEC_FETCH_DEST, X_REQUESTED_WITH
 from proxy.rules.mistakes import Mistake, Path, show_text
 from proxy.rules.model import Conditions, FieldCondition, Policy, Rule
-from proxy.rules.policies import PASS, cache_control
+from proxy.rules.policies import PASS, cache_control, protects
 
 CODES: Final = {
     "no-rules": "the file has no rule",
@@ -27,25 +27,26 @@ CODES: Final = {
     "costly-vary": "a field in Vary that differs from client to client",
     "classic-for-shared-caches": "a Cache-Control that some CDNs do not honour",
     "unused-policy": "a policy of your own that no rule uses",
+    "malformed-directive": "a Cache-Control directive that many caches cannot read",
     "weakened-policy": "a policy that extends an enforcing one and lets caches store",
     "unknown-directive": "a Cache-Control directive that no cache knows",
     "undone-no-store": "a Cache-Control directive that takes no-store back",
     "validators-kept": "a policy that forbids storing and lets caches revalidate",
+    "bypasses-kept": "a policy that forbids storing and passes fields that some caches obey before",
     "idle-observer": "a rule that observes a policy which changes nothing",
     "encoded-path": "a path with percent-encoding, where paths are compared decoded",
     "query-in-path": "a path with a query, which is no part of what paths are compared with",
     "foreign-pattern": "a glob in the language of routes or regular expressions",
     "regex-without-slash": "a regular expression that matches no path",
+    "unfinished-regex": "a regular expression that matches one path, and looks like the beginning of many",
+    "glob-in-regex": "a glob where a regular expression is asked for",
+    "apart": "globs and regular expressions of one rule that no path matches both of",
+    "part-of-a-value": "a part of a field's value where the whole is compared",
     "status-304": "a condition on a status that this rule's policy prevents",
     "lost-304": "a condition on responses that costs every other response on these paths its 304",
 }
 """Every code, with what it stands for."""
 
-# Flask's <id>, braces and brackets of shells, :id of other routers, and signs of regular expressions.
-_FOREIGN: Final = re.compile(r"<[^/>]*>|\{[^/}]*\}|\[[^/\]]+\]|(?<=/):\w+|(?<=/)\.\*|\\.|\$$")
-_ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
-# As in a URL; a glob with one is refused.
-_QUERY: Final = re.compile(r"(?:\\|\[)\?\]?[\w.-]+=")
 _NAVIGATION_FIELDS: Final = frozenset(("sec-fetch-dest", "sec-fetch-mode", "accept", "x-requested-with"))
 _DIFFERS_PER_CLIENT: Final = {
     "cookie": "every user, often every request, has its own",
@@ -62,7 +63,7 @@ def lint(rules_file: RulesFile) -> list[Mistake]:
     Returns:
         Warnings in the order of the file, each with a `code` of `CODES`.
     """
-    checks: tuple[Callable[[RulesFile], Iterator[Mistake]], ...] = (_lint_file, _lint_rules, _lint_policies)
+    checks = (_lint_file, _lint_rules, _lint_scripts, _lint_policies)
     return sorted({mistake for check in checks for mistake in check(rules_file)})
 
 
@@ -113,6 +114,8 @@ def _shadows(earlier: Rule, later: Rule) -> bool:
         return False
     # Of an odd spelling of a path a weakening rule may leave something to an enforcing one.
     is_same_reading = enforces(earlier.policy) or not enforces(later.policy)
+    if earlier.match.response is not None:  # and of a 304, to one that protects
+        is_same_reading = is_same_reading and (protects(earlier.policy) or not protects(later.policy))
     return is_same_reading and covers(earlier.match, later.match)
 
 
@@ -122,14 +125,19 @@ def _comes_too_late(exception: Rule, earlier: Rule) -> bool:
     excepted = earlier.unless
     is_excepted_there = excepted is not None and covers_paths(excepted, exception.match)
     named_paths = exception.match.paths is not None or exception.match.path_regexes is not None
-    return named_paths and not is_excepted_there and covers_paths(earlier.match, exception.match)
+    return (
+        named_paths
+        and not is_excepted_there
+        and not are_apart(earlier.match, exception.match)
+        and covers_paths(earlier.match, exception.match)
+    )
 
 
 def _applies(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
     if rule.unless is not None and covers(rule.unless, rule.match):
+        what = "applies to nothing but odd spellings" if enforces(rule.policy) else "never applies"
         text = (
-            "'unless' holds for all that 'match' holds for, so this rule never applies; make one of them "
-            "narrower"
+            f"'unless' holds for all that 'match' holds for, so this rule {what}; make one of them narrower"
         )
         yield warn("never-applies", text, "unless")
     if rule.mode == "observe" and _is_pass(rule.policy):
@@ -165,36 +173,40 @@ def _earlier_is_last(rule: Rule, rules: Sequence[Rule]) -> bool:
     return rules[-1] is rule
 
 
-def _scripts(rule: Rule, rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
-    if not enforces(rule.policy) or rule.match.script_request is not None or not _asks_for_ajax(rule.match):
-        return
-    if any(_covers_fetch(other, rule) for other in rules if other is not rule):
-        return
-    text = (
-        "fetch() and axios send no X-Requested-With, so their requests pass by this rule; ask for "
-        "script_request: true instead, here or in a second rule for the same paths"
-    )
-    is_shorthand = any(condition.by_member for condition in rule.match.fields)
-    yield warn("x-requested-with-only", text, "match", "x_requested_with" if is_shorthand else "headers")
+def _lint_scripts(rules_file: RulesFile) -> Iterator[Mistake]:
+    for_fetch = [rule for rule in rules_file.rules if _takes_fetch(rule)]
+    for index, rule in enumerate(rules_file.rules):
+        match = rule.match
+        if not enforces(rule.policy) or match.script_request is not None or not _asks_for_ajax(match):
+            continue
+        if any(_takes_at_least(other.match, match) for other in for_fetch if other is not rule):
+            continue
+        text = (
+            "fetch() and axios send no X-Requested-With, so their requests pass by this rule; ask for "
+            "script_request: true instead, here or in a second rule for the same paths"
+        )
+        key = "x_requested_with" if any(condition.by_member for condition in match.fields) else "headers"
+        yield rules_file.document.mistake(("rules", index, "match", key), text, code="x-requested-with-only")
+
+
+def _takes_fetch(rule: Rule) -> bool:
+    """Whether a rule protects `fetch()`: by script_request, or by asking no field."""
+    match = rule.match
+    if not enforces(rule.policy) or rule.mode == "observe":
+        return False
+    if _names(match.fields, SEC_FETCH_DEST):
+        return True
+    return not match.fields and match.script_request is not False
+
+
+def _takes_at_least(wide: Conditions, narrow: Conditions) -> bool:
+    """Whether one takes the methods and paths of the other."""
+    is_same_methods = wide.methods is None or (narrow.methods is not None and narrow.methods <= wide.methods)
+    return is_same_methods and covers_paths(wide, narrow)
 
 
 def _asks_for_ajax(match: Conditions) -> bool:
     return any(c.name.lower() == X_REQUESTED_WITH.lower() and c.present is not False for c in match.fields)
-
-
-def _covers_fetch(other: Rule, rule: Rule) -> bool:
-    """Whether a rule covers `fetch()` on the paths of another: by script_request, or by asking no field."""
-    match = other.match
-    if not enforces(other.policy) or other.mode == "observe":
-        return False
-    by_script = match.script_request is True or _names(match.fields, SEC_FETCH_DEST)
-    asks_fields = bool(match.fields) and not _names(match.fields, SEC_FETCH_DEST)
-    if asks_fields or not (by_script or match.script_request is None):
-        return False
-    is_same_methods = match.methods is None or (
-        rule.match.methods is not None and rule.match.methods <= match.methods
-    )
-    return is_same_methods and covers_paths(match, rule.match)
 
 
 def _forms(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
@@ -236,6 +248,13 @@ def _fields(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: 
             yield warn("pass-by-field", text, "match")
     for part, conditions in (("match", rule.match), ("unless", rule.unless)):
         for condition in conditions.fields if conditions else ():
+            glob = next((glob for glob in condition.globs if _is_part(condition.name, glob)), None)
+            if glob is not None:
+                text = (
+                    f"{show_text(glob)} is compared with the whole of {condition.name}, which is longer; write "
+                    f"{show_text(f'*{glob}*')}"
+                )
+                yield warn("part-of-a-value", text, part, "headers", condition.name)
             why = _DIFFERS_PER_CLIENT.get(condition.name.lower())
             if why is not None:
                 text = (
@@ -243,6 +262,15 @@ def _fields(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: 
                     "nothing there; ask for another field"
                 )
                 yield warn("costly-vary", text, part, "headers", condition.name)
+
+
+def _is_part(name: str, glob: str) -> bool:
+    """Whether no client sends this and nothing more."""
+    if "*" in glob or "?" in glob:
+        return False
+    return (name.lower() == "cookie" and "=" not in glob) or (
+        name.lower() == "user-agent" and "/" not in glob
+    )
 
 
 def _shared_caches(
@@ -261,84 +289,58 @@ def _shared_caches(
         yield warn("classic-for-shared-caches", text, "policy")
 
 
-def _only_what_is_encoded_twice(pattern: str) -> str:
-    return (
-        f"paths are compared decoded, so {show_text(pattern)} matches only what is encoded twice; write the "
-        "character itself"
-    )
-
-
-def _globs(conditions: Conditions, part: str, warn: Warn) -> Iterator[Mistake]:
-    for index, glob in enumerate(conditions.paths or ()):
-        foreign = _FOREIGN.search(glob)
-        if foreign:
-            text = (
-                f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** "
-                "for any number of them, list several globs, or use path_regexes"
-            )
-            yield warn("foreign-pattern", text, part, "paths", index)
-        if _ESCAPE.search(glob):
-            yield warn("encoded-path", _only_what_is_encoded_twice(glob), part, "paths", index)
-
-
-def _regexes(conditions: Conditions, part: str, warn: Warn) -> Iterator[Mistake]:
-    for index, regex in enumerate(conditions.path_regexes or ()):
-        if re.match(r"\^?[\w%-]", regex):
-            text = (
-                f"{show_text(regex)} is compared with the whole path, which begins with '/', so it "
-                f"matches none; did you mean {show_text('/' + regex.removeprefix('^'))} or "
-                f"{show_text('.*' + regex)}?"
-            )
-            yield warn("regex-without-slash", text, part, "path_regexes", index)
-        if _ESCAPE.search(regex):
-            yield warn("encoded-path", _only_what_is_encoded_twice(regex), part, "path_regexes", index)
-        if _QUERY.search(regex):
-            text = (
-                f"{show_text(regex)} is compared with the path, without a query, so it matches no request "
-                "with one; write the path alone"
-            )
-            yield warn("query-in-path", text, part, "path_regexes", index)
-
-
-def _patterns(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
+def _paths(rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn) -> Iterator[Mistake]:
     for part, conditions in (("match", rule.match), ("unless", rule.unless)):
-        if conditions is None:
-            continue
-        yield from _globs(conditions, part, warn)
-        yield from _regexes(conditions, part, warn)
-        statuses = conditions.response.statuses if conditions.response else ()
-        if part == "match" and "304" in statuses and rule.policy.conditionals == "strip":
-            text = (
-                f"policy {rule.policy.name} strips the conditions off requests, so no 304 comes back; leave "
-                "304 out"
-            )
-            yield warn("status-304", text, part, "response", "status")
+        for code, steps, text in doubts_about_paths(conditions) if conditions else ():
+            yield warn(code, text, part, *steps)
 
 
 def _not_modified(
-    rule: Rule, _rules: Sequence[Rule], _earlier: Sequence[Rule], warn: Warn
+    rule: Rule, rules: Sequence[Rule], earlier: Sequence[Rule], warn: Warn
 ) -> Iterator[Mistake]:
-    match = rule.match
-    is_broad = covers_paths(match, Conditions()) and not _reads_fields(match)
-    strips = rule.policy.conditionals == "strip" and rule.mode == "enforce"
-    if match.response is not None and is_broad and strips:
+    match, unless = rule.match, rule.unless
+    if match.response and "304" in match.response.statuses and rule.policy.conditionals == "strip":
+        text = f"policy {rule.policy.name} strips the conditions off requests, so no 304 comes back; leave 304 out"
+        yield warn("status-304", text, "match", "response", "status")
+    if match.response is not None and _is_pass(rule.policy) and rule.mode == "enforce":
+        for index, later in enumerate(rules[len(earlier) + 1 :], len(earlier) + 1):
+            if _strips_everything(later) and not are_apart(later.match, match):
+                text = (
+                    "which responses are excepted is known too late to leave the conditions on requests, which "
+                    f"rules[{index}] ({later.name}) strips: these are not answered 304 either; name paths"
+                )
+                yield warn("lost-304", text, "match", "response")
+                return
+    if not _strips_everything(rule):
+        return
+    if match.response is not None:
         text = (
             "which responses match is known too late to leave the conditions on requests, so nothing on "
             "these paths is answered 304 any more; name paths, or use a policy with conditionals: keep if "
             "no 200 can match"
         )
         yield warn("lost-304", text, "match", "response")
+    elif unless is not None and unless.response is not None and unless.paths is unless.path_regexes is None:
+        text = (
+            "which responses are excepted is known too late to leave the conditions on requests, so these are "
+            "not answered 304 either; name paths"
+        )
+        yield warn("lost-304", text, "unless", "response")
+
+
+def _strips_everything(rule: Rule) -> bool:
+    is_broad = covers_paths(rule.match, Conditions()) and not _reads_fields(rule.match)
+    return is_broad and rule.policy.conditionals == "strip" and rule.mode == "enforce"
 
 
 _RULE_CHECKS: Final[tuple[_RuleCheck, ...]] = (
     _order,
     _applies,
     _breadth,
-    _scripts,
     _forms,
     _fields,
     _shared_caches,
-    _patterns,
+    _paths,
     _not_modified,
 )
 

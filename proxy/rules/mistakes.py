@@ -11,6 +11,8 @@ Value: TypeAlias = "bool | int | str | list[Value] | dict[str, Value] | None"
 Step = str | int
 Path = tuple[Step, ...]
 """Where a value stands in the file's tree: keys of mappings and indices of lists."""
+Doubt = tuple[str, Path, str]
+"""A code of `lint.CODES`, where it stands below the rule's conditions or the policy, and what is said."""
 
 _LONGEST_SHOWN = 60
 

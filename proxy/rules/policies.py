@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from proxy.message.directives import parse_directives
+from proxy.message.directives import Directive, parse_directives
 from proxy.message.response import Treatment
 from proxy.rules.model import ConditionalsMode, ETagMode, LastModifiedMode, Policy
 
@@ -100,20 +100,23 @@ def extend(
 
 def enforces(policy: Policy) -> bool:
     """Tell whether a policy forbids storing. Every other policy weakens: it matches only what it must."""
-    return any(directive.name == "no-store" for directive in parse_directives(cache_control(policy)))
+    return _says(policy, "no-store")
 
 
 def protects(policy: Policy) -> bool:
     """Tell whether caches must ask before they use what they store under a policy, or may not store it."""
-    return enforces(policy) or any(
-        directive.name == "no-cache" and directive.argument is None
-        for directive in parse_directives(cache_control(policy))
-    )
+    return enforces(policy) or _says(policy, "no-cache")
 
 
 def cache_control(policy: Policy) -> list[bytes]:
     """Return the `Cache-Control` that a policy sets, as bytes; empty when it sets none."""
     return [value.encode("latin-1") for name, value in policy.set_fields if name.lower() == "cache-control"]
+
+
+def _says(policy: Policy, name: str) -> bool:
+    """Whether there is such a directive, as every cache reads it: many compare it with all up to the comma."""
+    bare = Directive(name)
+    return bare in parse_directives(cache_control(policy))
 
 
 def treatment(policy: Policy, vary: Sequence[str] = ()) -> Treatment:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,10 +15,12 @@ from proxy.message.request import RequestHead, RequestRefusedError, RequestTable
 from proxy.message.response import NOT_MODIFIED, ResponseHead, render_response
 from proxy.message.syntax import MalformedHeadError
 from proxy.rules.matching import Resolution, Ruleset, Verdict
+from proxy.rules.model import Policy
 from proxy.rules.policies import STRICT, treatment
 
 SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
 BAD_GATEWAY: Final = 502
+_AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class Trial:
     fault: str
     fields: tuple[Field, ...]
 
+    @property
+    def policy(self) -> Policy:
+        """What the client's response is under: the gateway's own is under `strict`."""
+        return STRICT if self.fault else self.resolution.policy
+
 
 def run_trial(
     ruleset: Ruleset, request: TrialRequest, response: TrialResponse, *, now: bytes = SOME_DATE
@@ -91,7 +99,8 @@ def run_trial(
 def _request_bytes(request: TrialRequest) -> bytes:
     lines = [request.method.encode("latin-1", "replace") + b" " + request.target + b" HTTP/1.1"]
     if not any(name.lower() == b"host" for name, _ in request.fields):
-        lines.append(b"Host: localhost")
+        authority = _AUTHORITY.match(request.target)
+        lines.append(b"Host: " + (authority[1] if authority else b"localhost"))
     lines += [name + b": " + value for name, value in request.fields]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 

@@ -26,7 +26,12 @@ from proxy.message.directives import Directive, has_no_transform, parse_directiv
         (b"community=UCI, no-store", [Directive("community", "UCI"), Directive("no-store")]),
         (b"max-age=1, max-age=2", [Directive("max-age", "1"), Directive("max-age", "2")]),
         (b"=, no-store", [Directive("no-store")]),
-        (b"caf\xe9, no-store", [Directive("caf"), Directive("no-store")]),
+        (b"caf\xe9, no-store", [Directive("caf", rest="\xe9"), Directive("no-store")]),
+        (b"no-store; private , a", [Directive("no-store", rest="; private"), Directive("a")]),
+        (
+            b'a="b" c, max-age: 0',
+            [Directive("a", "b", was_quoted=True, rest="c"), Directive("max-age", rest=": 0")],
+        ),
     ],
 )
 def test_directives_are_read_in_order_with_duplicates(value, directives):

@@ -112,6 +112,21 @@ def test_a_304_to_a_request_without_conditions_is_answered_with_502():
     assert failures(case) == []  # the strict policy, which is that of the gateway's own responses
 
 
+def test_a_response_of_the_gateway_itself_is_under_strict():
+    (message,) = failures(f"{XHR}\nresponse: {{status: 304}}\nexpect: {{policy: classic}}")
+    assert message.endswith("expected classic, got strict")
+
+
+def test_a_target_with_a_host_is_asked_of_that_host():
+    assert (
+        failures("request: {target: 'http://app.example/file/download/x'}\nexpect: {rule: downloads}") == []
+    )
+    (message,) = failures(
+        "request: {target: 'http://app.example/', headers: {Host: other}}\nexpect: {rule: downloads}"
+    )
+    assert "different hosts" in message
+
+
 def test_a_request_that_the_gateway_refuses_fails_the_test():
     (message,) = failures("request: {path: /, headers: {Host: 'a b'}}\nexpect: {rule: null}")
     assert message == (

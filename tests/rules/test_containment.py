@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import json
 import re
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.rules.containment import covers_fields, glob_covers
+from proxy.rules.containment import are_apart, covers_fields, glob_covers, may_match_a_path, paths_agree
 from proxy.rules.globs import compile_quietly, path_glob
 from proxy.rules.loading import loads
-from proxy.rules.model import Conditions, FieldCondition
+from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
 
 COVERED = [
     ("/**", "/a/b"),
@@ -118,3 +119,71 @@ def test_a_claim_agrees_with_every_short_path(wide, narrow):
     witnesses = [p for p in PATHS if narrow_expression.fullmatch(p) and not wide_expression.fullmatch(p)]
     if glob_covers(wide, narrow):
         assert not witnesses
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("/a", True),
+        (".*x", True),
+        ("(?i:/A)", True),
+        ("a?/b", True),
+        ("a|/b", True),
+        (r"\*", True),
+        ("", False),
+        ("a/.*", False),
+        (r"\.json$", False),
+        (r"\w+/x", False),
+        ("(?i)api/.*", False),
+    ],
+)
+def test_expression_that_no_path_begins_like(expression, expected):
+    assert may_match_a_path(expression) is expected
+
+
+@pytest.mark.parametrize(
+    ("globs", "regexes", "expected"),
+    [
+        (("/a/**",), ("/a/[0-9]+",), True),
+        (("/a/**",), ("/b/.*",), False),
+        (("/a/**", "/b"), ("/b",), True),
+        (("/a", "/c"), ("/b", "/d"), False),
+        (("**.json",), ("/b.*",), True),
+        (("/a",), (), True),
+        ((), ("/a",), True),
+    ],
+)
+def test_globs_and_expressions_that_no_path_matches_both_of(globs, regexes, expected):
+    assert paths_agree(Conditions(paths=globs, path_regexes=regexes)) is expected
+
+
+TYPES = [["image/*"], ["image/png"], ["application/json", "text/*"], ["*"], ["*/json"], ["IMAGE/PNG"]]
+
+
+@pytest.mark.parametrize(("one", "other"), [*itertools.product(TYPES, TYPES)])
+def test_types_are_apart_if_none_matches_both(one, other):
+    shown = ["image/png", "image/gif", "application/json", "text/html", "a/json"]
+    both = [
+        each
+        for each in shown
+        if all(any(fnmatch.fnmatch(each, glob.lower()) for glob in globs) for globs in (one, other))
+    ]
+    if are_apart(_of_types(one), _of_types(other)):
+        assert not both
+    elif not both:  # what it cannot tell by how they begin
+        assert "*" in one[0][0] + other[0][0]
+
+
+def _of_types(globs):
+    return Conditions(response=ResponseConditions(content_types=tuple(globs)))
+
+
+def test_conditions_are_apart_by_method_or_kind_of_download():
+    get, post = Conditions(methods=frozenset(("GET",))), Conditions(methods=frozenset(("POST",)))
+    assert are_apart(get, post)
+    assert not are_apart(get, Conditions())
+    yes, no, any_type = (Conditions(response=ResponseConditions(attachment=a)) for a in (True, False, None))
+    assert are_apart(yes, no)
+    assert not are_apart(yes, yes)
+    assert not are_apart(yes, any_type)
+    assert not are_apart(_of_types(["image/png"]), yes)

@@ -6,7 +6,17 @@ import pytest
 
 from proxy.message.response import Treatment
 from proxy.rules.model import Policy
-from proxy.rules.policies import BUILT_IN, CLASSIC, PASS, REVALIDATE, STRICT, enforces, extend, treatment
+from proxy.rules.policies import (
+    BUILT_IN,
+    CLASSIC,
+    PASS,
+    REVALIDATE,
+    STRICT,
+    enforces,
+    extend,
+    protects,
+    treatment,
+)
 
 EXPIRED = ("Expires", "Thu, 01 Dec 1994 16:00:00 GMT")
 BYPASSES = {"surrogate-control", "*-cache-control", "edge-control", "age", "warning", "no-vary-search"}
@@ -62,11 +72,27 @@ def test_pass_does_nothing():
         (Policy("own", set_fields=(("Cache-Control", 'private="no-store"'),)), False),
         (Policy("own", set_fields=(("Cache-Control", "x-no-store"),)), False),
         (Policy("own", set_fields=(("Surrogate-Control", "no-store"),)), False),
+        (Policy("own", set_fields=(("Cache-Control", "no-store; private"),)), False),
+        (Policy("own", set_fields=(("Cache-Control", "no-store=1, private"),)), False),
     ],
 )
 def test_policy_enforces_if_it_forbids_storing(policy, expected):
     """Every other one weakens, and matches only what it must."""
     assert enforces(policy) is expected
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "expected"),
+    [
+        ("no-store", True),
+        ("max-age=0, no-cache", True),
+        ('no-cache="Set-Cookie"', False),
+        ("max-age=60, must-revalidate", False),
+    ],
+)
+def test_policy_protects_if_no_copy_is_used_unasked(cache_control, expected):
+    assert protects(Policy("own", set_fields=(("Cache-Control", cache_control),))) is expected
+    assert not protects(Policy("own"))
 
 
 class Test_Extend:  # noqa: N801 - read as a sentence
