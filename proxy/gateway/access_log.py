@@ -175,16 +175,21 @@ def _open_standard_output() -> int:
 
 
 def _json(timestamp: str, entry: Entry) -> str:
-    # By hand, because a dictionary through `json.dumps` costs three times as much; names are plain text.
-    line = (
-        f'{{"ts":"{timestamp}","method":"{entry.method}","target":{quoted(entry.target)},"status":{entry.status or "null"},'
-        f'"upstream_status":{entry.upstream_status or "null"},"duration_s":{entry.duration_s:.6f},'
-        f'"upstream_s":{f"{entry.upstream_s:.6f}" if entry.upstream_s else "null"},"bytes_in":{entry.bytes_in},'
-        f'"bytes_out":{entry.bytes_out},"client":"{entry.client}","rule":{quoted(entry.rule) if entry.rule else "null"},'
-        f'"policy":{quoted(entry.policy) if entry.policy else "null"},"changed":{entry.changed},'
-        f'"error":{quoted(entry.error) if entry.error else "null"}'
+    # By hand, because a dictionary through `json.dumps` costs three times as much, and unpacked, as to ask for each
+    # attribute costs half as much again; method and client are plain text.
+    method, target, status, upstream_status, duration_s, upstream_s = entry[1:7]
+    bytes_in, bytes_out, client, rule, policy, changed, error, observed = entry[7:]
+    return (
+        f'{{"ts":"{timestamp}","method":"{method}","target":{quoted(target)},"status":{status or "null"},'
+        f'"upstream_status":{upstream_status or "null"},"duration_s":{duration_s:.6f},'
+        f'"upstream_s":{f"{upstream_s:.6f}" if upstream_s else "null"},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
+        f'"client":"{client}","rule":{quoted(rule) if rule else "null"},"policy":{quoted(policy) if policy else "null"},'
+        f'"changed":{changed},"error":{quoted(error) if error else "null"}{_observed(observed)}}}\n'
     )
-    return line + (f',"observed":{quoted(entry.observed)}}}\n' if entry.observed else "}\n")
+
+
+def _observed(rule: str) -> str:
+    return f',"observed":{quoted(rule)}' if rule else ""
 
 
 def _text(timestamp: str, entry: Entry) -> str:

@@ -281,7 +281,7 @@ class Exchange:
 
     def _resolve(self, response: ResponseHead) -> Resolution:
         try:
-            return self._verdict.resolve(response.status, response.fields)
+            return self._verdict.resolve(response.status, response.section.fields)
         except Exception:  # noqa: BLE001 - as in `_decide`
             _log.exception("deciding failed; the response is protected by the strict policy")
             self._gateway.stats.decision_failures_total += 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
+from proxy.message.fields import FieldSection
 from proxy.message.lines import render_lines
 from proxy.message.response import Treatment
 from proxy.rules.policies import STRICT, treatment
@@ -125,7 +126,7 @@ def render_failure(
     if failure.proxy_status:
         fields.append((b"Proxy-Status", f"nocache-proxy; error={failure.proxy_status}".encode()))
     strict: Treatment = treatment(STRICT, names) if names else _STRICT
-    lines, noted, _ = strict.walk(fields)
+    lines, noted, _ = strict.walk(FieldSection(fields))
     strict.apply(lines, noted, method, failure.status, date)
     if not keep_alive:
         lines.append(b"Connection: close")

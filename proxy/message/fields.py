@@ -5,11 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 Field = tuple[bytes, bytes]
 Fields = Sequence[Field]
 """Field lines in wire order, duplicates and spelling kept, values without surrounding white space."""
+
+Names = tuple[bytes, ...]
+"""Field names in wire order, as spelt. What depends on names alone is found out once for each such sequence."""
+
+_NAME: Final = itemgetter(0)
+_LINE: Final = b": ".join
+
+
+class FieldSection:
+    """The fields of a head, RFC 9110 section 6.3, in the three shapes in which they are asked for.
+
+    Attributes:
+        fields: in wire order.
+        lines: one a field, as they are to be written: mostly the very bytes that came.
+        names: of the fields.
+    """
+
+    __slots__ = ("fields", "lines", "names")
+
+    def __init__(self, fields: Fields, lines: list[bytes] | None = None, names: Names | None = None) -> None:
+        self.fields = fields
+        self.lines = list(map(_LINE, fields)) if lines is None else lines
+        self.names = names_of(fields) if names is None else names
+
+
+def names_of(fields: Fields) -> Names:
+    """Return the names of fields, in order and as spelt."""
+    return tuple(map(_NAME, fields))
+
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")

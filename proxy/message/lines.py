@@ -9,10 +9,16 @@ bytecodes; with lower-casing and membership tests for each field, 15 us more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Final, NamedTuple
 
-from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP, Field, connection_options, is_token
+from proxy.message.fields import (
+    HOP_BY_HOP,
+    NEVER_HOP_BY_HOP,
+    FieldSection,
+    Names,
+    connection_options,
+    is_token,
+)
 from proxy.message.syntax import MalformedHeadError
 
 Noted = dict[bytes, list[tuple[int, bytes]]]
@@ -27,8 +33,6 @@ _MAX_SHAPE_BYTES: Final = 2048
 _COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 _MAX_LENGTH_DIGITS: Final = 18
 _NOUGHT: Final = ord("0")
-_NAME: Final = itemgetter(0)
-_LINE: Final = b": ".join
 
 
 class LineTable:
@@ -55,18 +59,13 @@ class LineTable:
         self._left_out = frozenset(left_out) - HOP_BY_HOP
         self._left_out_suffixes = tuple(left_out_suffixes)
         self._notes_underscored = notes_underscored
-        self._shapes: dict[tuple[bytes, ...], _Shape] = {}
+        self._shapes: dict[Names, _Shape] = {}
 
-    def walk(
-        self, fields: Sequence[Field], lines: list[bytes] | None = None
-    ) -> tuple[list[bytes], Noted, int]:
+    def walk(self, section: FieldSection) -> tuple[list[bytes], Noted, int]:
         """Note the fields that the table names, and have a line of each, in order.
 
         The line of a field that is left out is `b""`, and so is that of a hop-by-hop field (RFC 9110 section
         7.6.1): `render_lines` passes over it.
-
-        Args:
-            lines: of the same fields; made of them when they are not at hand.
 
         Returns:
             The lines, the noted fields, and how many fields were left out, hop-by-hop fields not counted.
@@ -74,11 +73,10 @@ class LineTable:
         Raises:
             MalformedHeadError: a field name is not a token.
         """
-        names = tuple(map(_NAME, fields))
-        shape = self._shapes.get(names)
+        shape = self._shapes.get(section.names)
         if shape is None:
-            shape = self._shape(names)
-        lines = list(map(_LINE, fields)) if lines is None else lines.copy()
+            shape = self._shape(section.names)
+        fields, lines = section.fields, section.lines.copy()
         noted: Noted = {}
         for name, place in shape.singles:
             noted[name] = [(place, fields[place][1])]
@@ -88,7 +86,7 @@ class LineTable:
             lines[place] = b""
         return lines, noted, shape.left_out
 
-    def _shape(self, names: tuple[bytes, ...]) -> _Shape:
+    def _shape(self, names: Names) -> _Shape:
         noted: dict[bytes, list[int]] = {}
         hop_by_hop: list[int] = []
         left_out: list[int] = []

@@ -170,8 +170,8 @@ class RequestTable:
             RequestRefusedError: nothing of it may be forwarded.
         """
         try:
-            start, fields, lines = self._parser.parse(head)
-            lines, noted, _ = self._lines.walk(fields, lines)
+            start, section = self._parser.parse(head)
+            lines, noted, _ = self._lines.walk(section)
         except (TooManyFieldsError, MalformedHeadError) as error:
             status = 431 if isinstance(error, TooManyFieldsError) else 400
             raise RequestRefusedError(status, str(error)) from error

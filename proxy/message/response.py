@@ -7,13 +7,13 @@ came: order, spelling and multiplicity of fields, reason phrase, and the place o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal
 
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
-from proxy.message.fields import REMEMBERED, Field, list_members, merge_vary
+from proxy.message.fields import REMEMBERED, Field, FieldSection, list_members, merge_vary
 from proxy.message.lines import (
     LineTable,
     Noted,
@@ -56,25 +56,16 @@ class ResponseHead:
         status: 100 to 999.
         reason: the reason phrase as sent, often empty.
         minor: 0 for an HTTP/1.0 upstream.
-        fields: in wire order.
-        lines: one a field, as they are to be written; `None` where only the fields are known.
+        section: its fields.
     """
 
-    __slots__ = ("fields", "lines", "minor", "reason", "status")
+    __slots__ = ("minor", "reason", "section", "status")
 
-    def __init__(
-        self,
-        status: int,
-        reason: bytes,
-        minor: int,
-        fields: Sequence[Field],
-        lines: list[bytes] | None = None,
-    ) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, section: FieldSection) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
-        self.fields = fields
-        self.lines = lines
+        self.section = section
 
     @property
     def is_final(self) -> bool:
@@ -123,18 +114,13 @@ class Treatment:
             left_out_suffixes=[name[1:] for name in removed if name.startswith(b"*")],
         )
 
-    def walk(
-        self, fields: Sequence[Field], lines: list[bytes] | None = None
-    ) -> tuple[list[bytes], Noted, int]:
+    def walk(self, section: FieldSection) -> tuple[list[bytes], Noted, int]:
         """Have the lines of a response without those that this treatment takes away.
-
-        Args:
-            lines: of the same fields; made of them when they are not at hand.
 
         Returns:
             The lines, the fields that are read here or by the framing, and how many were taken away.
         """
-        return self._table.walk(fields, lines)
+        return self._table.walk(section)
 
     def apply(self, lines: list[bytes], noted: Noted, method: str, status: int, date: bytes) -> int:
         """Change the lines of a final response as the policy says, `Vary` included.
@@ -253,9 +239,9 @@ def read_response(head: bytes, parser: HeadParser) -> ResponseHead:
     Raises:
         MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
     """
-    start, fields, lines = parser.parse(head)
+    start, section = parser.parse(head)
     status, reason, minor = _read_status_line(start)
-    return ResponseHead(status, reason, minor, fields, lines)
+    return ResponseHead(status, reason, minor, section)
 
 
 def render_response(
@@ -272,7 +258,7 @@ def render_response(
     Raises:
         MalformedHeadError: framing that two parsers could read differently; 502.
     """
-    lines, noted, left_out = treatment.walk(head.fields, head.lines)
+    lines, noted, left_out = treatment.walk(head.section)
     status = head.status
     framing, content_length = _framing(lines, noted, head, method)
     options = drop_named_in_connection(lines, noted)
@@ -314,7 +300,7 @@ def render_response(
 
 def render_informational(head: ResponseHead) -> bytes:
     """Render a 1xx response other than 101 as it came, hop-by-hop fields and framing aside."""
-    lines, noted, _ = UNTOUCHED.walk(head.fields, head.lines)
+    lines, noted, _ = UNTOUCHED.walk(head.section)
     drop_named_in_connection(lines, noted)
     drop(lines, noted, b"content-length")
     return render_lines(_status_line(head.status, head.reason), lines)
@@ -329,7 +315,7 @@ def render_switch(head: ResponseHead, asked_for: bytes) -> bytes:
     Raises:
         MalformedHeadError: the upstream switches to a protocol that nobody asked for.
     """
-    lines, noted, _ = UNTOUCHED.walk(head.fields, head.lines)
+    lines, noted, _ = UNTOUCHED.walk(head.section)
     protocol = value_of(noted, b"upgrade") or b""
     asked = list_members(asked_for.lower())
     switched = list_members(protocol.lower())

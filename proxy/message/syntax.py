@@ -8,14 +8,13 @@ passes through: the head alone decides how it is framed, and only the chunked co
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import Any, Final, Literal, cast
 
 from aiohttp import StreamReader
 from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from proxy.message.fields import Field
+from proxy.message.fields import Field, FieldSection, Names, names_of
 from proxy.message.octets import CONTROLS, all_but, has_only
 
 Side = Literal["request", "response"]
@@ -27,7 +26,6 @@ _NO_LIMIT: Final = 2**30  # the gateway bounds heads before they come here
 _TEXT: Final = all_but(CONTROLS.replace(b"\t", b""))
 _LINE_END: Final = b"\r\n"
 _BAD_BYTE: Final = "a control character, or a line that does not end with CRLF"
-_NAME: Final = itemgetter(0)
 _LINE: Final = b": ".join
 # Lines and names are the peer's choice, so what is remembered of them is bounded: a MiB for a side.
 _MAX_REMEMBERED_LINES: Final = 512
@@ -81,14 +79,13 @@ class HeadParser:
         self._is_request = side == "request"
         self._parser: Any = self._new_parser()
         self._fields: dict[bytes, Field] = {}  # by their line
-        self._orders: set[tuple[bytes, ...]] = set()
+        self._orders: set[Names] = set()
 
-    def parse(self, head: bytes) -> tuple[bytes, list[Field], list[bytes]]:
+    def parse(self, head: bytes) -> tuple[bytes, FieldSection]:
         """Parse one head, from its start line to the empty line.
 
         Returns:
-            The start line, which is not looked at here; the fields; and a line of each, as it is to be written:
-            mostly the very bytes that came.
+            The start line, which is not looked at here, and the fields.
 
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
@@ -103,11 +100,11 @@ class HeadParser:
         if not all(found):
             self._parse_unseen(lines, found)  # what is remembered needs no other line
         fields = cast("list[Field]", found)
-        names = tuple(map(_NAME, fields))
+        names = names_of(fields)
         if names not in self._orders:
             self._judge(start, lines, fields)
             self._remember_order(names)
-        return start, fields, lines
+        return start, FieldSection(fields, lines, names)
 
     def _parse_unseen(self, lines: list[bytes], fields: list[Field | None]) -> None:
         """Parse the lines that were never seen, or not for long; write them anew where white space is odd."""
@@ -122,7 +119,7 @@ class HeadParser:
                 elif len(line) <= _MAX_REMEMBERED_LINE:
                     self._fields[line] = field
 
-    def _remember_order(self, names: tuple[bytes, ...]) -> None:
+    def _remember_order(self, names: Names) -> None:
         if sum(map(len, names)) <= _MAX_REMEMBERED_NAMES:
             if len(self._orders) >= _MAX_REMEMBERED_ORDERS:
                 self._orders.clear()

@@ -1,6 +1,6 @@
 """The decision: which rule speaks for a request, and, once its head is there, for the response.
 
-What rules ask of paths is compiled into one RE2 set, so that a thousand rules cost what one costs; what
+What rules ask of paths is asked of all of them at once, so that a thousand rules cost what one costs; what
 they ask of fields is asked once for each combination of values and then remembered.
 
 Two readings of every condition keep the guarantee. An enforcing rule matches if *any* reading of the
@@ -19,7 +19,6 @@ from proxy.message.fields import Field, list_members
 from proxy.message.request import METHOD_OVERRIDES
 from proxy.message.response import UNTOUCHED, Treatment
 from proxy.rules.conditions import FieldTest, ResponseFacts, is_script_request
-from proxy.rules.globs import path_glob
 from proxy.rules.model import Conditions, Policy, ResponseConditions, Rule
 from proxy.rules.path_sets import PathSet
 from proxy.rules.policies import PASS, enforces, protects, treatment
@@ -29,7 +28,8 @@ X_REQUESTED_WITH: Final = "X-Requested-With"
 SEC_FETCH_DEST: Final = "Sec-Fetch-Dest"
 
 # A peer that sends ever new paths or values costs time, never memory: some 10 MiB at the most. Tables are emptied
-# when full, and nothing long is put there.
+# when full, and nothing long is put there. A path in plain spelling is not remembered: what is found out in half a
+# microsecond costs more to keep, as all that was kept long ago has left the processor's caches.
 _MAX_PLANS: Final = 1024
 _MAX_VERDICTS: Final = 4096
 _MAX_REMEMBERED_BYTES: Final = 1024
@@ -120,7 +120,7 @@ class Ruleset:
         self._paths = PathSet()
         self._broad_paths: set[int] = set()
         self._compiled = tuple(_CompiledRule(rule, self) for rule in self.rules)
-        self._plans: dict[bytes, _Plan] = {}
+        self._plans: dict[bytes, _Plan] = {}  # by a path that has several spellings
         self._plans_by_hits: dict[tuple[frozenset[int], frozenset[int]], _Plan] = {}
         self._verdicts = 0  # in all plans
 
@@ -155,12 +155,20 @@ class Ruleset:
         raw = values[self.field_names.index(name.lower().encode("latin-1"))]
         return None if raw is None else raw.decode("latin-1")
 
-    def add_path(self, expression: str, *, is_broad: bool) -> int:
-        """Add a path expression: in the broad reading it holds if any spelling matches it, else if all do."""
-        number = self._paths.add(expression)
+    def add_paths(self, conditions: Conditions, *, is_broad: bool) -> list[frozenset[int]]:
+        """Add what conditions ask of paths; in the broad reading it holds if any spelling does, else if all do.
+
+        Returns:
+            The numbers of the globs, and those of the expressions; of each that is given, one must hold.
+        """
+        groups = []
+        if conditions.paths is not None:
+            groups.append(frozenset(map(self._paths.add_glob, conditions.paths)))
+        if conditions.path_regexes is not None:
+            groups.append(frozenset(map(self._paths.add_regex, conditions.path_regexes)))
         if is_broad:
-            self._broad_paths.add(number)
-        return number
+            self._broad_paths.update(*groups)
+        return groups
 
     def _plan(self, path: bytes) -> _Plan:
         found = spellings(path)
@@ -171,13 +179,15 @@ class Ruleset:
             broad |= more
         if not self._broad_paths <= broad:
             broad = broad.union(*[self._paths.match(with_other_end(spelling)) for spelling in found])
-        if len(self._plans) >= _MAX_PLANS or len(self._plans_by_hits) >= _MAX_PLANS:
+        if len(self._plans_by_hits) >= _MAX_PLANS:
             self._forget()
         plan = self._plans_by_hits.get((broad, narrow))
         if plan is None:
             possible = tuple(rule for rule in self._compiled if rule.may_match_path(broad, narrow))
             plan = self._plans_by_hits[broad, narrow] = _Plan(broad, narrow, possible)
-        if len(path) <= _MAX_REMEMBERED_BYTES:
+        if len(found) > 1 and len(path) <= _MAX_REMEMBERED_BYTES:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
             self._plans[path] = plan
         return plan
 
@@ -317,15 +327,7 @@ class _CompiledConditions:
     def __init__(self, conditions: Conditions, ruleset: Ruleset, *, is_broad: bool) -> None:
         self.source = conditions
         self.is_broad = is_broad
-        groups = (
-            None if conditions.paths is None else [path_glob(glob) for glob in conditions.paths],
-            conditions.path_regexes,
-        )
-        self._path_groups = [
-            frozenset(ruleset.add_path(expression, is_broad=is_broad) for expression in group)
-            for group in groups
-            if group is not None
-        ]
+        self._path_groups = ruleset.add_paths(conditions, is_broad=is_broad)
         self._field_conditions = [(condition, FieldTest(condition)) for condition in conditions.fields]
 
     @property

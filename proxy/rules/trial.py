@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.message.fields import HOP_BY_HOP, Field
+from proxy.message.fields import HOP_BY_HOP, Field, FieldSection
 from proxy.message.request import RequestHead, RequestRefusedError, RequestTable, strip_conditionals
 from proxy.message.response import NOT_MODIFIED, ResponseHead, render_response
 from proxy.message.syntax import MalformedHeadError
@@ -113,7 +113,7 @@ def _strip(head: RequestHead) -> tuple[str, ...]:
 
 
 def _render(method: str, response: TrialResponse, resolution: Resolution, now: bytes) -> tuple[Field, ...]:
-    head = ResponseHead(response.status, b"", 1, response.fields)
+    head = ResponseHead(response.status, b"", 1, FieldSection(response.fields))
     outgoing = render_response(
         head, resolution.treatment, method=method, client_minor=1, keep_alive=True, now=now
     )

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.message import entity_tags
+from proxy.message.fields import FieldSection
 from proxy.message.request import Peer, RequestTable, render_request
 from proxy.message.response import ResponseHead, Treatment, render_response
 
@@ -26,7 +27,7 @@ METHODS = st.sampled_from(["PUT", "PATCH", "DELETE", "POST"])
 
 def sent_to_client(tag: bytes) -> bytes:
     """Return the tag that leaves in an enforced 200 with this tag."""
-    head = ResponseHead(200, b"OK", 1, [(b"ETag", tag), (b"Content-Length", b"0")])
+    head = ResponseHead(200, b"OK", 1, FieldSection([(b"ETag", tag), (b"Content-Length", b"0")]))
     out = render_response(head, ONE_TIME, method="GET", client_minor=1, keep_alive=True, now=b"x")
     (line,) = (line for line in out.data.split(b"\r\n") if line.lower().startswith(b"etag:"))
     return line.partition(b": ")[2]

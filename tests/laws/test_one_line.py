@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.audit import CacheKind, assess
-from proxy.message.fields import list_members
+from proxy.message.fields import FieldSection, list_members
 from proxy.message.response import ResponseHead, render_response
 from proxy.rules.policies import BUILT_IN, enforces, treatment
 
@@ -37,7 +37,7 @@ def test_enforced_response_says_everything_once(
     """One Cache-Control, at most one Vary, one line of each field set, none of the removed fields."""
     rules = BUILT_IN[policy]
     now = b"Mon, 07 Nov 1994 00:00:00 GMT"
-    head = ResponseHead(status, b"X", 1, [*lines, (b"Content-Length", b"0")])
+    head = ResponseHead(status, b"X", 1, FieldSection([*lines, (b"Content-Length", b"0")]))
     changes = treatment(rules, vary)
     out = render_response(head, changes, method=method, client_minor=1, keep_alive=True, now=now)
     fields = _fields(out.data)
@@ -74,7 +74,7 @@ def test_other_fields_stay_as_they_are(lines: list[tuple[bytes, bytes]], status:
         for option in list_members(value)
     }
     apart = named | options | {b"connection", b"keep-alive", b"content-length"}
-    head = ResponseHead(status, b"X", 1, [*lines, (b"Content-Length", b"0")])
+    head = ResponseHead(status, b"X", 1, FieldSection([*lines, (b"Content-Length", b"0")]))
     out = render_response(
         head, treatment(BUILT_IN["strict"]), method="GET", client_minor=1, keep_alive=True, now=b"x"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.message import lines as module
+from proxy.message.fields import FieldSection
 from proxy.message.lines import (
     UNDERSCORED,
     LineTable,
@@ -20,26 +21,28 @@ FIELDS = ((b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Age", b"7"), (b"X_
 
 class Test_Walk:  # noqa: N801 - read as a sentence
     def test_every_field_becomes_a_line_in_order_and_as_spelt(self):
-        lines, noted, left_out = LineTable(()).walk(FIELDS)
+        lines, noted, left_out = LineTable(()).walk(FieldSection(FIELDS))
         assert lines == [b"Host: a", b"X-A: 1", b"x-a: 2", b"Age: 7", b"X_B: 3"]
         assert (noted, left_out) == ({}, 0)
 
     def test_named_fields_are_noted_with_their_places_in_any_case(self):
-        _, noted, _ = LineTable([b"x-a", b"host"]).walk(FIELDS)
+        _, noted, _ = LineTable([b"x-a", b"host"]).walk(FieldSection(FIELDS))
         assert noted == {b"host": [(0, b"a")], b"x-a": [(1, b"1"), (2, b"2")]}
 
     def test_hop_by_hop_fields_are_noted_unasked(self):
-        _, noted, _ = LineTable(()).walk([(b"Connection", b"close"), (b"TE", b"trailers"), (b"A", b"b")])
+        _, noted, _ = LineTable(()).walk(
+            FieldSection([(b"Connection", b"close"), (b"TE", b"trailers"), (b"A", b"b")])
+        )
         assert noted == {b"connection": [(0, b"close")], b"te": [(1, b"trailers")]}
 
     def test_fields_left_out_have_no_line_and_are_counted(self):
-        lines, noted, left_out = LineTable((), left_out=[b"age", b"x-a"]).walk(FIELDS)
+        lines, noted, left_out = LineTable((), left_out=[b"age", b"x-a"]).walk(FieldSection(FIELDS))
         assert lines == [b"Host: a", b"", b"", b"", b"X_B: 3"]
         assert (noted, left_out) == ({}, 3)
 
     def test_field_that_is_left_out_for_two_reasons_is_counted_once(self):
         table = LineTable((), left_out=[b"cdn-cache-control"], left_out_suffixes=[b"-cache-control"])
-        assert table.walk([(b"CDN-Cache-Control", b"x")]) == ([b""], {}, 1)
+        assert table.walk(FieldSection([(b"CDN-Cache-Control", b"x")])) == ([b""], {}, 1)
 
     @pytest.mark.parametrize(
         ("name", "is_left_out"),
@@ -52,26 +55,31 @@ class Test_Walk:  # noqa: N801 - read as a sentence
     )
     def test_names_may_be_left_out_by_their_end(self, name, is_left_out):
         table = LineTable((), left_out_suffixes=[b"-cache-control"])
-        assert table.walk([(name, b"x")])[2] == is_left_out
+        assert table.walk(FieldSection([(name, b"x")]))[2] == is_left_out
 
     def test_what_is_left_out_may_be_noted(self):
         """It is read without being passed on: `Cache-Control` for its `no-transform`."""
-        lines, noted, left_out = LineTable([b"age"], left_out=[b"age"]).walk(FIELDS)
+        lines, noted, left_out = LineTable([b"age"], left_out=[b"age"]).walk(FieldSection(FIELDS))
         assert (lines[3], noted, left_out) == (b"", {b"age": [(3, b"7")]}, 1)
 
     def test_name_that_is_noted_stays_whatever_its_end(self):
         table = LineTable([b"cdn-cache-control"], left_out_suffixes=[b"-cache-control"])
-        assert table.walk([(b"CDN-Cache-Control", b"x")])[0::2] == ([b"CDN-Cache-Control: x"], 0)
+        assert table.walk(FieldSection([(b"CDN-Cache-Control", b"x")]))[0::2] == (
+            [b"CDN-Cache-Control: x"],
+            0,
+        )
 
     def test_names_with_an_underscore_are_noted_together_when_asked_for(self):
         fields = [*FIELDS, (b"a_b", b"4")]
-        assert LineTable((), notes_underscored=True).walk(fields)[1] == {
+        assert LineTable((), notes_underscored=True).walk(FieldSection(fields))[1] == {
             UNDERSCORED: [(4, b"3"), (5, b"4")],
         }
-        assert LineTable(()).walk(fields)[1] == {}
+        assert LineTable(()).walk(FieldSection(fields))[1] == {}
 
     def test_field_that_is_read_is_noted_under_its_own_name_even_with_an_underscore(self):
-        assert LineTable([b"x_b"], notes_underscored=True).walk(FIELDS)[1] == {b"x_b": [(4, b"3")]}
+        assert LineTable([b"x_b"], notes_underscored=True).walk(FieldSection(FIELDS))[1] == {
+            b"x_b": [(4, b"3")]
+        }
 
     @pytest.mark.parametrize("name", [b"", b"a b", b"a\x00", b"caf\xe9", b"(a)"])
     def test_name_that_is_no_token_is_refused_each_time(self, name):
@@ -79,29 +87,34 @@ class Test_Walk:  # noqa: N801 - read as a sentence
         table = LineTable(())
         for _ in range(2):
             with pytest.raises(MalformedHeadError, match="token"):
-                table.walk([(name, b"x")])
+                table.walk(FieldSection([(name, b"x")]))
 
     def test_same_names_again_give_their_own_values(self):
         """What is remembered depends on names and their order alone."""
         table = LineTable([b"a", b"b"])
-        assert table.walk([(b"A", b"1"), (b"B", b"2"), (b"a", b"3")])[1] == {
+        assert table.walk(FieldSection([(b"A", b"1"), (b"B", b"2"), (b"a", b"3")]))[1] == {
             b"a": [(0, b"1"), (2, b"3")],
             b"b": [(1, b"2")],
         }
-        lines, noted, _ = table.walk([(b"A", b"4"), (b"B", b"5"), (b"a", b"6")])
+        lines, noted, _ = table.walk(FieldSection([(b"A", b"4"), (b"B", b"5"), (b"a", b"6")]))
         assert lines == [b"A: 4", b"B: 5", b"a: 6"]
         assert noted == {b"a": [(0, b"4"), (2, b"6")], b"b": [(1, b"5")]}
-        assert table.walk([(b"B", b"7"), (b"A", b"8")])[1] == {b"b": [(0, b"7")], b"a": [(1, b"8")]}
+        assert table.walk(FieldSection([(b"B", b"7"), (b"A", b"8")]))[1] == {
+            b"b": [(0, b"7")],
+            b"a": [(1, b"8")],
+        }
 
     def test_what_is_remembered_is_bounded(self):
         """Names are the peer's choice; when the table is full, or names are long, a head is read all the same."""
         table = LineTable([b"host"])
         for number in range(2 * module._MAX_SHAPES):
-            assert table.walk([(b"X-%d" % number, b""), (b"hOsT", b"a")])[1] == {b"host": [(1, b"a")]}
+            assert table.walk(FieldSection([(b"X-%d" % number, b""), (b"hOsT", b"a")]))[1] == {
+                b"host": [(1, b"a")]
+            }
             assert len(table._shapes) <= module._MAX_SHAPES
         table._shapes.clear()
         long = b"x" * (module._MAX_SHAPE_BYTES + 1)
-        assert table.walk([(long, b""), (b"hOsT", b"a")])[1] == {b"host": [(1, b"a")]}
+        assert table.walk(FieldSection([(long, b""), (b"hOsT", b"a")]))[1] == {b"host": [(1, b"a")]}
         assert not table._shapes
 
 
@@ -109,7 +122,7 @@ class Test_Hop_by_hop:  # noqa: N801
     """RFC 9110 section 7.6.1."""
 
     def walked(self, *fields):
-        return LineTable([b"content-length", b"host"]).walk(fields)[:2]
+        return LineTable([b"content-length", b"host"]).walk(FieldSection(fields))[:2]
 
     @pytest.mark.parametrize(
         "name",
@@ -162,7 +175,7 @@ def test_head_is_rendered_without_the_lines_that_were_taken_out(lines, rendered)
 
 
 def test_drop_empties_every_line_of_a_field_and_counts_them():
-    lines, noted, _ = LineTable([b"x-a"]).walk(FIELDS)
+    lines, noted, _ = LineTable([b"x-a"]).walk(FieldSection(FIELDS))
     assert drop(lines, noted, b"x-a") == 2
     assert lines == [b"Host: a", b"", b"", b"Age: 7", b"X_B: 3"]
     assert drop(lines, noted, b"etag") == 0
@@ -173,5 +186,5 @@ def test_drop_empties_every_line_of_a_field_and_counts_them():
 )
 def test_lines_of_a_field_are_one_value(values, joined):
     """RFC 9110 section 5.3; an empty field is not an absent one."""
-    _, noted, _ = LineTable([b"x"]).walk([(b"X", value) for value in values])
+    _, noted, _ = LineTable([b"x"]).walk(FieldSection([(b"X", value) for value in values]))
     assert value_of(noted, b"x") == joined

@@ -46,9 +46,14 @@ def feed_all(decoder: ChunkedDecoder, pieces: list[bytes]) -> None:
 class Test_Head:  # noqa: N801 - read as a sentence
     def test_fields_come_in_order_as_sent_without_surrounding_white_space(self, side):
         lines = b"B:  two  words \t\r\na: 1\r\nA: \xe9\xff\r\nEmpty:\r\n\r\n"
-        line, fields, _ = HeadParser(side).parse(START[side] + lines)
+        line, section = HeadParser(side).parse(START[side] + lines)
         assert line + b"\r\n" == START[side].partition(b"\r\n")[0] + b"\r\n"
-        assert fields[1:] == [(b"B", b"two  words"), (b"a", b"1"), (b"A", b"\xe9\xff"), (b"Empty", b"")]
+        assert section.fields[1:] == [
+            (b"B", b"two  words"),
+            (b"a", b"1"),
+            (b"A", b"\xe9\xff"),
+            (b"Empty", b""),
+        ]
 
     @pytest.mark.parametrize(
         "line",
@@ -90,7 +95,7 @@ class Test_Head:  # noqa: N801 - read as a sentence
     def test_fields_may_be_256_and_no_more(self, side):
         parser = HeadParser(side)
         lines = [b"A: b\r\n"] * (MAX_FIELDS - 1)
-        assert len(parser.parse(START[side] + b"".join(lines) + b"\r\n")[1]) == MAX_FIELDS
+        assert len(parser.parse(START[side] + b"".join(lines) + b"\r\n")[1].fields) == MAX_FIELDS
         with pytest.raises(TooManyFieldsError, match="256"):
             parser.parse(START[side] + b"".join([*lines, b"A: b\r\n"]) + b"\r\n")
         assert parser.parse(START[side] + b"\r\n")[1]
@@ -144,20 +149,22 @@ def test_request_line_is_refused_here_or_left_to_the_reader_as_it_came(head):
     """`RequestTable` reads the line itself, so this parser may be the more lenient one, never the inventive one."""
     parser = HeadParser("request")
     try:
-        line, _, _ = parser.parse(head)
+        line, _ = parser.parse(head)
     except MalformedHeadError:
         pass
     else:
         assert line == head.partition(b"\r\n")[0]
-    assert parser.parse(GET) == (b"GET / HTTP/1.1", [(b"Host", b"a")], [b"Host: a"])
+    line, section = parser.parse(GET)
+    assert line == b"GET / HTTP/1.1"
+    assert (section.fields, section.lines, section.names) == ([(b"Host", b"a")], [b"Host: a"], (b"Host",))
 
 
 @pytest.mark.parametrize("target", [b"/caf\xe9", b"/?q=\xff\xfe", "/日本".encode()])
 def test_target_with_bytes_that_are_not_ascii_comes_as_sent(target):
     """Internet Explorer sends a query in the code page of the page."""
-    line, fields, _ = HeadParser("request").parse(b"GET " + target + b" HTTP/1.1\r\nHost: a\xe9\r\n\r\n")
+    line, section = HeadParser("request").parse(b"GET " + target + b" HTTP/1.1\r\nHost: a\xe9\r\n\r\n")
     assert line == b"GET " + target + b" HTTP/1.1"
-    assert fields == [(b"Host", b"a\xe9")]
+    assert section.fields == [(b"Host", b"a\xe9")]
 
 
 @pytest.mark.parametrize(
@@ -174,10 +181,16 @@ def test_target_with_bytes_that_are_not_ascii_comes_as_sent(target):
 def test_response_of_every_kind_leaves_the_parser_ready_for_the_next(head):
     parser = HeadParser("response")
     for _ in range(2):
-        line, fields, _ = parser.parse(head)
+        line, section = parser.parse(head)
         assert line == head.partition(b"\r\n")[0]
-        assert len(fields) == head.count(b": ")
-    assert parser.parse(OK) == (b"HTTP/1.1 200 OK", [(b"Server", b"a")], [b"Server: a"])
+        assert len(section.fields) == head.count(b": ")
+    line, section = parser.parse(OK)
+    assert line == b"HTTP/1.1 200 OK"
+    assert (section.fields, section.lines, section.names) == (
+        [(b"Server", b"a")],
+        [b"Server: a"],
+        (b"Server",),
+    )
 
 
 class Test_Chunked_coding:  # noqa: N801

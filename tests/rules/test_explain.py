@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
+from proxy.message.fields import FieldSection
 from proxy.message.response import ResponseHead, render_response
 from proxy.rules import cases
 from proxy.rules.explain import Explanation, explain
@@ -328,7 +329,7 @@ def test_the_fields_after_are_those_the_gateway_writes(tree, request, response):
     if not trial.fault:
         verdict = rules_file.ruleset.decide(trial.head.method, trial.head.path, trial.head.values)
         live = render_response(
-            ResponseHead(response.status, b"", 1, response.fields),
+            ResponseHead(response.status, b"", 1, FieldSection(response.fields)),
             verdict.resolve(response.status, response.fields).treatment,
             method=request.method,
             client_minor=1,

@@ -12,6 +12,7 @@ import functools
 
 import pytest
 
+from proxy.message.fields import FieldSection
 from proxy.message.request import METHOD_OVERRIDES
 from proxy.rules import matching, path_sets
 from proxy.rules.conditions import ResponseFacts, field_holds, is_script_request
@@ -392,7 +393,7 @@ class Test_Vary:  # noqa: N801
 
     def test_response_that_no_rule_matches_still_varies(self):
         made = decide([rule("a", fields=(XHR,))]).resolve(200, ()).treatment
-        lines, noted, _ = made.walk([])
+        lines, noted, _ = made.walk(FieldSection([]))
         assert made.apply(lines, noted, "GET", 200, b"now") == 1
         assert lines == [b"Vary: X-Requested-With"]
 
@@ -408,7 +409,7 @@ class Test_Memory:  # noqa: N801
         ruleset = Ruleset(rules)
         for turn in range(3):
             for n in range(20):
-                path = b"/%d/%d" % (n, turn)
+                path = b"//%d/%d" % (n, turn)
                 assert decided(ruleset, path, x_requested_with="XMLHttpRequest") == f"r{n}"
                 for value in range(6):
                     assert decided(ruleset, path, x_requested_with=str(value)) == "-"
@@ -421,10 +422,18 @@ class Test_Memory:  # noqa: N801
     def test_what_is_long_is_not_kept(self):
         ruleset = Ruleset([rule("r", fields=(XHR,))])
         for size in (10, 2000):
-            decide(ruleset, b"/" + b"x" * size)
-            decide(ruleset, b"/", x_requested_with="x" * size)
-        assert sorted(map(len, ruleset._plans)) == [1, 11]
-        assert [values[0] for _, values in ruleset._plans[b"/"].verdicts] == [None, b"x" * 10]
+            decide(ruleset, b"//" + b"x" * size)
+            decide(ruleset, b"//", x_requested_with="x" * size)
+        assert sorted(map(len, ruleset._plans)) == [2, 12]
+        assert [values[0] for _, values in ruleset._plans[b"//"].verdicts] == [None, b"x" * 10]
+
+    def test_path_in_plain_spelling_is_not_kept(self):
+        """It is found out again faster than it could be kept."""
+        ruleset = Ruleset([rule("r", paths=("/a/**",))])
+        for number in range(10):
+            decide(ruleset, b"/a/%d" % number)
+        assert not ruleset._plans
+        assert len(ruleset._plans_by_hits) == 1
 
     def test_same_question_gets_the_same_verdict_without_asking_again(self):
         ruleset = Ruleset([rule("r", fields=(XHR,))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.message.fields import FieldSection
 from proxy.message.response import Treatment
 from proxy.rules.model import Policy
 from proxy.rules.policies import (
@@ -146,7 +147,7 @@ class Test_Extend:  # noqa: N801 - read as a sentence
 def test_treatment_does_what_the_policy_says_with_vary_beside_it():
     fields = [(b"ETag", b'"v"'), (b"Age", b"7"), (b"CDN-Cache-Control", b"x"), (b"Cache-Control", b"public")]
     made = treatment(STRICT, ["X-Requested-With"])
-    lines, noted, left_out = made.walk(fields)
+    lines, noted, left_out = made.walk(FieldSection(fields))
     changed = left_out + made.apply(lines, noted, "GET", 200, b"now")
     assert changed == len(fields) + 1 + len(STRICT.set_fields)
     assert lines[0].startswith(b'ETag: "v;nc=')
@@ -159,6 +160,6 @@ def test_treatment_does_what_the_policy_says_with_vary_beside_it():
 def test_treatment_of_pass_changes_nothing():
     fields = [(b"ETag", b'"v"'), (b"Age", b"7"), (b"Cache-Control", b"public")]
     made: Treatment = treatment(PASS)
-    lines, noted, left_out = made.walk(fields)
+    lines, noted, left_out = made.walk(FieldSection(fields))
     assert made.apply(lines, noted, "GET", 200, b"now") == left_out == 0
     assert lines == [name + b": " + value for name, value in fields]

@@ -1,0 +1,119 @@
+"""The tree of directories: what it says is what RE2 says of the same globs, and where it cannot tell it does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.rules.globs import full_match, path_glob
+from proxy.rules.path_sets import PathSet
+from proxy.rules.path_tree import PathTree
+
+SEGMENTS = st.sampled_from(["", "a", "b", "ab", "é", ".", "a\nb", "*"])
+PATHS = st.lists(SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segments))
+PARTS = st.sampled_from(["", "a", "b", "ab", "é", "*", "**", "?", "a*", "a**", "?b"])
+GLOBS = st.one_of(
+    st.lists(PARTS, max_size=4).map(lambda segments: "/" + "/".join(segments)),
+    st.lists(st.sampled_from(["a", "b", ""]), max_size=3).map(
+        lambda segments: "/".join(["", *segments, "**"])
+    ),
+    st.sampled_from(["**", "**/a", "/**", "/"]),
+)
+
+
+def tree(*globs: str, is_partial: bool = False) -> PathTree:
+    return PathTree([(glob, number) for number, glob in enumerate(globs, 1)], (0,), is_partial=is_partial)
+
+
+@given(st.lists(GLOBS, max_size=5, unique=True), PATHS)
+def test_tree_agrees_with_re2_or_leaves_it_to_it(globs, path):
+    """The law: no rule is found that does not match, and none is missed."""
+    found = tree(*globs).match(path)
+    by_re2 = {n for n, glob in enumerate(globs, 1) if full_match(path_glob(glob), path)} | {0}
+    assert found is None or found == by_re2
+
+
+@given(st.lists(GLOBS, max_size=5, unique=True), st.lists(PATHS, min_size=1, max_size=5))
+def test_set_answers_as_each_of_its_expressions_does(globs, paths):
+    """Whoever is asked, tree or RE2, for the first time or again."""
+    paths_set = PathSet()
+    numbers = [paths_set.add_glob(glob) for glob in globs]
+    for path in [*paths, *paths]:
+        hits = paths_set.match(path)
+        assert [n in hits for n in numbers] == [full_match(path_glob(glob), path) for glob in globs]
+        assert 0 in hits
+
+
+@pytest.mark.parametrize(
+    ("globs", "path", "numbers"),
+    [
+        ([], "/x", {0}),
+        (["/**"], "/", {0, 1}),
+        (["**"], "/a/b", {0, 1}),
+        (["/a/**"], "/a", {0}),
+        (["/a/**"], "/a/", {0, 1}),
+        (["/a/**", "/a/b/**", "/a/b/c"], "/a/b/c", {0, 1, 2, 3}),
+        (["/a/**", "/a/b/**", "/a/b/c"], "/a/b/c/", {0, 1, 2}),
+        (["/a/**", "/a/b/**", "/a/b/c"], "/a/x", {0, 1}),
+        (["/a", "/a/"], "/a/", {0, 2}),
+        (["/a/*", "/b/**"], "/b/c", {0, 2}),
+        (["/a/*/x", "/b"], "/c/d/e", {0}),
+        (["/日本/**"], "/日本/x", {0, 1}),
+    ],
+)
+def test_path_is_told_by_its_directories(globs, path, numbers):
+    assert tree(*globs).match(path) == numbers
+
+
+@pytest.mark.parametrize(
+    ("globs", "path"),
+    [
+        (["/a/*", "/a/b"], "/a/b"),
+        (["/a/*"], "/a/b/c/d"),
+        (["/a*"], "/x"),
+        (["**/c"], "/x"),
+        (["/a/**/b"], "/a/x"),
+        (["/a**"], "/a"),
+        (["/file/?/**"], "/file/7/x"),
+        (["/a"], "*"),
+    ],
+)
+def test_path_that_a_wildcard_could_match_is_left_to_re2(globs, path):
+    assert tree(*globs).match(path) is None
+
+
+def test_regular_expressions_may_match_anywhere():
+    """So nothing is told by directories where there is one."""
+    assert tree("/a/**", is_partial=True).match("/a/b") is None
+
+
+def test_set_of_directories_never_asks_re2():
+    """And nothing of what a peer makes up is kept."""
+    paths = PathSet()
+    paths.add_glob("/api/**")
+    paths.add_glob("/static/**")
+    for number in range(100):
+        paths.match(f"/api/{number}")
+    assert paths._compiled is None
+    assert not paths._answers
+
+
+def test_answers_of_re2_are_remembered_within_bounds():
+    paths = PathSet()
+    paths.add_glob("/api/*/x")
+    for number in range(3000):
+        paths.match(f"/api/{number}/x")
+        assert len(paths._answers) <= 1024
+    paths.match("/api/" + "x" * 2000)
+    assert max(map(len, paths._answers)) <= 1024
+
+
+def test_what_is_added_later_counts():
+    """An answer given before says nothing of it."""
+    paths = PathSet()
+    first = paths.add_glob("/a/*")
+    assert paths.match("/a/b") == {0, first}
+    second = paths.add_regex("/a/b")
+    assert paths.match("/a/b") == {0, first, second}
+    assert paths.add_glob("/a/*") == first
