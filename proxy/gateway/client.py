@@ -79,11 +79,15 @@ class ClientConnection(Sender):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         gateway = self._gateway
-        self.peer, self.address = gateway.peer_of(transport.get_extra_info("peername"))
+        peername = transport.get_extra_info("peername")
+        self.peer, self.address = gateway.peer_of(peername)
         gateway.stats.client_connections_total += 1
         gateway.stats.client_connections += 1
         gateway.clients.add(self)
-        if len(gateway.clients) > gateway.settings.max_connections:
+        if peername is None:  # it left before it was accepted: nobody can say who it was
+            self._state = _LINGER
+            self.transport.abort()
+        elif len(gateway.clients) > gateway.settings.max_connections:
             self._refuse(failures.TOO_MANY_CONNECTIONS)
         elif gateway.is_draining:
             self.transport.abort()
@@ -130,9 +134,12 @@ class ClientConnection(Sender):
     def resume_writing(self) -> None:
         self.is_congested = False
         if self.exchange is not None:
+            self.exchange.touch()
             self.exchange.resume_upstream()
-        elif self._state == _HEAD and self._buffer:
-            self._read_pipelined()
+        elif self._state == _HEAD:
+            self.deadline_s = self._gateway.clock.now_s + self._gateway.settings.keepalive_timeout_s
+            if self._buffer:
+                self._read_pipelined()
 
     # Called by the exchange and the worker
 
@@ -193,6 +200,14 @@ class ClientConnection(Sender):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.transport.abort()
 
+    def give_up(self) -> None:
+        """End the connection; a response whose end the client never took is broken off."""
+        self.push()
+        if self.transport.get_write_buffer_size():
+            self.break_off()
+        else:
+            self.transport.abort()
+
     def takes_some(self) -> bool:
         """Whether a slow client still takes what was written: some of it within the idle time-out."""
         now_s = self._gateway.clock.now_s
@@ -212,7 +227,7 @@ class ClientConnection(Sender):
         elif self._state == _HEAD and self._buffer:
             self._refuse(failures.REQUEST_TIMEOUT)
         else:
-            self.transport.abort()
+            self.give_up()
 
     def drain(self) -> None:
         """Close now unless a request is being read or answered."""
@@ -228,7 +243,7 @@ class ClientConnection(Sender):
         data, self._buffer = self._buffer, b""
         self.release_reading("pipelined")
         if data:
-            self._read_head(data)
+            self.data_received(data)
 
     def _read_head(self, data: bytes) -> None:
         partial = self._buffer
@@ -272,11 +287,13 @@ class ClientConnection(Sender):
         self.exchange = exchange = Exchange(self._gateway, self, head)
         self._gateway.stats.in_flight += 1
         content_length = head.content_length
-        self._state = _RESPONSE if content_length == 0 else _CONTENT
-        exchange.begin()
         if content_length == 0:
+            self._state = _RESPONSE
             self._buffer = rest
+            exchange.begin()
             return
+        self._state = _CONTENT
+        exchange.begin()
         if content_length is None:
             self._decoder = ChunkedDecoder("request")
         else:

@@ -49,7 +49,7 @@ class Exchange:
     `client_left`; the upstream's calls `response_head`, `response_content`, `response_end`, `upstream_lost`.
 
     Attributes:
-        head: of the request.
+        head: of the request; `rendered` is it for the upstream.
         responded: the head of a final response is on its way to the client.
         request_complete: all of the request's content has been read from the client.
     """
@@ -65,7 +65,6 @@ class Exchange:
         "_keep_alive",
         "_pending",
         "_policy",
-        "_rendered",
         "_replayed",
         "_resolution",
         "_reuse_upstream",
@@ -79,6 +78,7 @@ class Exchange:
         "client",
         "head",
         "is_tunnel",
+        "rendered",
         "request_complete",
         "responded",
     )
@@ -115,7 +115,7 @@ class Exchange:
         gateway = self._gateway
         head = self.head
         self._verdict = verdict = self._decide()
-        self._rendered, stripped = render_request(
+        self.rendered, stripped = render_request(
             head,
             strips_conditionals=verdict.strips_conditionals,
             forwarding=gateway.settings.forwarded,
@@ -141,7 +141,7 @@ class Exchange:
             return
         self._upstream = upstream
         upstream.serve(self)
-        upstream.send(self._rendered)
+        upstream.send(self.rendered)
         if self._pending:
             for data in self._pending:
                 upstream.send(data)
@@ -405,7 +405,7 @@ class Exchange:
         self._status = failure.status
         self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
         keep_alive = self.head.keep_alive and self.request_complete and not self._gateway.is_draining
-        keep_alive = keep_alive and failure.is_upstream
+        keep_alive = keep_alive and failure.is_upstream and failure is not failures.INTERNAL
         self.client.send(
             render_failure(
                 failure,

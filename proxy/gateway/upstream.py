@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import select
 import ssl
 from typing import TYPE_CHECKING, Final, cast
@@ -23,7 +25,7 @@ _log = logging.getLogger(__name__)
 # What `_framing` can be besides a `Framing`: a head is awaited, or the protocol was switched.
 _HEAD: Final = -1
 _TUNNEL: Final = -2
-_TLS_READ_BYTES: Final = 64 * 1024
+_READ_BYTES: Final = 64 * 1024
 
 
 class UpstreamConnection(Sender):
@@ -118,6 +120,9 @@ class UpstreamConnection(Sender):
             return
         try:
             if self._framing == _HEAD:
+                if self._unwritten and self._unwritten[0] is exchange.rendered:
+                    self._was_not_asked(exchange)
+                    return
                 if self._partial:
                     data = bytes(self._partial + data)
                     self._partial.clear()
@@ -149,12 +154,15 @@ class UpstreamConnection(Sender):
         self._has_ended = True
         if self._framing == _TUNNEL and self.exchange is not None:
             return self.exchange.upstream_half_closed()
+        self.transport.abort()  # not close: that would wait until the rest of the request has left
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.count_out()
         if exc is None and not self._has_ended:
             self._read_what_tls_holds()
+        elif exc is not None:
+            self._read_what_the_socket_holds()
         exchange = self.exchange
         if exchange is None:
             self._gateway.pool.forget(self)
@@ -185,7 +193,26 @@ class UpstreamConnection(Sender):
         else:
             self.transport.abort()
 
+    def _was_not_asked(self, exchange: Exchange) -> None:
+        """Drop what came before the request's head has left: it answers nothing."""
+        self.exchange = None
+        self.transport.abort()
+        exchange.upstream_lost(saw_bytes=False, detail="it spoke unasked")
+
     # Reading
+
+    def _read_what_the_socket_holds(self) -> None:
+        """Read what the upstream said before it ended a connection that could not be written to any more.
+
+        An app that answers an upload early and leaves the rest of it unread closes with a reset; uvloop meets it in a
+        write, and reads no further. Its answer is there all the same. An end here says nothing: a reset is told once.
+        """
+        if self.transport.get_extra_info("ssl_object") is not None:
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while self.exchange is not None and (data := os.read(descriptor, _READ_BYTES)):
+                self.data_received(data)
 
     def _read_what_tls_holds(self) -> None:
         """Read what was left when the upstream ended a TLS connection whose reading is paused.
@@ -196,7 +223,7 @@ class UpstreamConnection(Sender):
         if tls is None:
             return
         try:
-            while self.exchange is not None and (data := tls.read(_TLS_READ_BYTES)):
+            while self.exchange is not None and (data := tls.read(_READ_BYTES)):
                 self.data_received(data)
         except ssl.SSLZeroReturnError:
             pass

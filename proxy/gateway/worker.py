@@ -60,6 +60,7 @@ class Gateway:
         self.stats = stats
         self.access_log = access_log
         self.loop = loop
+        self.authority = settings.upstream.authority.encode()
         self.ruleset = ruleset
         self.response_parser = HeadParser("response")
         self.clock = Clock(loop, self._sweep)
@@ -67,7 +68,6 @@ class Gateway:
         self.inbox = Inbox()
         self.outbox = Outbox(loop)
         self.clients: set[ClientConnection] = set()
-        self.authority = settings.upstream.authority.encode()
         self.is_draining = False
         self._servers: list[asyncio.AbstractServer] = []
         self._peers: dict[str, tuple[Peer, str]] = {}
@@ -81,7 +81,7 @@ class Gateway:
     @ruleset.setter
     def ruleset(self, ruleset: Ruleset) -> None:
         self._ruleset = ruleset
-        self.requests = RequestTable(ruleset.field_names, self.settings.underscore_fields)
+        self.requests = RequestTable(ruleset.field_names, self.settings.underscore_fields, self.authority)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Begin to accept on sockets that are bound."""
@@ -121,7 +121,7 @@ class Gateway:
             if client.exchange is not None:
                 client.exchange.abandon(DRAINED)
             else:
-                client.transport.abort()
+                client.give_up()
         self.pool.close()
         self.clock.stop()
         self.access_log.flush()

@@ -30,7 +30,9 @@ UNDERSCORED: Final = b"_"
 # Names are the peer's choice, so what is remembered of them is bounded: half a MiB a table.
 _MAX_SHAPES: Final = 256
 _MAX_SHAPE_BYTES: Final = 2048
-_COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""Connection options that name no field which `drop_named_in_connection` would leave out."""
+
 _MAX_LENGTH_DIGITS: Final = 18
 _NOUGHT: Final = ord("0")
 
@@ -155,7 +157,7 @@ def drop_named_in_connection(lines: list[bytes], noted: Noted) -> frozenset[byte
     if connection is None:
         return _NO_OPTIONS
     options = connection_options(*[value for _, value in connection])
-    if not options <= _COMMON_OPTIONS:
+    if not options <= COMMON_OPTIONS:
         named = options - NEVER_HOP_BY_HOP
         for place, line in enumerate(lines):
             if line.partition(b":")[0].lower() in named:

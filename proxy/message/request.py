@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from proxy.message import entity_tags
-from proxy.message.fields import is_upgrade_token_list, list_members
+from proxy.message.fields import HOP_BY_HOP, is_upgrade_token_list, list_members
 from proxy.message.lines import (
+    COMMON_OPTIONS,
     UNDERSCORED,
     LineTable,
     Noted,
@@ -94,7 +95,7 @@ class RequestHead:
         host: the authority of absolute-form or `Host`; `None` for an HTTP/1.0 client that names none.
         lines: one a field, end-to-end fields only, in order and spelling as sent.
         noted: where the fields stand that are read here or by rules.
-        values: of the fields that rules read, lines joined by `, `; `None` when absent.
+        values: of the fields that rules read, as they reach the app: lines joined by `, `; `None` when absent.
         content_length: bytes of content; `None` when it is chunked.
         keep_alive: the client lets its connection serve another request.
         upgrade: the protocols asked for, as sent; empty when none may be forwarded.
@@ -150,11 +151,15 @@ class RequestTable:
     Args:
         read_names: lower-case names of the fields that rules read; `RequestHead.values` follows this order.
         underscores: `keep` lets a field with `_` in its name through unless it aliases one that is read.
+        authority: `Host` for an HTTP/1.0 client that sends none.
     """
 
-    __slots__ = ("_lines", "_not_to_alias", "_parser", "_read_names", "_underscores")
+    __slots__ = ("_authority", "_lines", "_not_to_alias", "_parser", "_read_names", "_underscores")
 
-    def __init__(self, read_names: Iterable[bytes] = (), underscores: Underscores = "drop") -> None:
+    def __init__(
+        self, read_names: Iterable[bytes] = (), underscores: Underscores = "drop", authority: bytes = b""
+    ) -> None:
+        self._authority = authority
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
         self._underscores = underscores
@@ -179,21 +184,39 @@ class RequestTable:
         upgrade = _upgrade(noted) if b"upgrade" in noted else b""
         content_length = _content_length(lines, noted, minor)
         options = drop_named_in_connection(lines, noted)
+        if not options <= COMMON_OPTIONS:
+            self._refuse_hidden(lines, noted)
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
+        host = _host(noted, authority, minor)
         return RequestHead(
             method=method,
             target=target,
             path=path,
             minor=minor,
-            host=_host(noted, authority, minor),
+            host=host,
             lines=lines,
             noted=noted,
-            values=tuple([value_of(noted, name) if name in noted else None for name in self._read_names]),
+            values=tuple(
+                [
+                    value_of(noted, name) if name in noted else self._unsent(name, host)
+                    for name in self._read_names
+                ]
+            ),
             content_length=content_length,
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
             upgrade=upgrade if minor == 1 and b"upgrade" in options else b"",
         )
+
+    def _unsent(self, name: bytes, host: bytes | None) -> bytes | None:
+        """What the app gets in a field that the client did not send."""
+        return (host or self._authority) if name == b"host" else None
+
+    def _refuse_hidden(self, lines: list[bytes], noted: Noted) -> None:
+        """Refuse a request whose `Connection` names a field that rules read: they would see what the app does not."""
+        for name in self._read_names:
+            if name not in HOP_BY_HOP and any(not lines[place] for place, _ in noted.get(name, ())):
+                raise RequestRefusedError(400, "Connection names a field that rules read")
 
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""

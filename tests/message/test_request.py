@@ -199,11 +199,36 @@ class Test_Read:  # noqa: N801
         )
         assert request.values == (b"", b"a, b", None, b"1")
 
-    def test_hop_by_hop_fields_still_count_for_rules(self):
-        """A client cannot hide from a rule by naming a field in `Connection`; only the app does not see it."""
-        request = read(b"X-A: 1", b"Connection: x-a", names=(b"x-a",))
-        assert request.values == (b"1",)
-        assert b"X-A: 1" not in rendered(request)
+
+class Test_Values_for_rules:  # noqa: N801
+    """Rules decide on what reaches the app, or a client could tell them one thing and the app another."""
+
+    def test_host_of_absolute_form_counts_where_no_field_was_sent(self):
+        """An HTTP/1.0 client need send none; the app gets that of the target, RFC 9112 section 3.2.2."""
+        request = read(start=b"GET http://api.example/x HTTP/1.0", host=b"", names=(b"host",))
+        assert request.values == (b"api.example",)
+        assert rendered(request)[1] == b"Host: api.example"
+
+    def test_host_that_the_gateway_adds_counts(self):
+        table = RequestTable((b"host", b"accept"), authority=b"upstream:1")
+        request = table.read(head(start=b"GET /x HTTP/1.0", host=b""))
+        assert request.values == (b"upstream:1", None)
+        assert rendered(request)[1] == b"Host: upstream:1"
+
+    @pytest.mark.parametrize(
+        "connection", [b"Connection: X-Requested-With", b"connection: close, x-requested-WITH"]
+    )
+    def test_field_that_rules_read_may_not_be_named_in_connection(self, connection):
+        """It would be taken off before the app sees it, RFC 9110 section 7.6.1."""
+        with pytest.raises(RequestRefusedError) as refused:
+            read(connection, b"X-Requested-With: XMLHttpRequest", names=(b"x-requested-with",))
+        assert refused.value.status == 400
+
+    def test_other_fields_may_be(self):
+        lines = (b"Connection: X-Other, TE, Accept", b"X-Other: 1", b"TE: trailers")
+        request = read(*lines, names=(b"accept", b"te"))
+        assert request.values[0] is None
+        assert b"X-Other: 1" not in rendered(request)
 
 
 class Test_Underscores:  # noqa: N801

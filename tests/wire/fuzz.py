@@ -41,6 +41,7 @@ RULESETS = {
 }
 _ROUNDS = 12  # more than four requests that each time out, then the connection itself
 _IDLE, _IDLE_PEER = socket.socketpair()
+_IDLE.setblocking(False)  # as those of the loop are
 
 
 class Episodes:

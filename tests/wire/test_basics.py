@@ -69,3 +69,15 @@ async def test_app_that_is_not_there_gives_a_protected_502(piece):
         answer = await b.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", piece=piece)
     assert (answer.status, answer.is_protected) == (502, True)
     assert answer.field("Proxy-Status") == [b"nocache-proxy; error=connection_refused"]
+
+
+async def test_field_that_a_rule_reads_named_in_connection_is_refused_with_protection(piece):
+    """The app would take the request for no script's, and a cache for one."""
+    async with bench() as b:
+        answer = await b.exchange(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Requested-With\r\n" + XHR + b"\r\n",
+            piece=piece,
+        )
+        assert answer.status == 400
+        assert answer.is_protected
+        assert b.recorder.connections == 0

@@ -42,7 +42,9 @@ async def test_request_is_answered(monkeypatch, tracebacks, part):
             broken.setattr(b.gateway, part, Broken())
             peer = await b.connect()
             await peer.send(ASK)
-            answer = await peer.read_response()
+            answer = (
+                await peer.read_to_end()
+            )  # nobody knows what else of the connection is not as it should be
             assert answer.status == 502
             assert answer.is_protected
             assert answer.field("Proxy-Status") == [b"nocache-proxy; error=proxy_internal_error"]
@@ -52,6 +54,30 @@ async def test_request_is_answered(monkeypatch, tracebacks, part):
         peer = await b.connect()
         await peer.send(ASK)
         assert (await peer.read_response()).content == b"ok"
+
+
+async def test_request_that_was_pipelined_is_answered(monkeypatch, tracebacks):
+    """It is read when the one before it is done, not when it comes."""
+    goes_on = asyncio.Event()
+
+    async def upstream(peer: Peer) -> None:
+        await peer.read_head()
+        await goes_on.wait()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await peer.read_head()
+
+    async with bench(upstream) as b:
+        b.may_fail = True
+        peer = await b.connect()
+        await peer.send(ASK + ASK)
+        await until(lambda: b.gateway.stats.upstream_connections)
+        with monkeypatch.context() as broken:
+            broken.setattr(b.gateway, "requests", Broken())
+            goes_on.set()
+            assert (await peer.read_response()).content == b"ok"
+            answer = await peer.read_to_end()
+        assert (answer.status, answer.is_protected) == (502, True)
+        assert len(tracebacks()) == 1
 
 
 @pytest.mark.parametrize("size", [1000, 8 * MIB])
