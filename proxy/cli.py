@@ -100,10 +100,14 @@ class _Seconds(click.FloatRange):
         return number
 
 
-def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
-    """Declare a duration; the setting's name says its unit, the flag's does not."""
+def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> Callable[[F], F]:
+    """Declare a duration; the setting's name says its unit, the flag's does not.
+
+    Args:
+        least: a time-out of 0 would fail every request where other proxies take it for none.
+    """
     name = f"{flag.strip('-').replace('-', '_')}_s"
-    return _flag(flag, name, type=_Seconds(0, 86_400), default=default, metavar="SECONDS", help=text)
+    return _flag(flag, name, type=_Seconds(least, 86_400), default=default, metavar="SECONDS", help=text)
 
 
 @cli.command(short_help="Run the sidecar.")
@@ -123,7 +127,7 @@ def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
 )
 @_flag(
     "--rules",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default="config/rules.yaml",
     metavar="FILE",
     help="The rules file; watched, and reloaded when its content changes.",
@@ -178,11 +182,12 @@ def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
 @_seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
 @_seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
 @_seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
-@_seconds(75, "--keepalive-timeout", "A client's connection may rest between requests.")
+@_seconds(75, "--keepalive-timeout", "A client's connection may rest between requests.", least=0)
 @_seconds(
     1.5,
     "--upstream-keepalive-timeout",
     "A connection to the app may rest; keep it below the app server's own.",
+    least=0,
 )
 @_flag(
     "--max-connections", type=click.IntRange(1, 1_000_000), default=10_000, help="Of clients; more get a 503."
@@ -211,13 +216,15 @@ def _seconds(default: float, flag: str, text: str) -> Callable[[F], F]:
 )
 @_flag(
     "--upstream-ca",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=False),
     default=None,
     metavar="FILE",
     help="Certificates (PEM) to verify an https upstream with, instead of the system's.",
 )
-@_seconds(0, "--drain-delay", "After SIGTERM, go on accepting for so long while /readyz already says 503.")
-@_seconds(25, "--drain-timeout", "After that, exchanges in flight may take so long to end.")
+@_seconds(
+    0, "--drain-delay", "After SIGTERM, go on accepting for so long while /readyz already says 503.", least=0
+)
+@_seconds(25, "--drain-timeout", "After that, exchanges in flight may take so long to end.", least=0)
 def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives them their types
     """Run the sidecar in front of an app.
 
@@ -260,7 +267,7 @@ def demo(keep: bool) -> None:
 @cli.command(short_help="Check a rules file.")
 @click.argument(
     "file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default="config/rules.yaml",
     envvar=f"{_ENVIRONMENT}_RULES",
 )
@@ -302,7 +309,7 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
 )
 @click.option(
     "--rules",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default="config/rules.yaml",
     show_default=True,
     envvar=f"{_ENVIRONMENT}_RULES",

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import select
+import socket
 import stat
 import time
 from datetime import UTC, datetime
@@ -78,6 +79,10 @@ class AccessLog:
         self._timestamp = ""
         self.dropped = 0
         self._fd = -1 if self._render is None else self._open()
+        mode = os.fstat(self._fd).st_mode if self._render is not None else 0
+        self._is_pipe = stat.S_ISFIFO(mode)
+        # Of a socket (systemd's journal) the flag that says not to wait belongs to each call, not to the descriptor.
+        self._socket = socket.socket(fileno=os.dup(self._fd)) if stat.S_ISSOCK(mode) else None
 
     def write(self, entry: Entry) -> None:
         """Add a line; it is on its way at the next `flush`, or when a batch is full."""
@@ -99,11 +104,19 @@ class AccessLog:
         self._size = 0
         while data:
             try:
-                written = os.write(self._fd, data)
+                written = self._write(data)
             except OSError:
                 self._keep(data)
                 return
             data = data[written:]
+
+    def _write(self, data: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        if self._is_pipe and len(data) > select.PIPE_BUF:
+            # Several workers share it: only so much is written whole or not at all, pipe(7).
+            data = data[: data.rfind(b"\n", 0, select.PIPE_BUF) + 1] or data
+        return os.write(self._fd, data)
 
     def _render_entries(self) -> None:
         render = self._render
@@ -139,6 +152,8 @@ class AccessLog:
             self._wait_for_slow_reader()
         if self._fd not in (-1, _STANDARD_OUTPUT):
             os.close(self._fd)
+        if self._socket is not None:
+            self._socket.close()
         self._fd = -1
         self._render = None
         self._lines.clear()

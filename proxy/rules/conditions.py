@@ -111,7 +111,9 @@ class ResponseFacts:
 
     @cached_property
     def _content_types(self) -> list[str]:
-        return self._values(b"content-type")
+        """Of each line, and of each member where lines were joined into one (RFC 9110 section 5.3)."""
+        lines = [value for key, value in self._fields if key.lower() == b"content-type"]
+        return [_media_type(member) for line in lines for member in line.split(b",")]
 
     @cached_property
     def _dispositions(self) -> list[str]:
@@ -119,8 +121,9 @@ class ResponseFacts:
 
     def _values(self, name: bytes) -> list[str]:
         """Of each line what comes before its parameters."""
-        return [
-            value.decode("latin-1").partition(";")[0].strip().lower()
-            for key, value in self._fields
-            if key.lower() == name
-        ]
+        return [_media_type(value) for key, value in self._fields if key.lower() == name]
+
+
+def _media_type(value: bytes) -> str:
+    """What comes before parameters, in lower case."""
+    return value.decode("latin-1").partition(";")[0].strip().lower()

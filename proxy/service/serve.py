@@ -200,6 +200,7 @@ class Service:
             # In a thread: a thousand rules take longer to compile than a request may wait.
             if await loop.run_in_executor(None, self._source.reload, data):
                 self._fleet.use_rules()
+                await loop.run_in_executor(None, _warn, self._source)
 
 
 def _warn(source: RulesSource) -> None:

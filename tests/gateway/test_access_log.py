@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import threading
 
 import pytest
@@ -258,6 +259,49 @@ def read_available(descriptor) -> bytes:
     except BlockingIOError:
         pass
     return data
+
+
+def test_socket_whose_reader_stalls_holds_nobody_up(monkeypatch):
+    """systemd gives its journal as one: it cannot be opened anew, and its flags are others' too."""
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(access_log, "_STANDARD_OUTPUT", ours.fileno())
+    monkeypatch.setattr(access_log, "_CLOSE_S", 0.05)
+    log = AccessLog("json")
+    for _ in range(30_000):
+        log.write(ENTRY)
+    log.close()
+    assert log.dropped
+    assert ours.getblocking()
+    ours.close()
+    data = b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+    theirs.close()
+    assert all(json.loads(line) for line in data.splitlines()[:-1])
+
+
+def test_workers_that_share_a_pipe_leave_each_others_lines_whole(monkeypatch):
+    """Of what is longer than PIPE_BUF the pipe may take a part, and the other worker writes next."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(access_log, "_STANDARD_OUTPUT", writing)
+    logs = [AccessLog("json"), AccessLog("json")]
+    data = b""
+    for number in range(600):
+        for log in logs:
+            log.write(ENTRY._replace(changed=number))
+            if number % 40 == 39:
+                log.flush()
+        if number % 100 == 99:
+            data += os.read(reading, 30_000)
+    os.close(writing)
+    os.set_blocking(reading, False)
+    for log in logs * 20:
+        log.flush()
+        data += read_available(reading)
+    for log in logs:
+        log.close()
+    data += read_available(reading)
+    os.close(reading)
+    found = [json.loads(line)["changed"] for line in data.splitlines()]
+    assert len(found) == 1200
 
 
 class Test_Stalled_reader:  # noqa: N801

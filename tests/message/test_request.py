@@ -345,6 +345,7 @@ class Test_Conditions:  # noqa: N801
         [
             (b"GET", b"If-Match", True),
             (b"PUT", b"If-Match", True),
+            (b"LOCK", b"If", True),
             (b"PUT", b"If-None-Match", True),
             (b"GET", b"If-None-Match", False),
             (b"HEAD", b"If-None-Match", False),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.conditions import field_holds, is_script_request
+from proxy.rules.conditions import ResponseFacts, field_holds, is_script_request
 from proxy.rules.globs import full_match, value_glob
-from proxy.rules.model import FieldCondition
+from proxy.rules.model import FieldCondition, ResponseConditions
 
 GLOBS = st.lists(st.text("ab*?, x", min_size=1, max_size=4), min_size=1, max_size=3)
 VALUES = st.text("aAbx,, \t", max_size=8)
@@ -31,6 +31,22 @@ def test_script_request_has_a_member_that_says_so(parts):
     value = "".join(parts)
     members = [member.strip(" \t").lower() for member in value.split(",")]
     assert is_script_request(value, None) is ("xmlhttprequest" in members)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"text/html", b"application/json"],
+        [b"text/html;a=b, application/JSON"],
+        [b"application/json,text/html"],
+    ],
+)
+def test_of_several_types_the_broad_reading_takes_any(lines):
+    """On lines of their own or joined into one, RFC 9110 section 5.3: an enforcing rule is not walked around."""
+    facts = ResponseFacts(200, [(b"Content-Type", line) for line in lines])
+    asked = ResponseConditions(content_types=("application/json",))
+    assert facts.hold(asked, is_broad=True)
+    assert not facts.hold(asked, is_broad=False)
 
 
 @pytest.mark.parametrize(
