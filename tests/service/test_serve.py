@@ -269,6 +269,17 @@ async def test_start_says_what_runs_and_warns_about_the_rules(app, rules):
             assert f"{rules}:2:" in json.loads(warning)["message"]
 
 
+async def test_reload_says_what_may_be_wrong_with_the_new_rules(app, rules):
+    """That is when somebody looks."""
+    async with sidecar(app.url, rules) as running:
+        assert await uses(running, "first")
+        rules.write_text(
+            "version: 1\nrules:\n  - {name: a, match: {paths: ['/a/**']}}\npolicies: {spare: {extends: strict}}\n"
+        )
+        await running.log.matching("rules reloaded")
+        await running.log.matching("rules.yaml:4:.*policies.spare")
+
+
 async def test_start_says_where_the_other_warnings_are_when_they_are_many(app, rules):
     rule = "  - {name: 'r%d', match: {paths: [/%d], x_requested_with: XMLHttpRequest}, policy: strict}\n"
     rules.write_text("version: 1\nrules:\n" + "".join(rule % (number, number) for number in range(50)))
