@@ -7,7 +7,7 @@
 
 ARG PYTHON_IMAGE=python:3.13-slim
 
-# What every request passes through is compiled: a fifth less CPU. `--build-arg COMPILE=0` does without a compiler.
+# What every request passes through is compiled: a third less CPU. `--build-arg COMPILE=0` does without a compiler.
 # It stays behind in this stage, and only where Python comes from Debian, too, are its headers a package of their own.
 FROM ${PYTHON_IMAGE} AS wheels
 ARG COMPILE=1
