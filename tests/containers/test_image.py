@@ -118,7 +118,8 @@ def test_rules_edited_on_the_host_take_effect(sidecar: Container, config: Path) 
     until(lambda: is_protected(get(target)), "the rules put in place by rename are in force")
 
     rules.write_text("version: 1\nrules: [{nome: everything}]\n")
-    until(lambda: "rules.yaml:2" in sidecar.logs(), "the log says which line is wrong")
+    until(lambda: "rules not reloaded" in sidecar.logs(), "the log says that they are not taken")
+    assert "rules.yaml:2" in sidecar.logs().partition("rules not reloaded")[2]
     assert is_protected(get(target))
     assert get(f"{admin}/readyz").ok
     assert "rules.yaml:2" in get(f"{admin}/readyz").text
