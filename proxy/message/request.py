@@ -51,9 +51,9 @@ _READ_HERE: Final = (
     *_FORWARDING_FIELDS,
     *(b"host", b"content-length", b"if-range", b"range", b"if-match", b"if"),
 )
-# `If` is WebDAV's, RFC 4918 section 10.4.
-_TAGGED_IF_SAFE: Final = (b"if-match", b"if")
-_TAGGED: Final = (*_TAGGED_IF_SAFE, b"if-none-match")
+# Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
+_TAGGED_ANYWHERE: Final = (b"if-match", b"if")
+_TAGGED: Final = (*_TAGGED_ANYWHERE, b"if-none-match")
 # What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 # An upgrade to another HTTP would carry requests past the rules ("h2c smuggling").
@@ -336,7 +336,7 @@ def _upgrade(noted: Noted) -> bytes:
 def _restore_entity_tags(head: RequestHead) -> None:
     noted = head.noted
     is_safe = head.method in ("GET", "HEAD")
-    for name in _TAGGED_IF_SAFE if is_safe else _TAGGED:
+    for name in _TAGGED_ANYWHERE if is_safe else _TAGGED:
         for place, value in noted.get(name, ()):
             restored = entity_tags.restore(value)
             if restored is not value and head.lines[place]:  # `Connection` may have named it

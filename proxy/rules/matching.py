@@ -28,7 +28,7 @@ X_REQUESTED_WITH: Final = "X-Requested-With"
 SEC_FETCH_DEST: Final = "Sec-Fetch-Dest"
 
 # A peer that sends ever new paths or values costs time, never memory: some 10 MiB at the most. Tables are emptied
-# when full, and nothing long is put there. A path in plain spelling is not remembered: what is found out in half a
+# when full, and nothing long is put there. A path in plain spelling is not remembered: what is found out in less than a
 # microsecond costs more to keep, as all that was kept long ago has left the processor's caches.
 _MAX_PLANS: Final = 1024
 _MAX_VERDICTS: Final = 4096

@@ -2,7 +2,7 @@
 
 Most globs are a directory with all below it (`/api/**`) or a single path. A path leaves what they name after a segment
 or two, and what holds there holds for all below. Only where a `*`, a `?` or a regular expression could still match
-is RE2 asked: a path never seen before cost 2.4 us with it and costs 0.9 us without, and as much again in
+is RE2 asked: a path never seen before cost 2.4 us to decide on with it and costs 0.7 us without, not counting
 what RE2's code pushes out of the processor's caches.
 """
 

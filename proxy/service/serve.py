@@ -207,7 +207,11 @@ def _warn(source: RulesSource) -> None:
     """Say what may be wrong with rules that can be used."""
     from proxy.rules.lint import lint  # noqa: PLC0415 - in a thread that requests do not wait for
 
-    warnings = tuple(lint(source.rules_file))
+    try:
+        warnings = tuple(lint(source.rules_file))
+    except Exception:  # noqa: BLE001 - a mistake of ours: the rules are in force, and the watching goes on
+        _log.exception("the rules could not be linted")
+        return
     for warning in warnings[:_MAX_WARNINGS]:
         _log.warning("%s", warning)
     if len(warnings) > _MAX_WARNINGS:

@@ -242,3 +242,20 @@ def test_mount_point_with_a_space_is_recognised(tmp_path):
     path = tmp_path / "my rules.yaml"
     path.write_text(GOOD % "first")
     assert mount_that_never_changes(path, mountinfo(tmp_path, str(path).replace(" ", r"\040")))
+
+
+def test_mistake_of_the_linter_is_logged_and_ends_nothing(monkeypatch, caplog):
+    """It is asked after each reload, by the task that watches for the next one."""
+    from types import SimpleNamespace
+
+    from proxy.rules import lint
+    from proxy.service import serve
+
+    def broken(_rules_file):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(lint, "lint", broken)
+    serve._warn(SimpleNamespace(rules_file=None))
+    (record,) = caplog.records
+    assert record.exc_info
+    assert record.getMessage() == "the rules could not be linted"
