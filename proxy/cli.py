@@ -233,11 +233,11 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
     Exit codes: 0 after a drain, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """
-    from proxy.service import interpreter, logs
+    from proxy.service import logs, runtime
 
-    interpreter.import_aiohttp()  # before anything else does
+    runtime.import_aiohttp()  # before anything else does
 
-    from proxy.rules.mistakes import RulesError
+    from proxy.rules.loading.diagnostics import RulesError
     from proxy.service.serve import serve as run
     from proxy.service.sockets import ListenError
     from proxy.settings import Settings, SettingsError
@@ -278,7 +278,7 @@ def check(file: Path, strict: bool, as_json: bool) -> None:
 
     Exit codes: 0 when it can be used, 1 with every mistake and its line.
     """
-    from proxy.rules import commands
+    from proxy.rules.tools import commands
 
     code, text = commands.check(file, strict=strict, as_json=as_json)
     click.echo(text, err=code != OK and not as_json)
@@ -334,7 +334,7 @@ def explain(
     Example: nocache-proxy explain GET /file/last_uploaded -H 'X-Requested-With: XMLHttpRequest' \\
                --response-header 'Cache-Control: max-age=600'
     """  # noqa: D301 - as above
-    from proxy.rules import commands
+    from proxy.rules.tools import commands
 
     try:
         fields = [commands.parse_field(text) for text in headers]
@@ -366,7 +366,7 @@ def explain(
 @cli.command(short_help="Print the JSON Schema of rules files.")
 def schema() -> None:
     """Print the JSON Schema of rules files, for editors and other tools."""
-    from proxy.rules import commands
+    from proxy.rules.tools import commands
 
     click.echo(commands.schema())
 

@@ -44,7 +44,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def part_of(module: str) -> str:
-    """The part of the package that a module belongs to: `proxy.rules.matching` to `rules`."""
+    """The part of the package that a module belongs to: `proxy.rules.engine.matching` to `rules`."""
     return module.partition(".")[2].partition(".")[0] or "proxy"
 
 

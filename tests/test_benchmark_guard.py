@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from proxy.rules.matching import Ruleset
+from proxy.rules.engine.matching import Ruleset
 from tests.benchmarks import guard, messages, workloads
 
 REGRESSION = 1.2
@@ -78,7 +78,7 @@ def test_a_thousand_rules_cost_what_one_costs(tmp_path):
     for rules in (1, 1000):
         path = tmp_path / f"{rules}.yaml"
         path.write_text(workloads.rules_file(rules))
-        with closing(guard.Scenario("distinct", guard.loading.load(path).ruleset)) as scenario:
+        with closing(guard.Scenario("distinct", guard.loader.load(path).ruleset)) as scenario:
             costs.append(guard.cost(scenario))
     assert costs[1].references <= costs[0].references * 1.05
     assert costs[1].calls <= costs[0].calls * 1.05

@@ -13,9 +13,10 @@ from proxy import __version__
 from proxy.admin import metrics
 from proxy.cli import cli
 from proxy.gateway.access_log import Entry
-from proxy.rules import cases, loading
+from proxy.rules.loading import loader
+from proxy.rules.loading.schema import json_schema
 from proxy.rules.policies import BUILT_IN
-from proxy.rules.schema import json_schema
+from proxy.rules.tools import rule_tests
 from tests.admin.standing import Service
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +26,8 @@ EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_rules_example_loads_and_its_tests_pass(example):
-    rules_file = loading.loads(example.encode(), "README.md")
-    assert cases.run(rules_file) == []
+    rules_file = loader.loads(example.encode(), "README.md")
+    assert rule_tests.run(rules_file) == []
 
 
 def keys_of(node: object) -> set[str]:

@@ -21,14 +21,14 @@ from proxy.admin.state import STATE
 if TYPE_CHECKING:
     from multidict import MultiMapping
 
-    from proxy.rules.loading import RulesFile
+    from proxy.rules.loading.loader import RulesFile
     from proxy.rules.model import Rule
-    from proxy.rules.trial import TrialRequest, TrialResponse
+    from proxy.rules.tools.dry_run import TrialRequest, TrialResponse
     from proxy.stats import Snapshot
 
 _PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
 _STATUSES: Final = range(100, 600)  # RFC 9110 section 15
-_TO_EXPLAIN: Final = ("trial", "explain", "explain_text", "commands")  # loaded only for those who ask
+_TO_EXPLAIN: Final = ("dry_run", "explain", "explain_text", "commands")  # loaded only for those who ask
 
 
 async def rules(request: web.Request) -> web.Response:
@@ -98,16 +98,16 @@ def _rows(rules: list[Rule], snapshot: Snapshot, hits: Counter[str]) -> list[dic
 
 async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Response:
     async for (name,) in in_slices(_TO_EXPLAIN, 1):
-        import_module(f"proxy.rules.{name}")  # the first time, each takes some ms
-    from proxy.rules import explain_text, trial  # noqa: PLC0415 - not at the start: most never ask
-    from proxy.rules.explain import begin  # noqa: PLC0415 - likewise
+        import_module(f"proxy.rules.tools.{name}")  # the first time, each takes some ms
+    from proxy.rules.tools import dry_run, explain_text  # noqa: PLC0415 - not at the start: most never ask
+    from proxy.rules.tools.explain import begin  # noqa: PLC0415 - likewise
 
     def place_of(index: int) -> str:
         return f"{rules_file.source}:{rules_file.document.place_of(('rules', index))[0]}"
 
     try:
-        explanation, reports = begin(rules_file.ruleset, *_trial(query), now=trial.SOME_DATE)
-    except trial.RequestRefusedError as error:
+        explanation, reports = begin(rules_file.ruleset, *_trial(query), now=dry_run.SOME_DATE)
+    except dry_run.RequestRefusedError as error:
         return json_answer({"refused": {"status": error.status, "reason": error.reason}})
     except ValueError as error:
         return json_answer({"error": str(error)}, 400)
@@ -127,8 +127,8 @@ def _trial(query: MultiMapping[str]) -> tuple[TrialRequest, TrialResponse]:
     Raises:
         ValueError: it describes no request and response; the text says what was found and what is allowed.
     """
-    from proxy.rules.commands import parse_field  # noqa: PLC0415 - as in `_explain`
-    from proxy.rules.trial import TrialRequest, TrialResponse  # noqa: PLC0415 - likewise
+    from proxy.rules.tools.commands import parse_field  # noqa: PLC0415 - as in `_explain`
+    from proxy.rules.tools.dry_run import TrialRequest, TrialResponse  # noqa: PLC0415 - likewise
 
     if unknown := [name for name in query if name not in _PARAMETERS]:
         raise ValueError(f"found parameter {unknown[0]}, allowed: {', '.join(_PARAMETERS)}")

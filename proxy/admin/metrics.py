@@ -22,7 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 
 from proxy import __version__
-from proxy.admin import processes
+from proxy.admin import process_metrics
 from proxy.admin.slices import in_slices
 from proxy.admin.state import AdminState
 from proxy.gateway import failures
@@ -95,7 +95,9 @@ async def render(state: AdminState) -> bytes:
     snapshot = await state.snapshot()
     ready = await _is_ready(state)
     await asyncio.sleep(0)  # after a snapshot, which takes its own time
-    families = chain(of_service(state, ready=ready), of_workers(snapshot), processes.collect(state.pids()))
+    families = chain(
+        of_service(state, ready=ready), of_workers(snapshot), process_metrics.collect(state.pids())
+    )
     small = generate_latest(_registry(list(families)))
     large = ["".join(lines).encode() async for lines in in_slices(by_rule(snapshot, rules))]
     return b"".join((small, *large))
@@ -155,7 +157,7 @@ def of_service(state: AdminState, *, ready: bool) -> Iterator[Metric]:
 def by_rule(snapshot: Snapshot, rules: Sequence[str]) -> Iterator[str]:
     """Write the lines of counters by rule, lazily; every rule is there from the start.
 
-    A rule's name has no character that a label's value must escape, see `proxy.rules.kinds`.
+    A rule's name has no character that a label's value must escape, see `proxy.rules.loading.kinds`.
     """
     name = f"{_PREFIX}requests_total"
     yield _head(name, "Requests answered: the rule that decided (empty: none), method and class of status.")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from proxy.rules.loading import RulesFile
+    from proxy.rules.loading.loader import RulesFile
     from proxy.settings import Settings
     from proxy.stats import Snapshot
 
 
 class RulesStatus(Protocol):
-    """What became of the rules file; see `proxy.service.rules_source.RulesStatus`."""
+    """What became of the rules file; see `proxy.service.rules_watcher.RulesStatus`."""
 
     @property
     def source(self) -> str: ...

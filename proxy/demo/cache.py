@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from proxy.audit import Assessment, assess
+from proxy.audit.assess import Assessment, assess
 from proxy.message.directives import parse_directives
 from proxy.message.fields import Field, Fields, list_members
 

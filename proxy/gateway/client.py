@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from proxy.gateway import failures
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure, render_failure
-from proxy.gateway.outbox import Sender
+from proxy.gateway.write_batch import Sender
 from proxy.message.request import RequestHead, RequestRefusedError
 from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
 if TYPE_CHECKING:
-    from proxy.gateway.worker import Gateway
+    from proxy.gateway.server import Gateway
 
 _log = logging.getLogger(__name__)
 

@@ -20,15 +20,15 @@ from proxy.message.response import (
     render_switch,
 )
 from proxy.message.syntax import MalformedHeadError
-from proxy.rules.matching import Outcome, Resolution, Verdict
+from proxy.rules.engine.matching import Outcome, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
 
 if TYPE_CHECKING:
     import asyncio
 
     from proxy.gateway.client import ClientConnection
+    from proxy.gateway.server import Gateway
     from proxy.gateway.upstream import UpstreamConnection
-    from proxy.gateway.worker import Gateway
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
+from proxy.message.field_index import render_lines
 from proxy.message.fields import FieldSection
-from proxy.message.lines import render_lines
 from proxy.message.response import Treatment
 from proxy.rules.policies import STRICT, treatment
 

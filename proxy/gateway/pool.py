@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from proxy.gateway.exchange import Exchange
-    from proxy.gateway.worker import Gateway
+    from proxy.gateway.server import Gateway
 
 _RETRY_PAUSE_S: Final = 0.1  # what a server that is being restarted may need to listen again
 

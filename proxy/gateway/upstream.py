@@ -11,14 +11,14 @@ import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.gateway import failures
-from proxy.gateway.inbox import LARGE_CONTENT_BYTES, LargeContentReader
-from proxy.gateway.outbox import LARGE_BYTES, Sender
+from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
+from proxy.gateway.write_batch import LARGE_BYTES, Sender
 from proxy.message.response import Framing, ResponseHead, read_response
 from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
-    from proxy.gateway.worker import Gateway
+    from proxy.gateway.server import Gateway
 
 _log = logging.getLogger(__name__)
 

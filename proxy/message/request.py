@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from proxy.message import entity_tags
-from proxy.message.fields import HOP_BY_HOP, is_upgrade_token_list, list_members
-from proxy.message.lines import (
+from proxy.message.field_index import (
     COMMON_OPTIONS,
     UNDERSCORED,
     LineTable,
@@ -20,6 +19,7 @@ from proxy.message.lines import (
     render_lines,
     value_of,
 )
+from proxy.message.fields import HOP_BY_HOP, is_upgrade_token_list, list_members
 from proxy.message.syntax import HeadParser, MalformedHeadError, TooManyFieldsError
 from proxy.message.target import PathTooLongError, TargetError, is_host, parse_target
 

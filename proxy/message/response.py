@@ -13,8 +13,7 @@ from typing import Final, Literal
 
 from proxy.message import entity_tags
 from proxy.message.directives import has_no_transform
-from proxy.message.fields import REMEMBERED, Field, FieldSection, list_members, merge_vary
-from proxy.message.lines import (
+from proxy.message.field_index import (
     LineTable,
     Noted,
     drop,
@@ -23,6 +22,7 @@ from proxy.message.lines import (
     render_lines,
     value_of,
 )
+from proxy.message.fields import REMEMBERED, Field, FieldSection, list_members, merge_vary
 from proxy.message.syntax import HeadParser, MalformedHeadError
 
 ETagMode = Literal["one-time", "keep", "remove"]

@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.worker import Gateway
+from proxy.gateway.server import Gateway
 from proxy.service.sockets import bind, bound_address, remove
 from proxy.stats import Snapshot, Stats, merge
 
 if TYPE_CHECKING:
-    from proxy.service.rules_source import RulesSource
+    from proxy.service.rules_watcher import RulesSource
     from proxy.settings import Address, Settings
 
 

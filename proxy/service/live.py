@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from proxy.message.fields import Field
-from proxy.rules import loading, trial
-from proxy.rules.mistakes import RulesError
+from proxy.rules.loading import loader
+from proxy.rules.loading.diagnostics import RulesError
+from proxy.rules.tools import dry_run
 from proxy.service.healthcheck import UnixConnection
 from proxy.settings import Upstream
 
@@ -26,10 +27,10 @@ def forwarded_fields(rules: Path, method: str, target: str, fields: Sequence[Fie
     Returns:
         `None` when nothing would: the rules cannot be used, or the request is refused.
     """
-    request = trial.TrialRequest(method, target.encode("utf-8", "surrogateescape"), tuple(fields))
+    request = dry_run.TrialRequest(method, target.encode("utf-8", "surrogateescape"), tuple(fields))
     try:
-        outcome = trial.run_trial(loading.load(rules).ruleset, request, trial.TrialResponse())
-    except (RulesError, trial.RequestRefusedError):
+        outcome = dry_run.run_trial(loader.load(rules).ruleset, request, dry_run.TrialResponse())
+    except (RulesError, dry_run.RequestRefusedError):
         return None
     stripped = {name.lower().encode() for name in outcome.stripped}
     return [field for field in fields if field[0].lower() not in stripped]

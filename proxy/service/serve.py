@@ -15,9 +15,9 @@ import uvloop
 
 from proxy import __version__
 from proxy.gateway.access_log import AccessLog
-from proxy.service import interpreter
+from proxy.service import runtime
 from proxy.service.fleet import Fleet, InProcess
-from proxy.service.rules_source import RulesSource, RulesStatus, mount_that_never_changes
+from proxy.service.rules_watcher import RulesSource, RulesStatus, mount_that_never_changes
 from proxy.service.sockets import ListenError, bind, bound_address, remove
 from proxy.settings import SettingsError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from proxy.rules.loading import RulesFile
+    from proxy.rules.loading.loader import RulesFile
     from proxy.settings import Address, Settings
     from proxy.stats import Snapshot
 
@@ -111,8 +111,8 @@ class Service:
     async def run(self, admin_socket: socket.socket | None) -> int:
         """Serve until a signal ends it."""
         loop = asyncio.get_running_loop()
-        interpreter.share_fairly()
-        interpreter.keep_buffers()
+        runtime.share_fairly()
+        runtime.keep_buffers()
         for number, act in (
             (signal.SIGTERM, self._end),
             (signal.SIGINT, self._end),
@@ -122,7 +122,7 @@ class Service:
             loop.add_signal_handler(number, act)
         await self._fleet.start()
         admin = None if admin_socket is None else await self._start_admin(admin_socket)
-        interpreter.settle()
+        runtime.settle()
         self._announce(None if admin_socket is None else bound_address(admin_socket))
         watching = loop.create_task(self._watch())
         await self._ending.wait()
@@ -205,7 +205,7 @@ class Service:
 
 def _warn(source: RulesSource) -> None:
     """Say what may be wrong with rules that can be used."""
-    from proxy.rules.lint import lint  # noqa: PLC0415 - in a thread that requests do not wait for
+    from proxy.rules.tools.lint import lint  # noqa: PLC0415 - in a thread that requests do not wait for
 
     try:
         warnings = tuple(lint(source.rules_file))
@@ -241,6 +241,6 @@ def _check_files(settings: Settings) -> None:
 def _fleet(settings: Settings, source: RulesSource) -> Fleet:
     if settings.workers == 1:
         return InProcess(settings, source)
-    from proxy.service.processes import Processes  # noqa: PLC0415 - only for several workers
+    from proxy.service.supervisor import Processes  # noqa: PLC0415 - only for several workers
 
     return Processes(settings, source)

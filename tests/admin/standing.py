@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxy.rules import loading
-from proxy.rules.loading import RulesFile
-from proxy.service.rules_source import RulesStatus
+from proxy.rules.loading import loader
+from proxy.rules.loading.loader import RulesFile
+from proxy.service.rules_watcher import RulesStatus
 from proxy.settings import Settings, Upstream
 from proxy.stats import Snapshot, Stats, merge
 
@@ -31,7 +31,7 @@ class Service:
         workers: what each of them counted.
     """
 
-    rules_file: RulesFile = field(default_factory=lambda: loading.loads(RULES.encode(), "rules.yaml"))
+    rules_file: RulesFile = field(default_factory=lambda: loader.loads(RULES.encode(), "rules.yaml"))
     settings: Settings = field(default_factory=lambda: Settings(upstream=Upstream.parse("http://app:5000")))
     rules_status: RulesStatus = field(default_factory=lambda: RulesStatus("rules.yaml", "0123456789ab", 1e9))
     workers: list[Stats] = field(default_factory=lambda: [Stats()])

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from proxy import __version__
 from proxy.admin.app import build_app
 from proxy.cli import cli
-from proxy.rules import loading
+from proxy.rules.loading import loader
 from proxy.settings import Settings, SettingsError, Upstream
 from tests.admin.standing import RULES, Service
 from tests.service.serving import XHR, App, sidecar
@@ -26,7 +26,7 @@ ONE_TIME = re.compile(r';nc=[^\\"]+')  # unique by design
 def service(tmp_path) -> Service:
     path = tmp_path / "rules.yaml"
     path.write_text(RULES)
-    return Service(rules_file=loading.load(path))
+    return Service(rules_file=loader.load(path))
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ async def test_explanations_are_given_in_turn_and_each_lets_others_run(client, s
     import asyncio
 
     names = "".join(f"  - {{name: r{number}, match: {{paths: [/{number}]}}}}\n" for number in range(50))
-    service.rules_file = loading.loads(f"version: 1\nrules:\n{names}".encode(), "rules.yaml")
+    service.rules_file = loader.loads(f"version: 1\nrules:\n{names}".encode(), "rules.yaml")
     turns = 0
     answer = asyncio.ensure_future(client.get("/api/explain?target=/49"))
     while not answer.done():

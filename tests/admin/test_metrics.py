@@ -16,7 +16,7 @@ from proxy.admin import metrics
 from proxy.admin.app import build_app
 from proxy.gateway import failures
 from proxy.message.request import METHODS
-from proxy.rules import loading
+from proxy.rules.loading import loader
 from proxy.stats import DURATION_BOUNDS_S, Stats
 from tests.admin.standing import RULES, Service, difference
 from tests.service.serving import LIMIT_S, XHR, App, Sidecar, connect, request, sidecar
@@ -319,7 +319,7 @@ async def test_a_thousand_rules_are_written_in_slices_between_which_requests_are
     text = "version: 1\nrules:\n" + "".join(
         f"  - {{name: {name}, match: {{paths: [/{name}]}}}}\n" for name in names
     )
-    service = Service(rules_file=loading.loads(text.encode(), "rules.yaml"), workers=[stats])
+    service = Service(rules_file=loader.loads(text.encode(), "rules.yaml"), workers=[stats])
     turns = 0
     rendering = asyncio.ensure_future(metrics.render(service))
     while not rendering.done():

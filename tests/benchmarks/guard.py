@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.client import ClientConnection
+from proxy.gateway.server import Gateway
 from proxy.gateway.upstream import UpstreamConnection
-from proxy.gateway.worker import Gateway
-from proxy.rules import loading
+from proxy.rules.loading import loader
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
 from tests.benchmarks import messages, upstream, workloads
@@ -33,7 +33,7 @@ from tests.benchmarks import messages, upstream, workloads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.rules.matching import Ruleset
+    from proxy.rules.engine.matching import Ruleset
 
 RULES: Final = Path(__file__).parents[2] / "config" / "rules.yaml"
 WARM_UP: Final = 64  # the access log renders so many lines at a time
@@ -120,7 +120,7 @@ class Scenario:
         self.loop = _Loop()
         settings = Settings(upstream=Upstream.parse("http://127.0.0.1:8000"))
         self.access_log = AccessLog("json", Path(os.devnull))
-        ruleset = ruleset or loading.load(RULES).ruleset
+        ruleset = ruleset or loader.load(RULES).ruleset
         self.gateway = Gateway(settings, ruleset, Stats(), self.access_log, self.loop)  # type: ignore[arg-type]
         self.to_client, self.to_upstream = Transport(), Transport()
         self.client, self.upstream = ClientConnection(self.gateway), UpstreamConnection(self.gateway)

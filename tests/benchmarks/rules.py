@@ -10,8 +10,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from proxy.rules.loading import loads
-from proxy.rules.matching import Ruleset
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.loading.loader import loads
 
 COUNTS = (1, 1000)
 ROUNDS = 9

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from proxy.audit import CacheKind, assess
+from proxy.audit.assess import CacheKind, assess
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.worker import Gateway
-from proxy.rules import loading
+from proxy.gateway.server import Gateway
+from proxy.rules.loading import loader
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
 
@@ -220,7 +220,7 @@ class RunningGateway:
 @contextlib.asynccontextmanager
 async def run_gateway(upstream_port: int, rules: str, directory: Path, **settings: Any) -> Any:
     """Run the gateway in front of an upstream until the block ends."""
-    ruleset = loading.loads(rules.encode(), "rules.yaml").ruleset
+    ruleset = loader.loads(rules.encode(), "rules.yaml").ruleset
     upstream = Upstream.parse(f"http://127.0.0.1:{upstream_port}")
     log = directory / "access.log"
     access_log = AccessLog("json", log)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.audit import assess
+from proxy.audit.assess import assess
 from proxy.demo.app import create_app
 
 if TYPE_CHECKING:

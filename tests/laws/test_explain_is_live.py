@@ -12,10 +12,10 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 
 from proxy.gateway.access_log import AccessLog, Entry
-from proxy.rules.explain import Explanation, explain
-from proxy.rules.loading import loads
-from proxy.rules.matching import Ruleset
-from proxy.rules.trial import SOME_DATE, TrialRequest, TrialResponse, read_fields
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.loading.loader import loads
+from proxy.rules.tools.dry_run import SOME_DATE, TrialRequest, TrialResponse, read_fields
+from proxy.rules.tools.explain import Explanation, explain
 from tests.rules import strategies
 from tests.wire.harness import Peer, bench
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
 from proxy.message.target import TargetError, parse_target
-from proxy.rules.matching import Ruleset
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.engine.spellings import spellings
 from proxy.rules.model import Conditions, Rule
 from proxy.rules.policies import BUILT_IN
-from proxy.rules.spellings import spellings
 from tests.legacy.decoders import DECODERS, Routed
 
 VIEWS = {  # Werkzeug rule: globs of the rule that protects the view, one path that reaches it

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.audit import CacheKind, assess
+from proxy.audit.assess import CacheKind, assess
 from proxy.message.fields import FieldSection, list_members
 from proxy.message.response import ResponseHead, render_response
 from proxy.rules.policies import BUILT_IN, enforces, treatment

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.message.request import METHOD_OVERRIDES
-from proxy.rules.conditions import field_holds, is_script_request
-from proxy.rules.globs import path_glob
-from proxy.rules.loading import loads
-from proxy.rules.matching import Ruleset
+from proxy.rules.engine.conditions import field_holds, is_script_request
+from proxy.rules.engine.globs import path_glob
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.engine.spellings import spellings
+from proxy.rules.loading.loader import loads
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
-from proxy.rules.spellings import spellings
 from tests.rules import strategies
 
 XHR = FieldCondition("X-Requested-With", globs=("XMLHttpRequest",), by_member=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from proxy.rules.trial import TrialRequest, TrialResponse
+from proxy.rules.tools.dry_run import TrialRequest, TrialResponse
 
 PATHS = ("/", "/a", "/a/", "/a/b", "/a/b/c", "/static/x.js", "/file/7")
 GLOBS = ("/**", "/a", "/a/*", "/a/**", "/*/b", "/static/**", "/file/?", "/**/*.js", "**/c")

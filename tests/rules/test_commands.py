@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.rules import commands
+from proxy.rules.tools import commands
 
 SHIPPED = Path(__file__).parents[2] / "config" / "rules.yaml"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.conditions import ResponseFacts, field_holds, is_script_request
-from proxy.rules.globs import full_match, value_glob
+from proxy.rules.engine.conditions import ResponseFacts, field_holds, is_script_request
+from proxy.rules.engine.globs import full_match, value_glob
 from proxy.rules.model import FieldCondition, ResponseConditions
 
 GLOBS = st.lists(st.text("ab*?, x", min_size=1, max_size=4), min_size=1, max_size=3)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.rules.containment import are_apart, covers_fields, glob_covers, may_match_a_path, paths_agree
-from proxy.rules.globs import compile_quietly, path_glob
-from proxy.rules.loading import loads
+from proxy.rules.engine.globs import compile_quietly, path_glob
+from proxy.rules.loading.loader import loads
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
+from proxy.rules.tools.containment import are_apart, covers_fields, glob_covers, may_match_a_path, paths_agree
 
 COVERED = [
     ("/**", "/a/b"),

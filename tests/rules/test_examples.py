@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.rules import commands
-from proxy.rules.cases import run
-from proxy.rules.lint import lint
-from proxy.rules.loading import load
+from proxy.rules.loading.loader import load
+from proxy.rules.tools import commands
+from proxy.rules.tools.lint import lint
+from proxy.rules.tools.rule_tests import run
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "examples").glob("*.yaml"))
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 
 from proxy.message.fields import FieldSection
 from proxy.message.response import ResponseHead, render_response
-from proxy.rules import cases
-from proxy.rules.explain import Explanation, explain
-from proxy.rules.explain_text import to_json, to_text
-from proxy.rules.loading import RulesFile, loads
+from proxy.rules.loading.loader import RulesFile, loads
 from proxy.rules.model import Conditions
-from proxy.rules.trial import SOME_DATE, RequestRefusedError, TrialRequest, TrialResponse, read_fields
+from proxy.rules.tools import rule_tests
+from proxy.rules.tools.dry_run import SOME_DATE, RequestRefusedError, TrialRequest, TrialResponse, read_fields
+from proxy.rules.tools.explain import Explanation, explain
+from proxy.rules.tools.explain_text import to_json, to_text
 from tests.rules import strategies
 
 RULES = """
@@ -370,4 +370,4 @@ def test_tests_of_a_rules_file_and_explain_see_the_same(rules_file):
         "expect": expected,
     }
     tree = yaml.safe_load(RULES) | {"tests": [case]}
-    assert cases.run(loads(yaml.safe_dump(tree).encode(), "rules.yaml")) == []
+    assert rule_tests.run(loads(yaml.safe_dump(tree).encode(), "rules.yaml")) == []

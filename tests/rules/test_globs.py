@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.globs import PatternError, check_regex, compile_quietly, path_glob, value_glob
+from proxy.rules.engine.globs import PatternError, check_regex, compile_quietly, path_glob, value_glob
 
 
 def matches(expression: str, text: str) -> bool:

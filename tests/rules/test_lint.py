@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from proxy.rules.lint import CODES, lint
-from proxy.rules.loading import loads
+from proxy.rules.loading.loader import loads
+from proxy.rules.tools.lint import CODES, lint
 from tests.rules import golden_files
 
 GOLDEN = golden_files.read_all("golden_lint")

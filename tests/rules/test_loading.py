@@ -11,10 +11,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.rules import cases, lint, loading, validation
-from proxy.rules.loading import Mistake, RulesError, RulesFile, load, loads
+from proxy.rules.loading import loader, validation
+from proxy.rules.loading.loader import Mistake, RulesError, RulesFile, load, loads
+from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions
-from proxy.rules.yaml_positions import MAX_SIZE_BYTES
+from proxy.rules.tools import lint, rule_tests
 from tests.rules import golden_files
 
 SHIPPED = Path(__file__).parents[2] / "config" / "rules.yaml"
@@ -379,7 +380,7 @@ def found_in(data: bytes) -> list[Mistake]:
         rules_file = loads(data, "rules.yaml")
     except RulesError as error:
         return list(error.mistakes)
-    return [*cases.run(rules_file), *lint.lint(rules_file)]
+    return [*rule_tests.run(rules_file), *lint.lint(rules_file)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -406,18 +407,20 @@ def test_the_module_does_not_pull_in_what_only_commands_need():
     import subprocess
     import sys
 
-    script = "import sys, proxy.rules.loading; print(*[m for m in sys.modules if m.startswith('proxy.')])"
+    script = (
+        "import sys, proxy.rules.loading.loader; print(*[m for m in sys.modules if m.startswith('proxy.')])"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     ).stdout.split()
-    assert "proxy.rules.loading" in loaded
+    assert "proxy.rules.loading.loader" in loaded
     assert not {
-        "proxy.rules.explain",
-        "proxy.rules.lint",
-        "proxy.rules.containment",
-        "proxy.rules.commands",
+        "proxy.rules.tools.explain",
+        "proxy.rules.tools.lint",
+        "proxy.rules.tools.containment",
+        "proxy.rules.tools.commands",
     } & set(loaded)
 
 
 def test_public_names_are_reexported_for_users_of_the_module():
-    assert set(loading.__all__) >= {"load", "loads", "RulesFile", "RulesError", "Mistake"}
+    assert set(loader.__all__) >= {"load", "loads", "RulesFile", "RulesError", "Mistake"}

@@ -14,10 +14,10 @@ import pytest
 
 from proxy.message.fields import FieldSection
 from proxy.message.request import METHOD_OVERRIDES
-from proxy.rules import matching, path_sets
-from proxy.rules.conditions import ResponseFacts, field_holds, is_script_request
-from proxy.rules.loading import loads
-from proxy.rules.matching import Ruleset
+from proxy.rules.engine import matching, path_sets
+from proxy.rules.engine.conditions import ResponseFacts, field_holds, is_script_request
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.loading.loader import loads
 from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
 

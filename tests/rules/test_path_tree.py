@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.globs import full_match, path_glob
-from proxy.rules.path_sets import PathSet
-from proxy.rules.path_tree import PathTree
+from proxy.rules.engine.globs import full_match, path_glob
+from proxy.rules.engine.path_sets import PathSet
+from proxy.rules.engine.path_tree import PathTree
 
 SEGMENTS = st.sampled_from(["", "a", "b", "ab", "é", ".", "a\nb", "*"])
 PATHS = st.lists(SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segments))

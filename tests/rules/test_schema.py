@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
-from proxy.rules import commands, validation
-from proxy.rules.loading import loads
+from proxy.rules.loading import validation
+from proxy.rules.loading.loader import loads
+from proxy.rules.tools import commands
 from tests.rules import golden_files, strategies
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.rules import commands
-from proxy.rules.cases import run
-from proxy.rules.lint import lint
-from proxy.rules.loading import load
-from proxy.rules.trial import TrialRequest, TrialResponse, run_trial
+from proxy.rules.loading.loader import load
+from proxy.rules.tools import commands
+from proxy.rules.tools.dry_run import TrialRequest, TrialResponse, run_trial
+from proxy.rules.tools.lint import lint
+from proxy.rules.tools.rule_tests import run
 
 SHIPPED = Path(__file__).parents[2] / "config" / "rules.yaml"
 AJAX = (b"X-Requested-With", b"XMLHttpRequest")

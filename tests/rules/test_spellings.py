@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.spellings import spellings
+from proxy.rules.engine.spellings import spellings
 
 
 @pytest.mark.parametrize(

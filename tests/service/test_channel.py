@@ -245,7 +245,13 @@ async def worker() -> AsyncIterator[tuple[asyncio.subprocess.Process, Channel, s
     ours, theirs = socket.socketpair()
     with socket.create_server(("127.0.0.1", 0)) as listening, theirs:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy.service.worker", str(theirs.fileno()), str(listening.fileno())),
+            *(
+                sys.executable,
+                "-m",
+                "proxy.service.worker_process",
+                str(theirs.fileno()),
+                str(listening.fileno()),
+            ),
             pass_fds=(theirs.fileno(), listening.fileno()),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -18,11 +18,11 @@ from proxy.gateway import failures
 from proxy.gateway import upstream as upstream_module
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.exchange import Exchange
-from proxy.gateway.inbox import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.pool import Pool
+from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
+from proxy.gateway.server import Gateway
 from proxy.gateway.upstream import UpstreamConnection
-from proxy.gateway.worker import Gateway
-from proxy.rules.matching import Ruleset
+from proxy.rules.engine.matching import Ruleset
 from proxy.rules.model import Conditions, FieldCondition, Rule
 from proxy.rules.policies import STRICT
 from proxy.settings import Settings, Upstream

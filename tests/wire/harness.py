@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.worker import Gateway
-from proxy.rules.matching import Ruleset
+from proxy.gateway.server import Gateway
+from proxy.rules.engine.matching import Ruleset
 from proxy.rules.model import Conditions, FieldCondition, Rule
 from proxy.rules.policies import PASS, STRICT
 from proxy.settings import Settings, Upstream

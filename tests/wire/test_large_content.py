@@ -1,4 +1,4 @@
-"""Large content of responses: read into one buffer for all, and sent from there (`proxy.gateway.inbox`).
+"""Large content of responses: read into one buffer for all, and sent from there (`proxy.gateway.read_buffer`).
 
 What could go wrong with that: a client gets another one's bytes, or bytes that were read over before they were
 sent; or the connection stays with the wrong reader. `test_fuzz.py` has the same with sockets that take some of it.
@@ -10,7 +10,7 @@ import asyncio
 
 import pytest
 
-from proxy.gateway.inbox import LARGE_CONTENT_BYTES
+from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES
 from tests.wire.harness import ENDED_S, Bench, Peer, answering, bench
 from tests.wire.streams import MIB, narrow_listening, narrow_socket, send_megabytes, until
 

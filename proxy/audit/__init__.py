@@ -1,0 +1,1 @@
+"""What caches may do with responses, told without a socket."""

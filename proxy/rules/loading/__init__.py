@@ -1,0 +1,1 @@
+"""From the bytes of a rules file to its model, or to every mistake in it."""

@@ -1,0 +1,186 @@
+"""From the bytes of a rules file to compiled rules, or to every mistake in it at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from proxy.rules.engine.matching import X_REQUESTED_WITH, Ruleset
+from proxy.rules.loading import schema
+from proxy.rules.loading.diagnostics import Mistake, RulesError
+from proxy.rules.loading.references import check_references
+from proxy.rules.loading.validation import validate
+from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES, Document, read
+from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
+from proxy.rules.policies import BUILT_IN, extend
+from proxy.rules.tools.rule_tests import Case, make_cases
+
+__all__ = ["Mistake", "RulesError", "RulesFile", "load", "loads", "read_bytes"]
+
+_DIGEST_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class RulesFile:
+    """A rules file that can be used.
+
+    Attributes:
+        source: the file as the operator named it.
+        rules: in order.
+        policies: the built-in ones and those of the file, by name.
+        bases: what each policy of the file extends.
+        cases: the file's `tests`, not yet run: see `cases.run`.
+        digest: of the file's bytes, to tell versions apart.
+        document: where everything stands, for messages.
+    """
+
+    source: str
+    ruleset: Ruleset
+    rules: tuple[Rule, ...]
+    policies: Mapping[str, Policy]
+    bases: Mapping[str, str]
+    cases: tuple[Case, ...]
+    digest: str
+    document: Document
+
+
+def load(path: Path) -> RulesFile:
+    """Read a rules file.
+
+    Raises:
+        RulesError: every mistake in it, or that it cannot be read.
+    """
+    return loads(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a rules file's bytes, at most one more than may be.
+
+    Raises:
+        RulesError: there is no such file, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_SIZE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise _unreadable(path, "no such file") from error
+    except IsADirectoryError as error:
+        raise _unreadable(path, "found a directory, allowed: a file") from error
+    except PermissionError as error:
+        raise _unreadable(
+            path, "found a file that this process may not read; mend its mode or owner"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _unreadable(path: Path, text: str) -> RulesError:
+    return RulesError([Mistake(0, 0, "", text, source=str(path))])
+
+
+def loads(data: bytes, source: str) -> RulesFile:
+    """Make a rules file of bytes.
+
+    Args:
+        source: how to name it in mistakes.
+
+    Raises:
+        RulesError: every mistake in it.
+    """
+    document = read(data, source)
+    if document.root is None:
+        raise RulesError(document.mistakes)
+    tree = document.root.plain()
+    model, mistakes = validate(document, tree)
+    mistakes += check_references(document, tree)
+    if document.mistakes or mistakes or model is None:
+        raise RulesError(_one_per_place(document.mistakes, mistakes))
+    policies = _policies(model)
+    rules = tuple(_rule(rule, policies) for rule in model.rules)
+    return RulesFile(
+        source=source,
+        ruleset=Ruleset(rules),
+        rules=rules,
+        policies=policies,
+        bases={name: policy.extends for name, policy in model.policies.items()},
+        cases=make_cases(model.tests),
+        digest=hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH],
+        document=document,
+    )
+
+
+def _one_per_place(syntax: Sequence[Mistake], mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """Leave out what only follows from a mistake in the YAML, and what an alias brings up a second time."""
+    known = {(mistake.line, mistake.column) for mistake in syntax}
+    found: dict[tuple[int, int, str], Mistake] = {}
+    for mistake in mistakes:
+        if (mistake.line, mistake.column) not in known:
+            found.setdefault((mistake.line, mistake.column, mistake.text), mistake)
+    return [*syntax, *found.values()]
+
+
+def _policies(model: schema.FileModel) -> dict[str, Policy]:
+    made = dict(BUILT_IN)
+    for name in model.policies:
+        chain = [name]  # down to one that is made; a loop, so that no length of chain is too long
+        while chain[-1] not in made:
+            chain.append(model.policies[chain[-1]].extends)
+        for base, own_name in pairwise(reversed(chain)):
+            own = model.policies[own_name]
+            made[own_name] = extend(
+                made[base],
+                own_name,
+                set_fields=own.set,
+                remove=own.remove,
+                etag=own.etag,
+                last_modified=own.last_modified,
+                conditionals=own.conditionals,
+            )
+    return made
+
+
+def _rule(rule: schema.RuleModel, policies: Mapping[str, Policy]) -> Rule:
+    unless = None if rule.unless is None else _conditions(rule.unless)
+    return Rule(
+        name=rule.name,
+        policy=policies[rule.policy],
+        match=_conditions(rule.match),
+        unless=None if unless == Conditions() else unless,
+        mode=rule.mode,
+        because=rule.because,
+    )
+
+
+def _conditions(conditions: schema.ConditionsModel) -> Conditions:
+    """An empty list says nothing, as if the key were absent."""
+    methods = frozenset(conditions.methods)
+    return Conditions(
+        methods=(methods | {"HEAD"} if "GET" in methods else methods) or None,
+        paths=conditions.paths or None,
+        path_regexes=conditions.path_regexes or None,
+        fields=tuple(_field_conditions(conditions)),
+        script_request=conditions.script_request,
+        response=None if conditions.response is None else _response_conditions(conditions.response),
+    )
+
+
+def _field_conditions(conditions: schema.ConditionsModel) -> Iterator[FieldCondition]:
+    if conditions.x_requested_with not in (None, ()):
+        yield _field_condition(X_REQUESTED_WITH, conditions.x_requested_with, by_member=True)
+    for name, values in conditions.headers.items():
+        if values != ():
+            yield _field_condition(name, values, by_member=False)
+
+
+def _field_condition(name: str, values: tuple[str, ...] | bool | None, *, by_member: bool) -> FieldCondition:  # noqa: FBT001
+    if isinstance(values, tuple):
+        return FieldCondition(name, globs=values, by_member=by_member)
+    return FieldCondition(name, present=values, by_member=by_member)
+
+
+def _response_conditions(conditions: schema.ResponseConditionsModel) -> ResponseConditions | None:
+    made = ResponseConditions(conditions.status, conditions.content_types, conditions.attachment)
+    return None if made == ResponseConditions() else made

@@ -1,0 +1,426 @@
+"""Reads YAML into plain values that remember where they stand, and finds what YAML libraries let pass.
+
+PyYAML's loaders keep the last of two equal keys, forget positions and expand aliases without bound. So
+the tree is built here, from the parser's events, with a stack instead of recursion. Plain scalars are
+read as the YAML 1.2 core schema does (`yes` and `off` are texts), which is what editors' checks do too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import yaml
+
+from proxy.rules.loading.diagnostics import (
+    Mistake,
+    Path,
+    Value,
+    did_you_mean,
+    show_path,
+    show_text,
+    show_value,
+)
+from proxy.rules.loading.yaml_syntax import explain_syntax
+
+MAX_SIZE_BYTES: Final = 1 << 20
+"""A Kubernetes ConfigMap can hold no more."""
+MAX_DEPTH: Final = 20
+"""The schema needs 6."""
+MAX_VALUES: Final = 200_000
+"""Counted after aliases are expanded; 1,000 rules have some 20,000."""
+
+Place = tuple[int, int]
+"""Line and column, from 1, columns in characters; a tab is one."""
+
+_FORBIDDEN = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+# PyYAML's parser in Python takes no tab between a key and its value; libyaml, and YAML, do.
+_SEPARATION = re.compile(r"(?<=[:,\[{-])[ \t]*\t[ \t]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_CONSTANTS: Final[dict[str, bool | None]] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_TEXT_TAGS: Final = ("!", "tag:yaml.org,2002:str")
+_PLAIN_TAGS: Final = {"mapping": "tag:yaml.org,2002:map", "list": "tag:yaml.org,2002:seq"}
+_MERGE: Final = "<<"
+_EMPTY: Final = "the file is empty, allowed: at least 'version: 1' and 'rules:'"
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A value of the file; an alias is the very node of its anchor.
+
+    Attributes:
+        content: a scalar's value, a list of nodes, or a mapping of keys to nodes.
+        keys: where each key of a mapping stands.
+        size, depth: with everything below, aliases expanded.
+    """
+
+    place: Place
+    content: Any  # scalar, list[Node] or dict[str, Node]: narrowed where it is used
+    keys: dict[str, Place] = field(default_factory=dict)
+    size: int = 1
+    depth: int = 1
+
+    def plain(self) -> Value:
+        """Return the value with everything below, as `dict`, `list`, `str`, `int`, `bool` and `None`."""
+        match self.content:
+            case dict():
+                return {key: node.plain() for key, node in self.content.items()}
+            case list():
+                return [node.plain() for node in self.content]
+            case _:
+                return cast("Value", self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document.
+
+    Attributes:
+        root: `None` when it could not be read.
+        mistakes: of YAML itself, in order.
+    """
+
+    source: str
+    root: Node | None
+    mistakes: tuple[Mistake, ...] = ()
+
+    def place_of(self, path: Path, *, key: bool = False) -> Place:
+        """Find where the value at `path` stands (or its key); the nearest value above it if there is none.
+
+        A step into a scalar is passed over, so that the members of a list that was written as one value
+        are found too.
+        """
+        node, place = self.root, (1, 1)
+        for step in path:
+            if node is None:
+                break
+            if not isinstance(node.content, (dict, list)):
+                break
+            place = node.keys.get(step, node.place) if isinstance(step, str) else node.place
+            members: Any = node.content
+            try:
+                node = members[step]
+            except (KeyError, IndexError, TypeError):
+                return place
+        else:
+            if node is not None and not (key and path and isinstance(path[-1], str)):
+                return node.place
+        return place if key or node is None else node.place
+
+    def reach(self, path: Path) -> Path:
+        """Cut a path where it steps into a scalar: a value that was written without its list."""
+        node = self.root
+        for index, step in enumerate(path):
+            if node is None or not isinstance(node.content, (dict, list)):
+                return path[:index]
+            members: Any = node.content
+            try:
+                node = members[step]
+            except (KeyError, IndexError, TypeError):
+                return path
+        return path
+
+    def mistake(self, path: Path, text: str, *, key: bool = False, code: str = "") -> Mistake:
+        """Make a mistake that stands at a path's value, or at its key."""
+        line, column = self.place_of(path, key=key)
+        return Mistake(line, column, show_path(path), text, code, self.source)
+
+
+def read(data: bytes, source: str) -> Document:
+    """Read one YAML document.
+
+    Args:
+        data: the file's bytes: UTF-8, with or without a byte order mark, any line ends.
+        source: how to name it in mistakes.
+
+    Returns:
+        The document; it has a root unless a mistake makes the rest unreadable.
+    """
+    reader = _Reader(source)
+    root = reader.read(data)
+    return Document(source, root, tuple(reader.mistakes))
+
+
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping whose end has not been seen."""
+
+    node: Node
+    anchor: str | None
+    path: Path
+    key: str | None = None
+    key_place: Place = (0, 0)
+    is_merge: bool = False
+    merges: list[tuple[Place, Node]] = field(default_factory=list)
+    awaits_key: bool = True
+
+
+class _StopReadingError(Exception):
+    """What follows cannot be read; the mistake has been noted."""
+
+
+class _Reader:
+    """Builds the tree of one document from the parser's events."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.mistakes: list[Mistake] = []
+
+    def read(self, data: bytes) -> Node | None:
+        text = self._decode(data)
+        if text is None:
+            return None
+        fast = getattr(yaml, "CSafeLoader", None)
+        if fast is not None:
+            try:
+                return self._compose(text, fast)
+            except (yaml.YAMLError, UnicodeError):
+                self.mistakes.clear()
+        try:  # the parser in Python has the clearer messages, and they do not depend on how PyYAML was built
+            return self._compose(_SEPARATION.sub(_blank, text), yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            self._note(*explain_syntax(error))
+        return None
+
+    def _decode(self, data: bytes) -> str | None:
+        if len(data) > MAX_SIZE_BYTES:
+            self._note((0, 0), f"found more than {MAX_SIZE_BYTES} bytes, allowed: {MAX_SIZE_BYTES}")
+            return None
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            self._note((1, 1), "found UTF-16, allowed: UTF-8; save the file with that encoding")
+            return None
+        data = data.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            place = _place_in(data[: error.start].decode("utf-8"))
+            found = f"found the byte 0x{data[error.start]:02x} that is not UTF-8"
+            self._note(place, f"{found}, allowed: UTF-8; save the file with that encoding")
+            return None
+        strange = _FORBIDDEN.search(text)
+        if strange:
+            character = f"U+{ord(strange[0]):04X}"
+            place = _place_in(text[: strange.start()])
+            self._note(place, f"found the invisible character {character}, allowed: text")
+            return None
+        return text
+
+    def _compose(self, text: str, loader: type[yaml.SafeLoader]) -> Node | None:
+        builder = _Builder(self._note)
+        try:
+            for event in yaml.parse(text, Loader=loader):
+                builder.take(event)
+        except _StopReadingError:
+            return None
+        if builder.root is None or (builder.root.content is None and not builder.has_text):
+            self._note((1, 1), _EMPTY)
+            return None
+        return builder.root
+
+    def _note(self, place: Place, text: str, path: Path = ()) -> None:
+        self.mistakes.append(Mistake(*place, show_path(path), text, source=self.source))
+
+
+class _Builder:
+    """Takes one event after the other; its stack holds the lists and mappings that are open."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self.root: Node | None = None
+        self.has_text = False
+        self._note = note
+        self._stack: list[_Open] = []
+        self._anchors: dict[str, Node | None] = {}
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> None:
+        mark = event.start_mark
+        assert mark is not None
+        place = (mark.line + 1, mark.column + 1)
+        match event:
+            case yaml.ScalarEvent():
+                self._scalar(event, place)
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                self._open(event, place)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._close()
+            case yaml.AliasEvent():
+                self._alias(str(event.anchor), place)
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    self._note(place, "found a second document, allowed: one; delete the '---'")
+                    raise _StopReadingError
+
+    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> None:
+        half = _SURROGATE.search(event.value)
+        if half:
+            code = f"\\u{ord(half[0]):04x}"
+            self._note(place, f"found the escape {code}, half of a character; write the character itself")
+            raise _StopReadingError
+        top = self._stack[-1] if self._stack else None
+        if top is not None and isinstance(top.node.content, dict) and top.awaits_key:
+            self._key(top, event, place)
+            if event.anchor is not None:
+                self._anchors[event.anchor] = Node(place, event.value)
+            return
+        self.has_text = self.has_text or bool(event.value)
+        self._check_tag(event.tag, "value", place)
+        is_text = not event.implicit[0] or event.tag in _TEXT_TAGS
+        node = Node(place, event.value if is_text else _resolve(event.value))
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        self._add(node, place)
+
+    def _key(self, top: _Open, event: yaml.ScalarEvent, place: Place) -> None:
+        self._check_tag(event.tag, "key", place)
+        top.awaits_key = False
+        top.key, top.key_place = event.value, place
+        top.is_merge = event.value == _MERGE and event.implicit[0]
+        if event.value in top.node.keys and not top.is_merge:
+            first = top.node.keys[event.value][0]
+            self._note(place, f"duplicate key, it stands in line {first} already", (*top.path, event.value))
+
+    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, place: Place) -> None:
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        if self._stack and isinstance(self._stack[-1].node.content, dict) and self._stack[-1].awaits_key:
+            kind = "a mapping" if is_mapping else "a list"
+            hint = "; put text that begins with '{' or '[' in quotes" if event.flow_style else ""
+            self._note(place, f"found {kind} as a key, allowed: text{hint}", self._stack[-1].path)
+            raise _StopReadingError
+        if len(self._stack) >= MAX_DEPTH:
+            self._note(place, f"found more than {MAX_DEPTH} levels, allowed: {MAX_DEPTH}")
+            raise _StopReadingError
+        kind = "mapping" if is_mapping else "list"
+        self._check_tag(event.tag, kind, place)
+        node = Node(place, {} if is_mapping else [])
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        self._stack.append(_Open(node, event.anchor, self._next_path()))
+
+    def _close(self) -> None:
+        closed = self._stack.pop()
+        self._merge(closed)
+        members = closed.node.content
+        nodes = list(members.values() if isinstance(members, dict) else members)
+        closed.node.size = 1 + sum(node.size for node in nodes)
+        closed.node.depth = 1 + max((node.depth for node in nodes), default=0)
+        if closed.node.size > MAX_VALUES:
+            self._note(
+                closed.node.place,
+                f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}",
+            )
+            raise _StopReadingError
+        if len(self._stack) + closed.node.depth > MAX_DEPTH + 1:
+            self._note(
+                closed.node.place,
+                f"found more than {MAX_DEPTH} levels with aliases expanded, allowed: {MAX_DEPTH}",
+            )
+            raise _StopReadingError
+        if closed.anchor is not None:
+            self._anchors[closed.anchor] = closed.node
+        self._add(closed.node, closed.node.place)
+
+    def _alias(self, name: str, place: Place) -> None:
+        top = self._stack[-1] if self._stack else None
+        if name not in self._anchors:
+            hint = did_you_mean(name, self._anchors) or f"; text that begins with '*' needs quotes: '*{name}'"
+            self._note(
+                place, f"found the alias *{name} but no anchor &{name} before it{hint}", self._next_path()
+            )
+            node = Node(place, None)
+        else:
+            target = self._anchors[name]
+            if target is None:
+                self._note(place, f"found the alias *{name} inside its own anchor &{name}", self._next_path())
+            node = target or Node(place, None)
+        if top is not None and isinstance(top.node.content, dict) and top.awaits_key:
+            if node.content is None:
+                raise _StopReadingError
+            if not isinstance(node.content, str):
+                self._note(place, f"found {show_value(node.content)} as a key, allowed: text", top.path)
+                raise _StopReadingError
+            self._key(top, yaml.ScalarEvent(None, None, (False, True), node.content), place)
+            return
+        if node.size > 1 and top is not None:
+            top.node.size += node.size  # bounds the sum long before the list or mapping is closed
+            if top.node.size > MAX_VALUES:
+                self._note(
+                    place, f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}"
+                )
+                raise _StopReadingError
+        self.has_text = True
+        self._add(node, place)
+
+    def _add(self, node: Node, place: Place) -> None:
+        if not self._stack:
+            self.root = node
+            return
+        top = self._stack[-1]
+        if isinstance(top.node.content, list):
+            top.node.content.append(node)
+            return
+        assert top.key is not None
+        top.awaits_key = True
+        if top.is_merge:
+            top.merges.append((place, node))
+        elif top.key not in top.node.keys:
+            top.node.content[top.key] = node
+            top.node.keys[top.key] = top.key_place
+
+    def _merge(self, closed: _Open) -> None:
+        """Add what `<<` names: keys of the mapping itself win, then the first of several."""
+        for place, node in closed.merges:
+            sources = node.content if isinstance(node.content, list) else [node]
+            for merged in sources:
+                if not isinstance(merged.content, dict):
+                    found = show_value(merged.content)
+                    self._note(
+                        place,
+                        f"found {found}, allowed: an alias of a mapping, or a list of those",
+                        (*closed.path, _MERGE),
+                    )
+                    continue
+                for key, value in merged.content.items():
+                    if key not in closed.node.content:
+                        closed.node.content[key] = value
+                        closed.node.keys[key] = merged.keys[key]
+
+    def _next_path(self) -> Path:
+        if not self._stack:
+            return ()
+        top = self._stack[-1]
+        if isinstance(top.node.content, list):
+            return (*top.path, len(top.node.content))
+        return top.path if top.key is None else (*top.path, top.key)
+
+    def _check_tag(self, tag: str | None, kind: str, place: Place) -> None:
+        if tag is None or tag == _PLAIN_TAGS.get(kind) or (kind in ("value", "key") and tag in _TEXT_TAGS):
+            return
+        shown = "!!" + tag.removeprefix("tag:yaml.org,2002:") if tag.startswith("tag:yaml.org,2002:") else tag
+        self._note(place, f"found the tag {show_text(shown)}, allowed: no tag", self._next_path())
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+def _resolve(text: str) -> bool | int | str | None:
+    """Read a plain scalar; only what writes back to the same text is a number, so that `007` stays text."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    return int(text) if _INT.fullmatch(text) else text
+
+
+def _place_in(before: str) -> Place:
+    """Return the place of the character after this text; CRLF, CR and LF end a line."""
+    lines = re.split("\r\n|\r|\n", before)
+    return len(lines), len(lines[-1]) + 1

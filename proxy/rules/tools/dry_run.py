@@ -1,0 +1,133 @@
+"""What the gateway would do with one request and the app's response to it: its own code, without sockets.
+
+`tests:` of a rules file and `explain` both ask here, so that neither can say anything but what happens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.message.fields import HOP_BY_HOP, Field, FieldSection
+from proxy.message.request import RequestHead, RequestRefusedError, RequestTable, strip_conditionals
+from proxy.message.response import NOT_MODIFIED, ResponseHead, render_response
+from proxy.message.syntax import MalformedHeadError
+from proxy.rules.engine.matching import Resolution, Ruleset, Verdict
+from proxy.rules.model import Policy
+from proxy.rules.policies import STRICT, treatment
+
+SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
+BAD_GATEWAY: Final = 502
+_AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest:
+    """A request as a client would send it; `Host` is added when it is not among the fields."""
+
+    method: str
+    target: bytes
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResponse:
+    """The app's response."""
+
+    status: int = 200
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of a request and its response.
+
+    Attributes:
+        head: what the rules were asked about.
+        stripped: the request fields that do not reach the app, by name as sent.
+        status: what the client gets: 502 when the app's response cannot be passed on.
+        fault: why not, else empty.
+        fields: of the client's response, in wire order, without those of the connection.
+    """
+
+    head: RequestHead
+    verdict: Verdict
+    resolution: Resolution
+    stripped: tuple[str, ...]
+    status: int
+    fault: str
+    fields: tuple[Field, ...]
+
+    @property
+    def policy(self) -> Policy:
+        """What the client's response is under: the gateway's own is under `strict`."""
+        return STRICT if self.fault else self.resolution.policy
+
+
+def run_trial(
+    ruleset: Ruleset, request: TrialRequest, response: TrialResponse, *, now: bytes = SOME_DATE
+) -> Trial:
+    """Decide for a request, then for its response, and render what the client gets.
+
+    Args:
+        now: an IMF-fixdate, for a response without `Date`.
+
+    Raises:
+        RequestRefusedError: the gateway would not forward this request.
+    """
+    head = RequestTable(ruleset.field_names).read(_request_bytes(request))
+    verdict = ruleset.decide(head.method, head.path, head.values)
+    stripped = _strip(head) if verdict.strips_conditionals and head.method in ("GET", "HEAD") else ()
+    resolution = verdict.resolve(response.status, response.fields)
+    status, fault = response.status, ""
+    fields: tuple[Field, ...] = ()
+    if status == NOT_MODIFIED and verdict.strips_conditionals and head.method in ("GET", "HEAD"):
+        fault = "the app answers 304 to a request without a condition"
+    else:
+        try:
+            fields = _render(head.method, response, resolution, now)
+        except MalformedHeadError as error:
+            fault = str(error)
+    if fault:
+        own = Resolution(None, STRICT, treatment(STRICT, verdict.vary))
+        status, fields = BAD_GATEWAY, _render(head.method, TrialResponse(BAD_GATEWAY), own, now)
+    return Trial(head, verdict, resolution, stripped, status, fault, fields)
+
+
+def _request_bytes(request: TrialRequest) -> bytes:
+    lines = [request.method.encode("latin-1", "replace") + b" " + request.target + b" HTTP/1.1"]
+    if not any(name.lower() == b"host" for name, _ in request.fields):
+        authority = _AUTHORITY.match(request.target)
+        lines.append(b"Host: " + (authority[1] if authority else b"localhost"))
+    lines += [name + b": " + value for name, value in request.fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _strip(head: RequestHead) -> tuple[str, ...]:
+    before = list(head.lines)
+    strip_conditionals(head.lines, head.noted)
+    gone = [line for line, kept in zip(before, head.lines, strict=True) if line and not kept]
+    return tuple(line.partition(b":")[0].decode("latin-1") for line in gone)
+
+
+def _render(method: str, response: TrialResponse, resolution: Resolution, now: bytes) -> tuple[Field, ...]:
+    head = ResponseHead(response.status, b"", 1, FieldSection(response.fields))
+    outgoing = render_response(
+        head, resolution.treatment, method=method, client_minor=1, keep_alive=True, now=now
+    )
+    return tuple(read_fields(outgoing.data.split(b"\r\n")[1:-2]))
+
+
+def read_fields(lines: Sequence[bytes]) -> list[Field]:
+    """Split rendered lines into fields, those of the connection left out."""
+    fields: list[Field] = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() not in HOP_BY_HOP:
+            fields.append((name, value.strip(b" \t")))
+    return fields
+
+
+__all__ = ["RequestRefusedError", "Trial", "TrialRequest", "TrialResponse", "run_trial"]

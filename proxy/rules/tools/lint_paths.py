@@ -1,0 +1,98 @@
+"""Doubts about globs and regular expressions: what they say in their own language, and their author hardly meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from proxy.rules.loading.diagnostics import Doubt, show_text
+from proxy.rules.model import Conditions
+from proxy.rules.tools.containment import may_match_a_path, paths_agree
+
+# Flask's <id>, braces and brackets of shells, :id of other routers, signs of regular expressions, and lists in one.
+_FOREIGN: Final = re.compile(
+    r"<[^/>]*>|\{[^/}]*\}|\[[^/\]]+\]|(?<=/):\w+|(?<=/)\.\*|\\.|\$$|\([^()]*\||\||,\s*/|\s+$"
+)
+_ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
+# As in a URL; a glob with one is refused.
+_QUERY: Final = re.compile(r"(?:\\|\[)\?\]?[\w.-]+=")
+_BEGINNING: Final = re.compile(r"\^[\w/.-]*/")
+_SEGMENT_OF_GLOB: Final = re.compile(r"(?<!\\)/\*(?:/|$)")
+
+
+def doubts_about_paths(conditions: Conditions) -> Iterator[Doubt]:
+    """Find what is doubtful in the path patterns of `match` or `unless`."""
+    for index, glob in enumerate(conditions.paths or ()):
+        for code, text in _about_glob(glob):
+            yield code, ("paths", index), text
+    for index, regex in enumerate(conditions.path_regexes or ()):
+        for code, text in _about_regex(regex):
+            yield code, ("path_regexes", index), text
+    if not paths_agree(conditions):
+        text = (
+            "no path matches both 'paths' and 'path_regexes', and a rule asks for both; write two rules, or all "
+            "of it under path_regexes"
+        )
+        yield "apart", ("path_regexes",), text
+
+
+def _about_glob(glob: str) -> Iterator[tuple[str, str]]:
+    foreign = _FOREIGN.search(glob)
+    if foreign:
+        yield (
+            "foreign-pattern",
+            (
+                f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** for any number "
+                "of them, list several globs, or use path_regexes"
+            ),
+        )
+    yield from _about_escapes(glob)
+
+
+def _about_regex(regex: str) -> Iterator[tuple[str, str]]:
+    shown, rest = show_text(regex), regex.removeprefix("^")
+    if not may_match_a_path(regex):
+        yield (
+            "regex-without-slash",
+            (
+                f"{shown} is compared with the whole path, which begins with '/', so it matches none; did you mean "
+                f"{show_text('/' + rest)} or {show_text('.*' + rest)}?"
+            ),
+        )
+    if _BEGINNING.fullmatch(regex):
+        yield (
+            "unfinished-regex",
+            (
+                f"{shown} is compared with the whole path, so it matches {show_text(rest)} alone; write "
+                f"{show_text(regex + '.*')} for all below it"
+            ),
+        )
+    if _SEGMENT_OF_GLOB.search(regex):
+        yield (
+            "glob-in-regex",
+            (
+                f"{shown} is a regular expression, in which /* stands for slashes; write it under paths, or '[^/]*' "
+                "for one segment and '.*' for any number of them"
+            ),
+        )
+    if _QUERY.search(regex):
+        yield (
+            "query-in-path",
+            (
+                f"{shown} is compared with the path, without a query, so it matches no request with one; write the "
+                "path alone"
+            ),
+        )
+    yield from _about_escapes(regex)
+
+
+def _about_escapes(pattern: str) -> Iterator[tuple[str, str]]:
+    if _ESCAPE.search(pattern):
+        yield (
+            "encoded-path",
+            (
+                f"paths are compared decoded, so {show_text(pattern)} matches only what is encoded twice; write the "
+                "character itself"
+            ),
+        )

@@ -1,0 +1,231 @@
+"""Several workers, each a process with a gateway: started, watched, restarted, asked and drained together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from proxy.gateway.access_log import AccessLog
+from proxy.gateway.server import Gateway
+from proxy.service.channel import Channel, Drain, Report, Start, UseRules
+from proxy.service.sockets import ListenError, bind, bound_address, remove
+from proxy.settings import Address
+from proxy.stats import Snapshot, Stats, merge
+
+if TYPE_CHECKING:
+    from proxy.service.rules_watcher import RulesSource
+    from proxy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_ANSWER_S: Final = 2.0  # of a worker that does not answer by then, its last answer counts
+_START_S: Final = (
+    5.0  # how long the start waits for a first worker; a readiness probe tells of what takes longer
+)
+_RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # after so many short lives in a row
+_SHORT_LIFE_S: Final = 10.0
+_LAST_WORDS_S: Final = 3.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A place for a worker.
+
+    Attributes:
+        listening: outlives the process, so that the connections that wait in it are served by the next one.
+        has_served: the process has got so far.
+        latest: what the process counted, as of its last answer; `answered` is set with each.
+    """
+
+    number: int
+    listening: socket.socket
+    process: asyncio.subprocess.Process | None = None
+    channel: Channel | None = None
+    is_serving: bool = False
+    has_served: bool = False
+    latest: Snapshot | None = None
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Processes:
+    """The supervisor of `--workers` processes that share the port (SO_REUSEPORT).
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
+
+    def __init__(self, settings: Settings, source: RulesSource) -> None:
+        self._settings = settings
+        self._source = source
+        sockets = _shared_sockets(settings)
+        self._workers = [_Worker(number, listening) for number, listening in enumerate(sockets)]
+        self._lives: list[asyncio.Task[None]] = []
+        self._ending = asyncio.Event()
+        self._one_serves = asyncio.Event()
+        self._aborted = 0
+        self._past = Stats().snapshot()  # of workers that have ended: a counter never falls
+        self._prober: Gateway
+
+    @property
+    def address(self) -> Address:
+        return bound_address(self._workers[0].listening)
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        ruleset = self._source.rules_file.ruleset
+        self._prober = Gateway(self._settings, ruleset, Stats(), AccessLog("off"), loop)
+        self._lives = [loop.create_task(self._keep_alive(worker)) for worker in self._workers]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_S):
+                await self._one_serves.wait()
+
+    def use_rules(self) -> None:
+        for worker in self._workers:
+            if worker.channel is not None:
+                worker.channel.send(UseRules(self._source.data))
+
+    async def snapshot(self) -> Snapshot:
+        await asyncio.gather(*(_ask(worker) for worker in self._workers))
+        # Without a pause from here on: a worker that ends moves from `latest` to `_past` at once.
+        return merge([self._past, *(worker.latest for worker in self._workers if worker.latest is not None)])
+
+    async def probe_upstream(self) -> str | None:
+        return await self._prober.probe_upstream()
+
+    def reasons_not_ready(self) -> list[str]:
+        serving = sum(worker.is_serving for worker in self._workers)
+        return [] if serving else ["no worker is serving"]
+
+    def pids(self) -> list[int]:
+        return [worker.process.pid for worker in self._workers if worker.process is not None]
+
+    def reopen_log(self) -> None:
+        for worker in self._workers:
+            if worker.channel is not None:
+                worker.channel.send("reopen-log")
+
+    async def drain(self, timeout_s: float) -> int:
+        self._ending.set()
+        for worker in self._workers:
+            worker.listening.close()  # else the kernel would go on giving connections to it
+            if worker.channel is not None:
+                worker.channel.send(Drain(timeout_s))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s + _LAST_WORDS_S):
+                await asyncio.gather(*self._lives)
+        return self._aborted
+
+    def close(self) -> None:
+        self._ending.set()
+        for worker in self._workers:
+            if worker.process is not None and worker.process.returncode is None:
+                worker.process.kill()
+            worker.listening.close()
+        for life in self._lives:
+            life.cancel()
+        remove(self._settings.listen)
+
+    async def _keep_alive(self, worker: _Worker) -> None:
+        """Run one process after the other in a worker's place."""
+        loop = asyncio.get_running_loop()
+        short_lives = 0
+        while not self._ending.is_set():
+            began_s = loop.time()
+            worker.has_served = False
+            try:
+                last = await self._live(worker)
+            except OSError as error:  # no process, no descriptor: perhaps the next time
+                last = str(error)
+            if self._ending.is_set():
+                return
+            if not worker.has_served:
+                _leave_connections_to_others(worker)
+            short_lives = short_lives + 1 if loop.time() - began_s < _SHORT_LIFE_S else 0
+            pause_s = _RESTART_PAUSES_S[min(short_lives, len(_RESTART_PAUSES_S)) - 1] if short_lives else 0.0
+            _log.error("worker %d ended (%s); the next one starts in %gs", worker.number, last, pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._ending.wait()
+
+    async def _live(self, worker: _Worker) -> str:
+        """Run one process until it ends; say how it did."""
+        ours, theirs = socket.socketpair()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "proxy.service.worker_process"),
+            *(str(theirs.fileno()), str(worker.listening.fileno())),
+            pass_fds=(theirs.fileno(), worker.listening.fileno()),
+            # The code that the supervisor runs, whatever lies in the current directory.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        theirs.close()
+        worker.process = process
+        worker.channel = channel = await Channel.open(ours)
+        channel.send(Start(self._settings, self._source.data))
+        while isinstance(report := await channel.receive(), Report):
+            if report.kind == "serving":
+                worker.is_serving = worker.has_served = True
+                self._one_serves.set()
+                # While it started, the rules may have changed, or the end come.
+                channel.send(UseRules(self._source.data))
+                if self._ending.is_set():
+                    channel.send(Drain(0))
+            elif report.kind == "drained":
+                self._aborted += report.aborted
+            else:
+                worker.latest = report.snapshot
+                worker.answered.set()
+        worker.is_serving = False
+        worker.channel = None
+        if worker.latest is not None:
+            self._past = merge([self._past, _counters_of(worker.latest)])
+            worker.latest = None
+        worker.answered.set()
+        await channel.close()
+        code = await process.wait()
+        worker.process = None
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _leave_connections_to_others(worker: _Worker) -> None:
+    """Have a worker that cannot start get none: they would wait for it, perhaps for ever."""
+    if worker.listening.family == socket.AF_UNIX:
+        return  # it is the others' socket too
+    with contextlib.suppress(ListenError):
+        not_yet_listening = bind(bound_address(worker.listening), is_shared=True)
+        worker.listening.close()
+        worker.listening = not_yet_listening
+
+
+async def _ask(worker: _Worker) -> None:
+    """Have a worker renew its `latest`, if it can in time."""
+    if not worker.is_serving or worker.channel is None:
+        return
+    worker.answered.clear()
+    worker.channel.send("snapshot")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            await worker.answered.wait()
+
+
+def _counters_of(snapshot: Snapshot) -> Snapshot:
+    """What stays counted of a worker that has ended: not its gauges."""
+    gauges = ("in_flight", "client_connections", "upstream_connections", "tunnels")
+    return {**snapshot, **dict.fromkeys(gauges, 0)}
+
+
+def _shared_sockets(settings: Settings) -> list[socket.socket]:
+    if settings.listen.path is not None:
+        only = bind(settings.listen)  # a Unix socket is shared by its descriptor
+        return [only, *(only.dup() for _ in range(settings.workers - 1))]
+    if settings.listen.port:
+        bind(settings.listen).close()  # else a port that another sidecar shares would be shared with it
+    first = bind(settings.listen, is_shared=True)
+    settled = Address(settings.listen.host, first.getsockname()[1])
+    return [first, *(bind(settled, is_shared=True) for _ in range(settings.workers - 1))]

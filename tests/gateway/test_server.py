@@ -1,0 +1,252 @@
+"""What the connections of a worker share: who is trusted, what is counted and logged, the sweep, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from proxy.gateway import clock, server
+from proxy.gateway.access_log import AccessLog
+from proxy.gateway.server import Gateway
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.model import Rule
+from proxy.rules.policies import CLASSIC
+from proxy.settings import Settings, Upstream, parse_networks
+from proxy.stats import Stats
+from tests.wire.harness import ENDED_S, XHR, Peer, bench
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n"
+
+
+@pytest.fixture(autouse=True)
+def fast_clock(monkeypatch):
+    monkeypatch.setattr(clock, "TICK_S", 0.01)
+
+
+def make_gateway(**settings) -> Gateway:
+    loop = asyncio.get_running_loop()
+    upstream = Upstream.parse("http://127.0.0.1:1")
+    return Gateway(Settings(upstream=upstream, **settings), Ruleset(), Stats(), AccessLog("off"), loop)
+
+
+class Holding:
+    """An upstream that says when a request has come, and answers it when it is told to."""
+
+    def __init__(self):
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, peer: Peer) -> None:
+        while await peer.reader.readuntil(b"\r\n\r\n"):
+            self.asked.set()
+            await self.go.wait()
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+class Test_Peers:  # noqa: N801 - read as a sentence
+    @pytest.mark.parametrize(
+        ("peername", "address", "is_trusted"),
+        [
+            (("127.0.0.1", 1), "127.0.0.1", True),
+            (("10.1.2.3", 1), "10.1.2.3", True),
+            (("203.0.113.7", 1), "203.0.113.7", False),
+            (("::1", 1, 0, 0), "::1", True),
+            (("fe80::1%eth0", 1, 0, 2), "fe80::1%eth0", True),
+            (("2001:db8::1", 1, 0, 0), "2001:db8::1", False),
+            (("::ffff:10.1.2.3", 1, 0, 0), "::ffff:10.1.2.3", True),
+            (("::ffff:203.0.113.7", 1, 0, 0), "::ffff:203.0.113.7", False),
+            ("", "", True),
+            (None, "", True),
+        ],
+    )
+    async def test_private_and_loopback_addresses_are_trusted_unless_told_otherwise(
+        self, peername, address, is_trusted
+    ):
+        """An IPv4 address on a socket for both counts as itself; on a Unix socket is who may open it."""
+        peer, logged = make_gateway().peer_of(peername)
+        assert (peer.address, peer.is_trusted, logged) == (address.encode(), is_trusted, address)
+
+    async def test_networks_that_are_given_replace_the_private_ones(self):
+        gateway = make_gateway(trusted_proxies=parse_networks("203.0.113.0/24"))
+        assert gateway.peer_of(("203.0.113.7", 1))[0].is_trusted
+        assert not gateway.peer_of(("127.0.0.1", 1))[0].is_trusted
+
+    async def test_addresses_that_are_remembered_are_bounded(self, monkeypatch):
+        monkeypatch.setattr(server, "_MAX_PEERS", 8)
+        gateway = make_gateway()
+        for number in range(100):
+            assert gateway.peer_of((f"198.51.100.{number}", 1))[1] == f"198.51.100.{number}"
+            assert len(gateway._peers) <= 8
+        assert gateway.peer_of(("198.51.100.99", 5)) is gateway.peer_of(("198.51.100.99", 6))
+
+
+async def test_refused_request_is_counted_by_reason_and_logged(tmp_path):
+    """It has neither method nor target that could be believed."""
+    log = AccessLog("json", tmp_path / "log")
+    async with bench() as b:
+        b.gateway.access_log = log
+        answer = await b.exchange(b"BREW /secret HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (answer.status, answer.is_protected) == (400, True)
+        assert b.gateway.stats.client_errors == {"bad_request": 1}
+        assert b.gateway.stats.requests == {("", "", 4): 1}
+    log.close()
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["status"], entry["error"]) == (400, "bad_request: unknown method")
+    assert (entry["client"], entry["bytes_out"]) == ("127.0.0.1", len(answer.data))
+    assert "secret" not in line
+
+
+async def test_finished_exchange_is_logged_by_the_next_tick(tmp_path):
+    log = AccessLog("json", tmp_path / "log")
+    async with bench() as b:
+        b.gateway.access_log = log
+        peer = await b.connect()
+        await peer.send(GET)
+        await peer.read_response()
+        async with asyncio.timeout(ENDED_S):
+            while not (tmp_path / "log").stat().st_size:
+                await asyncio.sleep(0.005)
+    log.close()
+    entry = json.loads((tmp_path / "log").read_text())
+    assert (entry["method"], entry["status"], entry["rule"], entry["policy"]) == (
+        "GET",
+        200,
+        "ajax",
+        "strict",
+    )
+
+
+async def test_new_rules_apply_to_the_next_request_head_on_the_same_connection():
+    holding = Holding()
+    async with bench(holding) as b:
+        peer = await b.connect()
+        await peer.send(GET)
+        await asyncio.wait_for(holding.asked.wait(), ENDED_S)
+        b.gateway.ruleset = Ruleset([Rule("all", CLASSIC)])
+        holding.go.set()
+        under_way = await peer.read_response()
+        await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        after = await peer.read_response()
+        assert b"max-age=0" in under_way.field("Cache-Control")[0]
+        assert b"post-check=0" in after.field("Cache-Control")[0]
+
+
+class Test_Sweep:  # noqa: N801
+    async def test_client_at_rest_is_closed_in_its_time(self):
+        async with bench(keepalive_timeout_s=0.02) as b:
+            peer = await b.connect()
+            assert (await peer.read_to_end()).data == b""
+
+    async def test_upstream_at_rest_is_closed_in_its_time(self):
+        async with bench(upstream_keepalive_timeout_s=0.02) as b:
+            peer = await b.connect()
+            await peer.send(GET)
+            await peer.read_response()
+            async with asyncio.timeout(ENDED_S):
+                while b.gateway.stats.upstream_connections:
+                    await asyncio.sleep(0.005)
+
+
+class Test_Drain:  # noqa: N801
+    async def test_without_clients_it_ends_at_once_and_nothing_listens(self):
+        async with bench() as b:
+            assert await b.gateway.drain(3600) == 0
+            with pytest.raises(ConnectionRefusedError):
+                await b.connect()
+
+    async def test_exchange_in_flight_ends_and_its_connection_closes(self):
+        holding = Holding()
+        async with bench(holding) as b:
+            resting, busy = await b.connect(), await b.connect()
+            await busy.send(GET)
+            await asyncio.wait_for(holding.asked.wait(), ENDED_S)
+            draining = asyncio.create_task(b.gateway.drain(3600))
+            assert (await resting.read_to_end()).data == b""
+            assert not draining.done()
+            holding.go.set()
+            answer = await busy.read_to_end()
+            assert (answer.status, answer.content, answer.end) == (200, b"ok", "closed")
+            assert answer.field("Connection") == [b"close"]
+            assert await asyncio.wait_for(draining, ENDED_S) == 0
+
+    async def test_what_does_not_end_in_time_is_broken_off_and_counted(self):
+        holding = Holding()
+        async with bench(holding) as b:
+            peers = [await b.connect() for _ in range(3)]
+            for peer in peers[:2]:
+                await peer.send(GET)
+            await peers[2].send(b"GET / HT")
+            async with asyncio.timeout(ENDED_S):
+                while b.gateway.stats.in_flight < 2 or len(b.gateway.clients) < 3:
+                    await asyncio.sleep(0.005)
+            assert await asyncio.wait_for(b.gateway.drain(0.02), ENDED_S) == 2
+            answers = [await peer.read_to_end() for peer in peers]
+            assert all(answer.status in (0, 503) for answer in answers)
+            await b.settled()
+            assert b.gateway.stats.in_flight == 0
+
+
+async def test_lines_that_the_access_log_gives_up_are_counted():
+    """Its reader is too slow, or its disk is full; what is kept for it is bounded."""
+    asked = 80  # of 60,000 bytes each: more than 4 MiB
+    async with bench() as b:
+        log = b.gateway.access_log = AccessLog("json", Path("/dev/full"))
+        peer = await b.connect()
+        for _ in range(asked):
+            await peer.send(b"GET /?" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.read_response()
+        log.flush()
+        assert log.dropped == asked - "".join(log._lines).count("\n") > 0
+        async with asyncio.timeout(ENDED_S):
+            while b.gateway.stats.snapshot()["access_log_lines_dropped_total"] != log.dropped:
+                await asyncio.sleep(0.005)
+        log.close()
+
+
+class Test_Probe:  # noqa: N801
+    async def test_app_that_listens_is_reachable_and_gets_no_request(self):
+        async with bench() as b:
+            assert await b.gateway.probe_upstream() is None
+            assert b.recorder.heads == []
+
+    async def test_is_no_traffic(self):
+        """An orchestrator asks every few seconds: that would look like an app that keeps no connection open."""
+        async with bench() as b:
+            before = b.gateway.stats.snapshot()
+            assert await b.gateway.probe_upstream() is None
+            async with asyncio.timeout(ENDED_S):
+                while not b.recorder.connections:
+                    await asyncio.sleep(0.005)
+            assert b.gateway.stats.snapshot() == before
+
+    async def test_reason_is_given_where_it_is_not(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        async with bench(upstream=f"http://127.0.0.1:{port}") as b:
+            reason = await b.gateway.probe_upstream()
+            assert reason is not None
+            assert reason.startswith("the app does not accept connections (")
+
+    async def test_socket_of_the_app_that_is_not_there_yet(self, tmp_path):
+        async with bench(upstream=f"unix:{tmp_path}/none") as b:
+            assert "the app does not accept connections" in (await b.gateway.probe_upstream() or "")
+
+    async def test_app_that_does_not_answer_in_time(self, monkeypatch):
+        async with bench(connect_timeout_s=0.02) as b:
+            monkeypatch.setattr(type(b.gateway.pool), "probe", lambda _pool: asyncio.Event().wait())
+            assert (await b.gateway.probe_upstream() or "").startswith("the app could not be reached in time")
+
+
+async def test_connections_beyond_the_limit_are_refused_with_a_protected_503():
+    async with bench(max_connections=2) as b:
+        first, second = await b.connect(), await b.connect()
+        await first.send(GET)
+        await first.read_response()
+        refused = await (await b.connect()).read_to_end()
+        assert (refused.status, refused.is_protected) == (503, True)
+        await second.send(GET)
+        assert (await second.read_response()).status == 200
