@@ -27,6 +27,14 @@ MAY_IMPORT = {
     "message": set(),
     "proxy": set(),
 }
+# The rooms of `rules`, and the plain values below them, in the same way.
+ROOMS_OF_RULES = {
+    "tools": {"loading", "engine", "policies", "model"},
+    "loading": {"engine", "policies", "model"},
+    "engine": {"policies", "model"},
+    "policies": {"model"},
+    "model": set(),
+}
 MAY_DO_IO = {"gateway", "service", "admin", "demo"}
 IO_MODULES = {
     "asyncio",
@@ -82,12 +90,25 @@ def test_imports_point_downwards_only(file: Path) -> None:
     assert imported_parts(file) - {part} <= MAY_IMPORT[part]
 
 
-def test_no_part_may_import_one_that_may_import_it() -> None:
+@pytest.mark.parametrize("file", sorted((PACKAGE / "rules").rglob("*.py")), ids=module_of)
+def test_imports_among_the_rooms_of_rules_point_downwards_only(file: Path) -> None:
+    """tools -> loading -> engine -> policies -> model."""
+    prefix = "proxy.rules."
+    room = module_of(file).removeprefix(prefix).partition(".")[0]
+    imported = set()
+    for module, name in imports(file):
+        if module.startswith(prefix) or module == prefix.rstrip("."):
+            imported.add(f"{module}.{name}".removeprefix(prefix).partition(".")[0])
+    assert imported - {room} <= ROOMS_OF_RULES.get(room, set())
+
+
+@pytest.mark.parametrize("table", [MAY_IMPORT, ROOMS_OF_RULES], ids=["parts", "rooms of rules"])
+def test_no_part_may_import_one_that_may_import_it(table) -> None:
     """The table itself has no circle."""
     resolved: set[str] = set()
-    while len(resolved) < len(MAY_IMPORT):
-        free = {part for part, below in MAY_IMPORT.items() if below <= resolved} - resolved
-        assert free, f"a circle among {set(MAY_IMPORT) - resolved}"
+    while len(resolved) < len(table):
+        free = {part for part, below in table.items() if below <= resolved} - resolved
+        assert free, f"a circle among {set(table) - resolved}"
         resolved |= free
 
 

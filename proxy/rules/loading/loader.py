@@ -10,13 +10,13 @@ from pathlib import Path
 
 from proxy.rules.engine.matching import X_REQUESTED_WITH, Ruleset
 from proxy.rules.loading import schema
+from proxy.rules.loading.cases import Case, make_cases
 from proxy.rules.loading.diagnostics import Mistake, RulesError
 from proxy.rules.loading.references import check_references
 from proxy.rules.loading.validation import validate
 from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES, Document, read
 from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
 from proxy.rules.policies import BUILT_IN, extend
-from proxy.rules.tools.rule_tests import Case, make_cases
 
 __all__ = ["Mistake", "RulesError", "RulesFile", "load", "loads", "read_bytes"]
 
@@ -32,7 +32,7 @@ class RulesFile:
         rules: in order.
         policies: the built-in ones and those of the file, by name.
         bases: what each policy of the file extends.
-        cases: the file's `tests`, not yet run: see `cases.run`.
+        cases: the file's `tests`, not yet run: see `rule_tests.run`.
         digest: of the file's bytes, to tell versions apart.
         document: where everything stands, for messages.
     """

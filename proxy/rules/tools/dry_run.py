@@ -15,29 +15,13 @@ from proxy.message.request import RequestHead, RequestRefusedError, RequestTable
 from proxy.message.response import NOT_MODIFIED, ResponseHead, render_response
 from proxy.message.syntax import MalformedHeadError
 from proxy.rules.engine.matching import Resolution, Ruleset, Verdict
+from proxy.rules.loading.cases import TrialRequest, TrialResponse
 from proxy.rules.model import Policy
 from proxy.rules.policies import STRICT, treatment
 
 SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
 BAD_GATEWAY: Final = 502
 _AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class TrialRequest:
-    """A request as a client would send it; `Host` is added when it is not among the fields."""
-
-    method: str
-    target: bytes
-    fields: tuple[Field, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TrialResponse:
-    """The app's response."""
-
-    status: int = 200
-    fields: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

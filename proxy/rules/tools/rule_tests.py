@@ -1,91 +1,22 @@
-"""The `tests:` of a rules file: what they say, and whether the rules do it."""
+"""Runs the `tests:` of a rules file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from proxy.message.fields import Field, list_members
+from proxy.rules.loading.cases import Case, Lines, Wanted
 from proxy.rules.loading.diagnostics import Mistake, Path, show_text
+from proxy.rules.loading.loader import RulesFile
 from proxy.rules.model import Rule
-from proxy.rules.tools.dry_run import RequestRefusedError, Trial, TrialRequest, TrialResponse, run_trial
-
-if TYPE_CHECKING:
-    from proxy.rules.loading.loader import RulesFile
-    from proxy.rules.loading.schema import CaseModel
-
-Lines = tuple[str, ...]
-Wanted = Lines | bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What must come out; what is not in `asked` is not compared.
-
-    Attributes:
-        asked: the keys that the author wrote.
-        fields: name -> lines with `*` for any text, whether it is there at all, or `None` for absent.
-    """
-
-    asked: frozenset[str]
-    rule: str | None = None
-    policy: str | None = None
-    observed: str | None = None
-    fields: Mapping[str, Wanted] | None = None
-    vary: Lines = ()
-    conditionals: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One test of a rules file; `index` is its place in the list."""
-
-    index: int
-    name: str
-    request: TrialRequest
-    response: TrialResponse
-    expect: Expectation
-
-
-def make_cases(models: Iterable[CaseModel]) -> tuple[Case, ...]:
-    """Turn the checked models of `tests` into cases."""
-    return tuple(_make_case(index, model) for index, model in enumerate(models))
+from proxy.rules.tools.dry_run import RequestRefusedError, Trial, run_trial
 
 
 def run(rules_file: RulesFile) -> list[Mistake]:
     """Run every test of a rules file; return a mistake for everything that came out differently."""
     return [mistake for case in rules_file.cases for mistake in _run_case(rules_file, case)]
-
-
-def _make_case(index: int, model: CaseModel) -> Case:
-    request, expect = model.request, model.expect
-    target = request.target if request.path is None else request.path
-    assert target is not None
-    return Case(
-        index=index,
-        name=model.name,
-        request=TrialRequest(request.method, target.encode(), _fields(request.headers)),
-        response=TrialResponse(model.response.status, _fields(model.response.headers)),
-        expect=Expectation(
-            asked=frozenset(expect.model_fields_set),
-            rule=expect.rule,
-            policy=expect.policy,
-            observed=expect.observed,
-            fields=expect.headers,
-            vary=expect.vary or (),
-            conditionals=expect.conditionals,
-        ),
-    )
-
-
-def _fields(headers: Mapping[str, Lines]) -> tuple[Field, ...]:
-    return tuple(
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, values in headers.items()
-        for value in values
-    )
 
 
 def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
