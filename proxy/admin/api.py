@@ -17,6 +17,7 @@ from proxy import __version__
 from proxy.admin.answers import json_answer
 from proxy.admin.slices import in_slices
 from proxy.admin.state import STATE
+from proxy.message.errors import MessageError
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -107,8 +108,8 @@ async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Respo
 
     try:
         explanation, reports = begin(rules_file.ruleset, *_trial(query), now=dry_run.SOME_DATE)
-    except dry_run.RequestRefusedError as error:
-        return json_answer({"refused": {"status": error.status, "reason": error.reason}})
+    except MessageError as error:
+        return json_answer({"refused": {"status": error.status, "reason": str(error)}})
     except ValueError as error:
         return json_answer({"error": str(error)}, 400)
     explained = [report async for some in in_slices(reports, 1) for report in some]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from proxy.message.directives import Directive, parse_directives
 from proxy.message.fields import Fields, list_members
+from proxy.message.methods import RETRIEVALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,7 +185,7 @@ class _Storing:
         return found
 
     def _forbidden_by_method(self, response: _Response) -> list[Reason]:
-        if self.method in ("GET", "HEAD"):
+        if self.method in RETRIEVALS:
             return []
         if self.method != "POST":
             return [Reason(f"responses to {self.method} are not cacheable", "RFC 9110 section 9.2.3")]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from proxy.audit.assess import Assessment, assess
 from proxy.message.directives import parse_directives
-from proxy.message.fields import Field, Fields, list_members
+from proxy.message.fields import Field, Fields, list_members, values_of
 
 _IGNORED_IN_VARY = frozenset((b"accept-encoding", b"host", b"user-agent"))
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
@@ -38,7 +38,7 @@ class Response:
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of all lines of a field, whose name is given in lower case."""
-        return [value for field_name, value in self.fields if field_name.lower() == name]
+        return values_of(self.fields, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from proxy.gateway import failures
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure, render_failure
 from proxy.gateway.write_batch import Sender
-from proxy.message.request import RequestHead, RequestRefusedError
-from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
+from proxy.message.errors import MalformedContentError, MessageError
+from proxy.message.request import RequestHead
+from proxy.message.syntax import HEAD_END, ChunkedDecoder
 
 if TYPE_CHECKING:
     from proxy.gateway.server import Gateway
@@ -263,8 +264,8 @@ class ClientConnection(Sender):
         size = end + len(HEAD_END)
         try:
             head = self._gateway.requests.read(data if size == len(data) else data[:size])
-        except RequestRefusedError as error:
-            self._refuse(_REFUSALS[error.status].with_detail(error.reason))
+        except MessageError as error:
+            self._refuse(_REFUSALS[error.status].with_detail(str(error)))
             return
         self._begin(head, data[size:])
 

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Final
 from proxy.gateway import failures
 from proxy.gateway.access_log import Entry
 from proxy.gateway.failures import Failure, render_failure
-from proxy.message.request import IDEMPOTENT, RequestHead, render_request
-from proxy.message.response import (
-    NOT_MODIFIED,
-    SWITCHING_PROTOCOLS,
-    UNTOUCHED,
-    ResponseHead,
-    render_informational,
-    render_response,
-    render_switch,
-)
-from proxy.message.syntax import MalformedHeadError
+from proxy.message.errors import MalformedHeadError
+from proxy.message.framing import LAST_CHUNK, chunk
+from proxy.message.methods import IDEMPOTENT, RETRIEVALS
+from proxy.message.request import RequestHead, render_request
+from proxy.message.response import ResponseHead, render_informational, render_response, render_switch
+from proxy.message.rewrite import UNTOUCHED
+from proxy.message.status import NOT_MODIFIED, SWITCHING_PROTOCOLS
 from proxy.rules.engine.matching import Outcome, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
 
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_INFORMATIONAL: Final = 64  # 1xx without end would hold the client for ever
-_LAST_CHUNK: Final = b"0\r\n\r\n"
 _FAIL_SAFE: Final = Verdict(
     outcomes=(Outcome(None, STRICT, treatment(STRICT)),),
     vary=(),
@@ -158,14 +153,14 @@ class Exchange:
             if self._is_too_large(self._bytes_in):
                 self.fail(failures.CONTENT_TOO_LARGE)
                 return
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            data = chunk(data)
         self._send(data)
 
     def request_end(self) -> None:
         """All content was read."""
         self.request_complete = True
         if self.head.content_length is None:
-            self._send(_LAST_CHUNK)
+            self._send(LAST_CHUNK)
         self.touch()
 
     def _send(self, data: bytes) -> None:
@@ -219,7 +214,7 @@ class Exchange:
             return
         head = self.head
         verdict = self._verdict
-        if response.status == NOT_MODIFIED and verdict.strips_conditionals and head.method in ("GET", "HEAD"):
+        if response.status == NOT_MODIFIED and verdict.strips_conditionals and head.method in RETRIEVALS:
             self.fail(failures.UPSTREAM_NOT_MODIFIED)
             return
         self._resolution = resolution = self._resolve(response)
@@ -250,7 +245,7 @@ class Exchange:
     def response_content(self, data: bytes) -> None:
         """Relay content."""
         self._bytes_out += len(data)
-        self.client.send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self.client.send(chunk(data) if self._is_chunked else data)
 
     def large_content(self, data: bytes | memoryview) -> None:
         """Relay content of a known length; a view's buffer is in use until the client has nothing left to write."""
@@ -264,7 +259,7 @@ class Exchange:
             reuse: nothing followed the content on the upstream's connection.
         """
         if self._is_chunked:
-            self.client.send(_LAST_CHUNK)
+            self.client.send(LAST_CHUNK)
         upstream = self._upstream
         if upstream is not None:
             self._upstream = None

@@ -15,7 +15,7 @@ from typing import Final
 
 from proxy.message.field_index import render_lines
 from proxy.message.fields import FieldSection
-from proxy.message.response import Treatment
+from proxy.message.rewrite import Treatment
 from proxy.rules.policies import STRICT, treatment
 
 

@@ -16,7 +16,8 @@ from proxy.gateway.failures import DRAINED, Failure, connect_failure
 from proxy.gateway.pool import Pool
 from proxy.gateway.read_buffer import Inbox
 from proxy.gateway.write_batch import Outbox
-from proxy.message.request import Peer, RequestTable
+from proxy.message.forwarding import Peer
+from proxy.message.request import RequestTable
 from proxy.message.syntax import HeadParser
 
 if TYPE_CHECKING:

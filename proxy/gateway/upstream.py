@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy.gateway import failures
 from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.write_batch import LARGE_BYTES, Sender
-from proxy.message.response import Framing, ResponseHead, read_response
-from proxy.message.syntax import HEAD_END, ChunkedDecoder, MalformedContentError
+from proxy.message.errors import MalformedContentError, MessageError
+from proxy.message.framing import Framing
+from proxy.message.response import ResponseHead, read_response
+from proxy.message.syntax import HEAD_END, ChunkedDecoder
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
@@ -244,7 +246,7 @@ class UpstreamConnection(Sender):
             try:
                 response = read_response(data[start:end], self._gateway.response_parser)
                 self._hand_over(exchange, response)
-            except ValueError as error:
+            except MessageError as error:
                 exchange.fail(failures.UPSTREAM_MALFORMED.with_detail(str(error)))
                 break
             if self.exchange is not exchange:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from proxy.message.errors import MalformedHeadError
 from proxy.message.fields import (
     HOP_BY_HOP,
     NEVER_HOP_BY_HOP,
@@ -19,7 +20,6 @@ from proxy.message.fields import (
     connection_options,
     is_token,
 )
-from proxy.message.syntax import MalformedHeadError
 
 Noted = dict[bytes, list[tuple[int, bytes]]]
 """Lower-case field name -> (place in the lines, field value) of each of its lines, in order."""
@@ -32,9 +32,6 @@ _MAX_SHAPES: Final = 256
 _MAX_SHAPE_BYTES: Final = 2048
 COMMON_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that name no field which `drop_named_in_connection` would leave out."""
-
-_MAX_LENGTH_DIGITS: Final = 18
-_NOUGHT: Final = ord("0")
 
 
 class LineTable:
@@ -163,24 +160,6 @@ def drop_named_in_connection(lines: list[bytes], noted: Noted) -> frozenset[byte
             if line.partition(b":")[0].lower() in named:
                 lines[place] = b""
     return options
-
-
-def read_length(lines: list[bytes], noted: Noted) -> int:
-    """Read a noted `Content-Length`, 0 without one; write it anew if it begins with noughts: octal to some.
-
-    Raises:
-        MalformedHeadError: more than one line of it, or not a number that every parser reads.
-    """
-    lengths = noted.get(b"content-length")
-    if lengths is None:
-        return 0
-    place, value = lengths[0]
-    if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
-        raise MalformedHeadError("ambiguous framing: Content-Length")
-    length = int(value)
-    if value[0] == _NOUGHT and len(value) > 1 and lines[place]:
-        lines[place] = lines[place][: -len(value)] + b"%d" % length
-    return length
 
 
 def value_of(noted: Mapping[bytes, Sequence[tuple[int, bytes]]], name: bytes) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final
@@ -34,6 +34,11 @@ class FieldSection:
         self.fields = fields
         self.lines = list(map(_LINE, fields)) if lines is None else lines
         self.names = names_of(fields) if names is None else names
+
+
+def values_of(fields: Iterable[Field], name: bytes) -> list[bytes]:
+    """Return the values of every line of a field, in order; `name` in lower case."""
+    return [value for spelt, value in fields if spelt.lower() == name]
 
 
 def names_of(fields: Fields) -> Names:

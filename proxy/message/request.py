@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Final, Literal
 
-from proxy.message import entity_tags
+from proxy.message import entity_tags, methods
+from proxy.message.errors import MalformedHeadError, MethodNotForwardedError
 from proxy.message.field_index import (
     COMMON_OPTIONS,
     UNDERSCORED,
@@ -15,40 +14,30 @@ from proxy.message.field_index import (
     Noted,
     drop,
     drop_named_in_connection,
-    read_length,
     render_lines,
     value_of,
 )
-from proxy.message.fields import HOP_BY_HOP, is_upgrade_token_list, list_members
-from proxy.message.syntax import HeadParser, MalformedHeadError, TooManyFieldsError
-from proxy.message.target import PathTooLongError, TargetError, is_host, parse_target
-
-_METHOD_NAMES: Final = (
-    "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
-    "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK UNLOCK "
-    "UNSUBSCRIBE"
+from proxy.message.fields import HOP_BY_HOP
+from proxy.message.forwarding import (
+    FORWARDING_FIELDS,
+    VIA,
+    Forwarding,
+    Peer,
+    forwarded_upgrade,
+    forwarding_lines,
 )
+from proxy.message.framing import request_length
+from proxy.message.methods import METHODS, RETRIEVALS
+from proxy.message.syntax import HeadParser
+from proxy.message.target import is_host, parse_target
 
-METHODS: Final = frozenset(_METHOD_NAMES.split())
-"""Methods that are forwarded. Any other, and any in lower case, is refused: app and rules might differ on it."""
-
-IDEMPOTENT: Final = frozenset(
-    ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH")
-)
-"""RFC 9110 section 9.2.2, and the reading methods of WebDAV."""
-
-METHOD_OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
-"""Fields that WSGI middlewares turn into the request method, whatever the method on the wire."""
-
-Forwarding = Literal["append", "replace", "off"]
 Underscores = Literal["drop", "keep"]
 
 _VALIDATION: Final = (b"if-none-match", b"if-modified-since")
 _CONDITIONALS: Final = frozenset((*_VALIDATION, b"if-range"))
-_FORWARDING_FIELDS: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
 _READ_HERE: Final = (
     *_VALIDATION,
-    *_FORWARDING_FIELDS,
+    *FORWARDING_FIELDS,
     *(b"host", b"content-length", b"if-range", b"range", b"if-match", b"if"),
 )
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
@@ -56,36 +45,7 @@ _TAGGED_ANYWHERE: Final = (b"if-match", b"if")
 _TAGGED: Final = (*_TAGGED_ANYWHERE, b"if-none-match")
 # What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
-# An upgrade to another HTTP would carry requests past the rules ("h2c smuggling").
-_HTTP_UPGRADES: Final = (b"h2c", b"h2", b"http/", b"tls/")
-_NO_ADDRESS: Final = b"unix:"
-
-
-class RequestRefusedError(Exception):
-    """The request cannot be forwarded; it is answered and the connection closed.
-
-    Attributes:
-        status: 400, 414, 431 or 501.
-        reason: one line for log and answer, with nothing of the request in it.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What forwarding fields say of the client's connection.
-
-    Attributes:
-        address: the IP address as text, empty on a Unix socket.
-        is_trusted: the forwarding fields that it sends are kept and added to.
-    """
-
-    address: bytes = b""
-    is_trusted: bool = False
+_FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
 
 class RequestHead:
@@ -167,7 +127,7 @@ class RequestTable:
         self._read_names = tuple(read_names)
         self._underscores = underscores
         self._not_to_alias = frozenset(
-            (*_READ_HERE, *self._read_names, *METHOD_OVERRIDES, *_PATH_ALIASES, *_FRAMING)
+            (*_READ_HERE, *self._read_names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING)
         )
         self._lines = LineTable((*_READ_HERE, *self._read_names), notes_underscored=True)
 
@@ -175,17 +135,13 @@ class RequestTable:
         """Parse and check one request head, from the method to the empty line.
 
         Raises:
-            RequestRefusedError: nothing of it may be forwarded.
+            MessageError: nothing of it may be forwarded.
         """
-        try:
-            start, section = self._parser.parse(head)
-            lines, noted, _ = self._lines.walk(section)
-        except (TooManyFieldsError, MalformedHeadError) as error:
-            status = 431 if isinstance(error, TooManyFieldsError) else 400
-            raise RequestRefusedError(status, str(error)) from error
+        start, section = self._parser.parse(head)
+        lines, noted, _ = self._lines.walk(section)
         method, (target, path, authority), minor = _request_line(start)
-        upgrade = _upgrade(noted) if b"upgrade" in noted else b""
-        content_length = _content_length(lines, noted, minor)
+        upgrade = forwarded_upgrade(noted) if b"upgrade" in noted else b""
+        content_length = request_length(lines, noted, minor)
         options = drop_named_in_connection(lines, noted)
         if not options <= COMMON_OPTIONS:
             self._refuse_hidden(lines, noted)
@@ -219,7 +175,7 @@ class RequestTable:
         """Refuse a request whose `Connection` names a field that rules read: they would see what the app does not."""
         for name in self._read_names:
             if name not in HOP_BY_HOP and any(not lines[place] for place, _ in noted.get(name, ())):
-                raise RequestRefusedError(400, "Connection names a field that rules read")
+                raise MalformedHeadError("Connection names a field that rules read")
 
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
@@ -243,7 +199,7 @@ def render_request(
     """
     lines, noted = head.lines, head.noted
     stripped = 0
-    if strips_conditionals and head.method in ("GET", "HEAD"):
+    if strips_conditionals and head.method in RETRIEVALS:
         stripped = strip_conditionals(lines, noted)
     _restore_entity_tags(head)
     tail: list[bytes] = []
@@ -252,8 +208,9 @@ def render_request(
     if head.content_length is None:
         tail.append(b"Transfer-Encoding: chunked")
     if forwarding != "off":
-        tail += _forwarding_lines(head, keeps_theirs=forwarding == "append" and peer.is_trusted, peer=peer)
-    tail.append(_VIA[head.minor])
+        keeps_theirs = forwarding == "append" and peer.is_trusted
+        tail += forwarding_lines(lines, noted, head.host, peer, keeps_theirs=keeps_theirs)
+    tail.append(VIA[head.minor])
     if head.upgrade:
         tail += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
     start = head.method.encode() + b" " + head.target + b" HTTP/1.1"
@@ -276,100 +233,38 @@ def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
 
 _METHODS_BY_BYTES: Final = {method.encode(): method for method in METHODS}
 _PROTOCOLS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
-_VIA: Final = (b"Via: 1.0 nocache-proxy", b"Via: 1.1 nocache-proxy")
-_FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
 
 def _request_line(line: bytes) -> tuple[str, tuple[bytes, bytes, bytes | None], int]:
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _PROTOCOLS:  # noqa: PLR2004 - method, target, version
-        raise RequestRefusedError(400, "a request line that is not method, target and HTTP/1.0 or HTTP/1.1")
+        raise MalformedHeadError("a request line that is not method, target and HTTP/1.0 or HTTP/1.1")
     method = _METHODS_BY_BYTES.get(parts[0])
     if method is None:
-        raise RequestRefusedError(400, "unknown method")
+        raise MalformedHeadError("unknown method")
     if method == "CONNECT":
-        raise RequestRefusedError(501, "CONNECT is for forward proxies")
-    try:
-        return method, parse_target(method, parts[1]), _PROTOCOLS[parts[2]]
-    except TargetError as error:
-        raise RequestRefusedError(400, str(error)) from error
-    except PathTooLongError as error:
-        raise RequestRefusedError(414, str(error)) from error
-
-
-def _content_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
-    """Decide the framing, RFC 9112 section 6.3, refusing all that two parsers could read differently."""
-    codings = noted.get(b"transfer-encoding")
-    if codings:
-        is_ambiguous = len(codings) > 1 or b"content-length" in noted or minor == 0
-        if is_ambiguous or codings[0][1].lower() != b"chunked":
-            raise RequestRefusedError(400, "ambiguous framing: Transfer-Encoding")
-        return None
-    try:
-        return read_length(lines, noted)
-    except MalformedHeadError as error:
-        raise RequestRefusedError(400, str(error)) from error
+        raise MethodNotForwardedError("CONNECT is for forward proxies")
+    return method, parse_target(method, parts[1]), _PROTOCOLS[parts[2]]
 
 
 def _host(noted: Noted, authority: bytes | None, minor: int) -> bytes | None:
     hosts = noted.get(b"host", ())
     host = hosts[0][1] if hosts else None
     if len(hosts) > 1 or (host is None and minor == 1) or (host is not None and not is_host(host)):
-        raise RequestRefusedError(400, "missing, double or malformed Host")
+        raise MalformedHeadError("missing, double or malformed Host")
     if authority is None:
         return host
     # RFC 9112 section 3.2.2 lets the target win; two parsers in a row need not both know that.
     if not is_host(authority) or (host is not None and host.lower() != authority.lower()):
-        raise RequestRefusedError(400, "Host and request target name different hosts")
+        raise MalformedHeadError("Host and request target name different hosts")
     return authority
-
-
-def _upgrade(noted: Noted) -> bytes:
-    value = value_of(noted, b"upgrade") or b""
-    if not is_upgrade_token_list(value):
-        return b""
-    return b", ".join(
-        member for member in list_members(value) if not member.lower().startswith(_HTTP_UPGRADES)
-    )
 
 
 def _restore_entity_tags(head: RequestHead) -> None:
     noted = head.noted
-    is_safe = head.method in ("GET", "HEAD")
+    is_safe = head.method in RETRIEVALS
     for name in _TAGGED_ANYWHERE if is_safe else _TAGGED:
         for place, value in noted.get(name, ()):
             restored = entity_tags.restore(value)
             if restored is not value and head.lines[place]:  # `Connection` may have named it
                 head.lines[place] = head.lines[place].partition(b":")[0] + b": " + restored
-
-
-def _forwarding_lines(head: RequestHead, *, keeps_theirs: bool, peer: Peer) -> Sequence[bytes]:
-    """Say who asked for what: X-Forwarded-*, theirs kept only from a trusted peer (Go's `SetXForwarded`)."""
-    lines, noted = head.lines, head.noted
-    if noted.keys().isdisjoint(_FORWARDING_FIELDS):
-        return _first_forwarding_lines(peer.address, head.host)
-    theirs: dict[bytes, bytes] = {}
-    for name in _FORWARDING_FIELDS:
-        if name in noted and not (keeps_theirs and name == b"forwarded"):
-            theirs[name] = value_of(noted, name) or b""
-            drop(lines, noted, name)
-    if not keeps_theirs:
-        return _first_forwarding_lines(peer.address, head.host)
-    address = peer.address or _NO_ADDRESS
-    chain = theirs.get(b"x-forwarded-for")
-    host = theirs.get(b"x-forwarded-host", head.host)
-    return (
-        b"X-Forwarded-For: " + (chain + b", " + address if chain else address),
-        b"X-Forwarded-Proto: " + theirs.get(b"x-forwarded-proto", b"http"),
-        b"X-Forwarded-Host: " + host if host else b"",
-    )
-
-
-@lru_cache(256)  # clients come back; addresses are short, and so are hosts that were checked
-def _first_forwarding_lines(address: bytes, host: bytes | None) -> Sequence[bytes]:
-    """Say it where nobody did before."""
-    return (
-        b"X-Forwarded-For: " + (address or _NO_ADDRESS),
-        b"X-Forwarded-Proto: http",
-        b"X-Forwarded-Host: " + host if host else b"",
-    )

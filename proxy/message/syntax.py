@@ -14,6 +14,7 @@ from aiohttp import StreamReader
 from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
+from proxy.message.errors import MalformedContentError, MalformedHeadError, TooManyFieldsError
 from proxy.message.fields import Field, FieldSection, Names, names_of
 from proxy.message.octets import CONTROLS, all_but, has_only
 
@@ -49,18 +50,6 @@ _CODING_OPTIONS: Final[dict[str, Any]] = {
     "max_field_size": 4096,
     "max_headers": 64,
 }
-
-
-class MalformedHeadError(ValueError):
-    """A head that is not HTTP/1.1, or that two parsers could read differently."""
-
-
-class TooManyFieldsError(ValueError):
-    """A head with more than `MAX_FIELDS` field lines."""
-
-
-class MalformedContentError(ValueError):
-    """Content that is not in the chunked coding although its head says so."""
 
 
 class HeadParser:

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from proxy.message.errors import PathTooLongError, TargetError
 from proxy.message.octets import CONTROLS, all_but, has_only
 
 # What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
@@ -21,14 +22,6 @@ MAX_PATH_BYTES: Final = 8192
 """What servers take of a path (nginx 8 KiB, gunicorn 4): all its spellings are made before rules see it."""
 
 _MAX_HOST_BYTES: Final = 1024  # DNS ends at 253
-
-
-class TargetError(ValueError):
-    """The request target, or the `Host` beside it, is one that no two parsers need agree on."""
-
-
-class PathTooLongError(ValueError):
-    """The path has more than `MAX_PATH_BYTES`."""
 
 
 def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None]:

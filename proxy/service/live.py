@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from proxy.message.errors import MessageError
 from proxy.message.fields import Field
 from proxy.rules.loading import loader
 from proxy.rules.loading.diagnostics import RulesError
@@ -30,7 +31,7 @@ def forwarded_fields(rules: Path, method: str, target: str, fields: Sequence[Fie
     request = dry_run.TrialRequest(method, target.encode("utf-8", "surrogateescape"), tuple(fields))
     try:
         outcome = dry_run.run_trial(loader.load(rules).ruleset, request, dry_run.TrialResponse())
-    except (RulesError, dry_run.RequestRefusedError):
+    except (RulesError, MessageError):
         return None
     stripped = {name.lower().encode() for name in outcome.stripped}
     return [field for field in fields if field[0].lower() not in stripped]

@@ -15,7 +15,7 @@ from proxy import __version__
 from proxy.admin import metrics
 from proxy.admin.app import build_app
 from proxy.gateway import failures
-from proxy.message.request import METHODS
+from proxy.message.methods import METHODS
 from proxy.rules.loading import loader
 from proxy.stats import DURATION_BOUNDS_S, Stats
 from tests.admin.standing import RULES, Service, difference

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from proxy.message.request import METHODS
+from proxy.message.methods import METHODS
 from tests.admin import heartbeat
 from tests.benchmarks import load, processes, workloads
 from tests.service.serving import LIMIT_S, ROOT, Lines, Sidecar, connect, get, serve_command

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from proxy.message import entity_tags
 from proxy.message.fields import FieldSection
-from proxy.message.request import Peer, RequestTable, render_request
-from proxy.message.response import ResponseHead, Treatment, render_response
+from proxy.message.forwarding import Peer
+from proxy.message.request import RequestTable, render_request
+from proxy.message.response import ResponseHead, render_response
+from proxy.message.rewrite import Treatment
 
 # RFC 9110 section 8.8.3: etagc is any visible character but the quote, and bytes from 0x80.
 ETAGC = st.sampled_from([bytes([byte]) for byte in (0x21, *range(0x23, 0x7F), *range(0x80, 0x100))])

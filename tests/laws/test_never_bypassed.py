@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
-from proxy.message.target import TargetError, parse_target
+from proxy.message.errors import TargetError
+from proxy.message.target import parse_target
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.engine.spellings import spellings
 from proxy.rules.model import Conditions, Rule

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.message.request import METHOD_OVERRIDES
+from proxy.message.methods import OVERRIDES
 from proxy.rules.engine.conditions import field_holds, is_script_request
 from proxy.rules.engine.globs import path_glob
 from proxy.rules.engine.matching import Ruleset
@@ -65,7 +65,7 @@ def naive_holds(asked, is_broad, path, request) -> bool:
             return False
     if asked.methods is not None:
         methods = {request.method}
-        for name in METHOD_OVERRIDES:
+        for name in OVERRIDES:
             methods |= {m.strip().upper() for m in (naive_value(request, name) or "").split(",") if m.strip()}
         if not quantifier(method in asked.methods for method in methods):
             return False

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.message import syntax
-from proxy.message.request import RequestRefusedError, RequestTable
-from proxy.message.response import UNTOUCHED, read_response, render_response
-from proxy.message.syntax import HeadParser, MalformedHeadError, TooManyFieldsError
+from proxy.message.errors import MalformedHeadError, MessageError, TooManyFieldsError
+from proxy.message.request import RequestTable
+from proxy.message.response import read_response, render_response
+from proxy.message.rewrite import UNTOUCHED
+from proxy.message.syntax import HeadParser
 
 NOW = b"Mon, 07 Nov 1994 00:00:00 GMT"
 # Few names and many values: so heads have the same names again and again, and never the same values.
@@ -58,7 +60,7 @@ def _attributes(head: object) -> dict[str, object]:
 def _request(table: RequestTable, head: bytes) -> object:
     try:
         return _attributes(table.read(head))
-    except RequestRefusedError as error:
+    except MessageError as error:
         return error.status
 
 

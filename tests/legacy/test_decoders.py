@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.message.target import TargetError, parse_target
+from proxy.message.errors import TargetError
+from proxy.message.target import parse_target
 from tests.legacy.decoders import DECODERS
 from tests.legacy.servers import SERVERS, LegacyServer, running
 

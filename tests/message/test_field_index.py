@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.message import field_index as module
+from proxy.message.errors import MalformedHeadError
 from proxy.message.field_index import (
     UNDERSCORED,
     LineTable,
@@ -14,7 +15,6 @@ from proxy.message.field_index import (
     value_of,
 )
 from proxy.message.fields import FieldSection
-from proxy.message.syntax import MalformedHeadError
 
 FIELDS = ((b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Age", b"7"), (b"X_B", b"3"))
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.message import request as module
 from proxy.message.entity_tags import make_one_time
-from proxy.message.request import METHODS, Peer, RequestRefusedError, RequestTable, render_request
+from proxy.message.errors import MessageError
+from proxy.message.forwarding import Peer
+from proxy.message.methods import METHODS
+from proxy.message.request import RequestTable, render_request
 
 CLIENT = Peer(b"203.0.113.7")
 TRUSTED = Peer(b"10.0.0.1", is_trusted=True)
@@ -50,7 +52,7 @@ class Test_Refused:  # noqa: N801 - read as a sentence
         ],
     )
     def test_request_line_that_app_and_rules_could_read_differently(self, start, status):
-        with pytest.raises(RequestRefusedError) as refused:
+        with pytest.raises(MessageError) as refused:
             read(start=start)
         assert refused.value.status == status
 
@@ -67,7 +69,7 @@ class Test_Refused:  # noqa: N801 - read as a sentence
         ],
     )
     def test_missing_double_malformed_or_contradicting_host(self, host, start):
-        with pytest.raises(RequestRefusedError, match=r"[Hh]ost"):
+        with pytest.raises(MessageError, match=r"[Hh]ost"):
             read(start=start, host=host)
 
     @pytest.mark.parametrize(
@@ -91,33 +93,34 @@ class Test_Refused:  # noqa: N801 - read as a sentence
     )
     @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
     def test_ambiguous_framing(self, lines, version):
-        with pytest.raises(RequestRefusedError) as refused:
+        with pytest.raises(MessageError) as refused:
             read(*lines, start=b"POST / HTTP/" + version)
         assert refused.value.status == 400
 
     def test_chunked_coding_in_http_1_0(self):
         """RFC 9112 section 6.1: such framing is faulty."""
-        with pytest.raises(RequestRefusedError):
+        with pytest.raises(MessageError):
             read(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0")
 
     @pytest.mark.parametrize(
         "line", [b"A : b", b"A\x00: b", b"A: \x00", b"(a): b", b"A: b\r\n c", b"caf\xe9: b"]
     )
     def test_malformed_field_line(self, line):
-        with pytest.raises(RequestRefusedError) as refused:
+        with pytest.raises(MessageError) as refused:
             read(line)
-        assert (refused.value.status, refused.value.reason) == (400, str(refused.value))
+        assert refused.value.status == 400
+        assert str(refused.value)
 
     def test_too_many_fields_with_a_status_of_their_own(self):
-        with pytest.raises(RequestRefusedError) as refused:
+        with pytest.raises(MessageError) as refused:
             read(*[b"A: b"] * 300)
         assert refused.value.status == 431
 
     def test_reason_says_nothing_of_the_request(self):
         for line in (b"Secret : x", b"Secret\x00: x", b"Content-Length: Secret"):
-            with pytest.raises(RequestRefusedError) as refused:
+            with pytest.raises(MessageError) as refused:
                 read(line)
-            assert "Secret" not in refused.value.reason
+            assert "Secret" not in str(refused.value)
 
 
 class Test_Read:  # noqa: N801
@@ -220,7 +223,7 @@ class Test_Values_for_rules:  # noqa: N801
     )
     def test_field_that_rules_read_may_not_be_named_in_connection(self, connection):
         """It would be taken off before the app sees it, RFC 9110 section 7.6.1."""
-        with pytest.raises(RequestRefusedError) as refused:
+        with pytest.raises(MessageError) as refused:
             read(connection, b"X-Requested-With: XMLHttpRequest", names=(b"x-requested-with",))
         assert refused.value.status == 400
 
@@ -402,9 +405,3 @@ class Test_Forwarding_fields:  # noqa: N801
     def test_client_on_a_unix_socket_without_host(self):
         lines = rendered(read(start=b"GET / HTTP/1.0", host=b""), forwarding="append", peer=Peer())
         assert lines[2:-1] == [b"X-Forwarded-For: unix:", b"X-Forwarded-Proto: http"]
-
-
-def test_methods_that_may_be_sent_twice_are_methods():
-    """RFC 9110 section 9.2.2: POST and PATCH are not among them."""
-    assert module.IDEMPOTENT < METHODS
-    assert not module.IDEMPOTENT & {"POST", "PATCH", "CONNECT", "LOCK"}

@@ -9,16 +9,11 @@ import re
 
 import pytest
 
-from proxy.message.response import (
-    UNTOUCHED,
-    Framing,
-    Treatment,
-    read_response,
-    render_informational,
-    render_response,
-    render_switch,
-)
-from proxy.message.syntax import HeadParser, MalformedHeadError
+from proxy.message.errors import MalformedHeadError
+from proxy.message.framing import Framing
+from proxy.message.response import read_response, render_informational, render_response, render_switch
+from proxy.message.rewrite import UNTOUCHED, Treatment
+from proxy.message.syntax import HeadParser
 
 NOW = b"Sun, 06 Nov 1994 08:49:37 GMT"
 DATE = b"Date: Mon, 01 Jan 2024 00:00:00 GMT"

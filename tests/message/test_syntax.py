@@ -12,14 +12,8 @@ import pytest
 from aiohttp import http_parser
 
 from proxy.message import syntax
-from proxy.message.syntax import (
-    MAX_FIELDS,
-    ChunkedDecoder,
-    HeadParser,
-    MalformedContentError,
-    MalformedHeadError,
-    TooManyFieldsError,
-)
+from proxy.message.errors import MalformedContentError, MalformedHeadError, TooManyFieldsError
+from proxy.message.syntax import MAX_FIELDS, ChunkedDecoder, HeadParser
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n"

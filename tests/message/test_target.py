@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.message.target import MAX_PATH_BYTES, PathTooLongError, TargetError, is_host, parse_target
+from proxy.message.errors import PathTooLongError, TargetError
+from proxy.message.target import MAX_PATH_BYTES, is_host, parse_target
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
+from proxy.message.errors import MessageError
 from proxy.message.fields import FieldSection
 from proxy.message.response import ResponseHead, render_response
 from proxy.rules.loading.loader import RulesFile, loads
 from proxy.rules.model import Conditions
 from proxy.rules.tools import rule_tests
-from proxy.rules.tools.dry_run import SOME_DATE, RequestRefusedError, TrialRequest, TrialResponse, read_fields
+from proxy.rules.tools.dry_run import SOME_DATE, TrialRequest, TrialResponse, read_fields
 from proxy.rules.tools.explain import Explanation, explain
 from proxy.rules.tools.explain_text import to_json, to_text
 from tests.rules import strategies
@@ -192,7 +193,7 @@ def test_a_304_that_nobody_asked_for_becomes_a_502_of_the_gateway(rules_file):
 
 
 def test_a_request_that_is_not_forwarded_is_not_explained(rules_file):
-    with pytest.raises(RequestRefusedError, match="request target"):
+    with pytest.raises(MessageError, match="request target"):
         explained(rules_file, "/a#b")
 
 

@@ -13,7 +13,7 @@ import functools
 import pytest
 
 from proxy.message.fields import FieldSection
-from proxy.message.request import METHOD_OVERRIDES
+from proxy.message.methods import OVERRIDES
 from proxy.rules.engine import matching, path_sets
 from proxy.rules.engine.conditions import ResponseFacts, field_holds, is_script_request
 from proxy.rules.engine.matching import Ruleset
@@ -112,7 +112,7 @@ class Test_Readings:  # noqa: N801
         assert decided(rules, b"/static/x") == "-"
         assert decided(rules, path) == ("r" if enforces(policy) else "-")
 
-    @pytest.mark.parametrize("name", [name.decode() for name in METHOD_OVERRIDES])
+    @pytest.mark.parametrize("name", [name.decode() for name in OVERRIDES])
     @pytest.mark.parametrize(
         ("sent", "override", "methods"),
         [
@@ -134,8 +134,8 @@ class Test_Readings:  # noqa: N801
 
 def test_method_overrides_are_read_only_if_a_rule_names_methods():
     assert Ruleset([rule("a", paths=("/a",))]).field_names == ()
-    assert Ruleset([rule("a", methods=GET)]).field_names == METHOD_OVERRIDES
-    assert Ruleset([rule("a", unless={"methods": GET})]).field_names == METHOD_OVERRIDES
+    assert Ruleset([rule("a", methods=GET)]).field_names == OVERRIDES
+    assert Ruleset([rule("a", unless={"methods": GET})]).field_names == OVERRIDES
 
 
 def test_get_in_a_rules_file_implies_head():

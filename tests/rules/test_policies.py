@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.message.fields import FieldSection
-from proxy.message.response import Treatment
+from proxy.message.rewrite import Treatment
 from proxy.rules.model import Policy
 from proxy.rules.policies import (
     BUILT_IN,

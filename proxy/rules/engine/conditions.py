@@ -8,8 +8,8 @@ from typing import Final
 
 import re2
 
-from proxy.message.fields import Field
-from proxy.message.response import NOT_MODIFIED
+from proxy.message.fields import Field, values_of
+from proxy.message.status import NOT_MODIFIED
 from proxy.rules.engine.globs import compile_quietly, full_match, member_glob, value_glob
 from proxy.rules.model import FieldCondition, ResponseConditions
 
@@ -112,7 +112,7 @@ class ResponseFacts:
     @cached_property
     def _content_types(self) -> list[str]:
         """Of each line, and of each member where lines were joined into one (RFC 9110 section 5.3)."""
-        lines = [value for key, value in self._fields if key.lower() == b"content-type"]
+        lines = values_of(self._fields, b"content-type")
         return [_media_type(member) for line in lines for member in line.split(b",")]
 
     @cached_property
@@ -121,7 +121,7 @@ class ResponseFacts:
 
     def _values(self, name: bytes) -> list[str]:
         """Of each line what comes before its parameters."""
-        return [_media_type(value) for key, value in self._fields if key.lower() == name]
+        return [_media_type(value) for value in values_of(self._fields, name)]
 
 
 def _media_type(value: bytes) -> str:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.message.fields import Field, list_members
-from proxy.message.request import METHOD_OVERRIDES
-from proxy.message.response import UNTOUCHED, Treatment
+from proxy.message.methods import OVERRIDES
+from proxy.message.rewrite import UNTOUCHED, Treatment
 from proxy.rules.engine.conditions import FieldTest, ResponseFacts, is_script_request
 from proxy.rules.engine.path_sets import PathSet
 from proxy.rules.engine.spellings import spellings, with_other_end
@@ -115,7 +115,7 @@ class Ruleset:
         self.rules = tuple(rules)
         names = [name.lower().encode("latin-1") for rule in self.rules for name in _fields_read(rule)]
         if any(_names_methods(rule) for rule in self.rules):
-            names += METHOD_OVERRIDES
+            names += OVERRIDES
         self.field_names = tuple(dict.fromkeys(names))
         self._paths = PathSet()
         self._broad_paths: set[int] = set()
@@ -231,7 +231,7 @@ class Ruleset:
 
     def _methods(self, method: str, values: Values) -> frozenset[str]:
         methods = {method}
-        for name in METHOD_OVERRIDES:
+        for name in OVERRIDES:
             if name in self.field_names:
                 override = values[self.field_names.index(name)]
                 if override:

@@ -18,9 +18,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from proxy.message.errors import TargetError
 from proxy.message.fields import HOP_BY_HOP, is_token
-from proxy.message.request import METHODS
-from proxy.message.target import TargetError, parse_target
+from proxy.message.methods import METHODS
+from proxy.message.target import parse_target
 from proxy.rules.engine.globs import PatternError, check_regex, path_glob
 from proxy.rules.loading.diagnostics import Value, did_you_mean, show_text, show_value
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.message.errors import MessageError
 from proxy.message.fields import Field, is_token
 from proxy.rules.loading.diagnostics import Mistake, RulesError, show_text
 
 if TYPE_CHECKING:
-    from proxy.message.request import RequestRefusedError
     from proxy.rules.loading.loader import RulesFile
 
 # Each command imports what it needs: `serve` and `healthcheck` share the command line with them.
@@ -72,7 +72,7 @@ def explain(
     response = dry_run.TrialResponse(status, tuple(response_fields))
     try:
         explanation = explain_request(rules_file.ruleset, request, response, now=now or dry_run.SOME_DATE)
-    except dry_run.RequestRefusedError as error:
+    except MessageError as error:
         return 1, _refusal(error, as_json=as_json)
 
     def place_of(index: int) -> str:
@@ -107,10 +107,10 @@ def schema() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False)
 
 
-def _refusal(error: RequestRefusedError, *, as_json: bool) -> str:
+def _refusal(error: MessageError, *, as_json: bool) -> str:
     if as_json:
-        return json.dumps({"refused": {"status": error.status, "reason": error.reason}})
-    return f"The gateway answers {error.status} itself, under the strict policy: {error.reason}."
+        return json.dumps({"refused": {"status": error.status, "reason": str(error)}})
+    return f"The gateway answers {error.status} itself, under the strict policy: {error}."
 
 
 def _report(

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.message.errors import MalformedHeadError
 from proxy.message.fields import HOP_BY_HOP, Field, FieldSection
-from proxy.message.request import RequestHead, RequestRefusedError, RequestTable, strip_conditionals
-from proxy.message.response import NOT_MODIFIED, ResponseHead, render_response
-from proxy.message.syntax import MalformedHeadError
+from proxy.message.methods import RETRIEVALS
+from proxy.message.request import RequestHead, RequestTable, strip_conditionals
+from proxy.message.response import ResponseHead, render_response
+from proxy.message.status import BAD_GATEWAY, NOT_MODIFIED
 from proxy.rules.engine.matching import Resolution, Ruleset, Verdict
 from proxy.rules.loading.cases import TrialRequest, TrialResponse
 from proxy.rules.model import Policy
 from proxy.rules.policies import STRICT, treatment
 
 SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
-BAD_GATEWAY: Final = 502
 _AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
@@ -59,15 +60,15 @@ def run_trial(
         now: an IMF-fixdate, for a response without `Date`.
 
     Raises:
-        RequestRefusedError: the gateway would not forward this request.
+        MessageError: the gateway would not forward this request.
     """
     head = RequestTable(ruleset.field_names).read(_request_bytes(request))
     verdict = ruleset.decide(head.method, head.path, head.values)
-    stripped = _strip(head) if verdict.strips_conditionals and head.method in ("GET", "HEAD") else ()
+    stripped = _strip(head) if verdict.strips_conditionals and head.method in RETRIEVALS else ()
     resolution = verdict.resolve(response.status, response.fields)
     status, fault = response.status, ""
     fields: tuple[Field, ...] = ()
-    if status == NOT_MODIFIED and verdict.strips_conditionals and head.method in ("GET", "HEAD"):
+    if status == NOT_MODIFIED and verdict.strips_conditionals and head.method in RETRIEVALS:
         fault = "the app answers 304 to a request without a condition"
     else:
         try:
@@ -114,4 +115,4 @@ def read_fields(lines: Sequence[bytes]) -> list[Field]:
     return fields
 
 
-__all__ = ["RequestRefusedError", "Trial", "TrialRequest", "TrialResponse", "run_trial"]
+__all__ = ["Trial", "TrialRequest", "TrialResponse", "run_trial"]

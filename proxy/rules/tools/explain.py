@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from proxy.message.fields import HOP_BY_HOP, Field
-from proxy.message.request import METHOD_OVERRIDES
+from proxy.message.fields import HOP_BY_HOP, Field, values_of
+from proxy.message.methods import OVERRIDES
 from proxy.rules.engine.conditions import ResponseFacts
 from proxy.rules.engine.globs import full_match, path_glob
 from proxy.rules.engine.matching import SEC_FETCH_DEST, X_REQUESTED_WITH, Ruleset, Values
@@ -88,7 +88,7 @@ def explain(
         now: an IMF-fixdate, for a response without `Date`.
 
     Raises:
-        RequestRefusedError: the gateway would not forward this request.
+        MessageError: the gateway would not forward this request.
     """
     explanation, reports = begin(ruleset, request, response, now=now)
     return replace(explanation, rules=tuple(reports))
@@ -263,7 +263,7 @@ def _matches(expression: str, path: str, *, is_broad: bool) -> bool:
 def _methods(question: _Question) -> str:
     overrides = [
         f"{name.decode('latin-1')}: {value.decode('latin-1')}"
-        for name in METHOD_OVERRIDES
+        for name in OVERRIDES
         if (value := question.fields.get(name))
     ]
     return "; ".join((question.method, *overrides))
@@ -285,7 +285,8 @@ def _seen(question: _Question, name: str) -> str:
 
 
 def _first_line(fields: Sequence[Field], name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in fields if key.lower() == name), "absent")
+    values = values_of(fields, name)
+    return values[0].decode("latin-1") if values else "absent"
 
 
 def _join(values: Sequence[str]) -> str:
@@ -321,7 +322,7 @@ def _changes(before: Sequence[Field], trial: Trial) -> Iterator[Change]:
 
 
 def _lines(fields: Sequence[Field], name: bytes) -> tuple[str, ...]:
-    return tuple(value.decode("latin-1") for key, value in fields if key.lower() == name)
+    return tuple(value.decode("latin-1") for value in values_of(fields, name))
 
 
 def _reason(name: str, trial: Trial) -> str:  # noqa: PLR0911 - one a case

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from proxy.message.fields import Field, list_members
+from proxy.message.errors import MessageError
+from proxy.message.fields import Field, list_members, values_of
+from proxy.message.methods import RETRIEVALS
 from proxy.rules.loading.cases import Case, Lines, Wanted
 from proxy.rules.loading.diagnostics import Mistake, Path, show_text
 from proxy.rules.loading.loader import RulesFile
 from proxy.rules.model import Rule
-from proxy.rules.tools.dry_run import RequestRefusedError, Trial, run_trial
+from proxy.rules.tools.dry_run import Trial, run_trial
 
 
 def run(rules_file: RulesFile) -> list[Mistake]:
@@ -26,8 +28,8 @@ def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
 
     try:
         trial = run_trial(rules_file.ruleset, case.request, case.response)
-    except RequestRefusedError as error:
-        yield failed(("request",), f"the gateway answers {error.status} itself: {error.reason}")
+    except MessageError as error:
+        yield failed(("request",), f"the gateway answers {error.status} itself: {error}")
         return
     expect = case.expect
     for key, wanted, got in (
@@ -55,7 +57,7 @@ def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
 
 
 def _conditionals(trial: Trial) -> str:
-    is_stripped = trial.verdict.strips_conditionals and trial.head.method in ("GET", "HEAD")
+    is_stripped = trial.verdict.strips_conditionals and trial.head.method in RETRIEVALS
     return "stripped" if is_stripped else "kept"
 
 
@@ -64,8 +66,7 @@ def _name(rule: Rule | None) -> str | None:
 
 
 def _lines(fields: Sequence[Field], name: str) -> Lines:
-    lower = name.lower().encode("latin-1")
-    return tuple(value.decode("latin-1") for key, value in fields if key.lower() == lower)
+    return tuple(value.decode("latin-1") for value in values_of(fields, name.lower().encode("latin-1")))
 
 
 def _agree(wanted: Wanted, got: Lines) -> bool:

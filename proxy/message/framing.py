@@ -1,0 +1,101 @@
+"""How the end of a message's content is told, RFC 9112 section 6, in both directions; and the chunked coding's writer.
+
+Framing is stricter than the RFC: what two parsers could read differently is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.message.errors import MalformedHeadError
+from proxy.message.field_index import Noted
+from proxy.message.status import NO_CONTENT, NOT_MODIFIED
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""Ends chunked content, without trailers."""
+
+_MAX_LENGTH_DIGITS: Final = 18
+_NOUGHT: Final = ord("0")
+
+
+class Framing:
+    """How the end of a response's content is told, RFC 9112 section 6.3."""
+
+    NONE: Final = 0
+    FIXED: Final = 1
+    CHUNKED: Final = 2
+    UNTIL_CLOSE: Final = 3
+
+
+def chunk(data: bytes) -> bytes:
+    """Frame content as one chunk, RFC 9112 section 7.1; `data` must not be empty, as that would end the content."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def request_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
+    """Read how a request's content is framed.
+
+    Args:
+        lines, noted: of its fields; a `Content-Length` with leading noughts is rewritten there.
+        minor: 0 for an HTTP/1.0 client.
+
+    Returns:
+        Bytes of content; `None` when it is chunked.
+
+    Raises:
+        MalformedHeadError: two parsers could read the framing differently.
+    """
+    if b"transfer-encoding" not in noted:
+        return _content_length(lines, noted)
+    _require_chunked(noted, minor)
+    return None
+
+
+def response_framing(
+    lines: list[bytes], noted: Noted, *, method: str, status: int, minor: int
+) -> tuple[int, int]:
+    """Read how a response's content is framed.
+
+    Args:
+        lines, noted: of its fields; a `Content-Length` with leading noughts is rewritten there.
+        method: of the request.
+        minor: 0 for an HTTP/1.0 upstream.
+
+    Returns:
+        One of `Framing`, and the bytes of content where that is `FIXED`.
+
+    Raises:
+        MalformedHeadError: two parsers could read the framing differently.
+    """
+    is_chunked = b"transfer-encoding" in noted
+    if is_chunked:
+        _require_chunked(noted, minor)
+    length = _content_length(lines, noted)
+    if method == "HEAD" or status in (NO_CONTENT, NOT_MODIFIED):
+        return Framing.NONE, 0
+    if is_chunked:
+        return Framing.CHUNKED, 0
+    if b"content-length" in noted:
+        return (Framing.FIXED, length) if length else (Framing.NONE, 0)
+    return Framing.UNTIL_CLOSE, 0
+
+
+def _require_chunked(noted: Noted, minor: int) -> None:
+    codings = noted[b"transfer-encoding"]
+    is_ambiguous = len(codings) > 1 or b"content-length" in noted or minor == 0
+    if is_ambiguous or codings[0][1].lower() != b"chunked":
+        raise MalformedHeadError("ambiguous framing: Transfer-Encoding")
+
+
+def _content_length(lines: list[bytes], noted: Noted) -> int:
+    """Read `Content-Length`, 0 without one; rewrite it if it begins with noughts, which are octal to some."""
+    lengths = noted.get(b"content-length")
+    if lengths is None:
+        return 0
+    place, value = lengths[0]
+    if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        raise MalformedHeadError("ambiguous framing: Content-Length")
+    length = int(value)
+    if value[0] == _NOUGHT and len(value) > 1 and lines[place]:
+        lines[place] = lines[place][: -len(value)] + b"%d" % length
+    return length
