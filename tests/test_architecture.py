@@ -127,7 +127,7 @@ def test_aiohttp_is_imported_for_messages_in_one_module_only(file: Path) -> None
     module, part = module_of(file), part_of(module_of(file))
     names = {name for source, name in imports(file) if source.split(".")[0] == "aiohttp"}
     if module == "proxy.message.syntax":
-        assert names <= PARSERS | {"HttpProcessingError", "StreamReader"}
+        assert names <= PARSERS | {"HttpProcessingError"}
     elif part not in {"admin", "service", "demo"}:
         assert not names
 

@@ -13,9 +13,10 @@ from proxy.gateway import failures
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure, render_failure
 from proxy.gateway.write_batch import Sender
+from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
 from proxy.message.request import RequestHead
-from proxy.message.syntax import HEAD_END, ChunkedDecoder
+from proxy.message.syntax import HEAD_END
 
 if TYPE_CHECKING:
     from proxy.gateway.server import Gateway

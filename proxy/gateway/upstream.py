@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy.gateway import failures
 from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.write_batch import LARGE_BYTES, Sender
+from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
 from proxy.message.framing import Framing
 from proxy.message.response import ResponseHead, read_response
-from proxy.message.syntax import HEAD_END, ChunkedDecoder
+from proxy.message.syntax import HEAD_END
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange

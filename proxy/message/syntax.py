@@ -1,20 +1,19 @@
-"""Heads from bytes to fields: one place that uses aiohttp's parsers, and the checks that make both of them agree.
+"""Heads from bytes to fields: the one place that uses aiohttp's parsers, and the checks that make both of them agree.
 
 `aiohttp.http` has two parsers of each kind, in C (llhttp) and in Python, that differ at the edges (aiohttp
 #12826, #13171, #13246). Each head is cut out first, checked for the bytes and line ends on which parsers
 differ, and cut into fields; then the parser is fed the whole and has to come to the same fields. Content never
-passes through: the head alone decides how it is framed, and only the chunked coding goes to a parser again.
+passes through: the head alone decides how it is framed.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, Literal, cast
 
-from aiohttp import StreamReader
 from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from proxy.message.errors import MalformedContentError, MalformedHeadError, TooManyFieldsError
+from proxy.message.errors import MalformedHeadError, TooManyFieldsError
 from proxy.message.fields import Field, FieldSection, Names, names_of
 from proxy.message.octets import CONTROLS, all_but, has_only
 
@@ -39,16 +38,6 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_field_size": _NO_LIMIT,
     "max_headers": MAX_FIELDS + 8,
     "auto_decompress": False,
-}
-# A byte of content may be coded in 17 (a chunk of one byte alone needs 6), and there may be 16 KiB beyond that:
-# Go's bound, for chunk extensions without end are cheap to send and dear to read (CVE-2023-39326). Trailers count, too.
-_MAX_CODED: Final = 17
-_MAX_OVERHEAD: Final = 16 * 1024
-_CODING_OPTIONS: Final[dict[str, Any]] = {
-    **_OPTIONS,
-    "max_line_size": _MAX_OVERHEAD,  # of the parser in C no line is ever too long
-    "max_field_size": 4096,
-    "max_headers": 64,
 }
 
 
@@ -147,73 +136,6 @@ def _parse_field(line: bytes) -> Field:
     if not colon:
         raise MalformedHeadError("a field line without a colon")
     return name, value.strip(b" \t")
-
-
-class ChunkedDecoder:
-    """Takes the chunked coding off, RFC 9112 section 7.1. Trailers and chunk extensions are dropped.
-
-    The request parser is primed with a head of our own that asks for an upgrade after its content: so it
-    stops at the content's very end and hands back what follows (aiohttp defers the switch, RFC 9110
-    section 7.8): the next pipelined request.
-    """
-
-    __slots__ = ("_content", "_last_bytes", "_overhead", "_parser", "_stops_at_end", "is_complete")
-
-    def __init__(self, side: Side) -> None:
-        # The response parser is lenient towards white space after a chunk size, which old servers send.
-        parser: Any  # aiohttp's types are of its parsers in Python; those in C give other messages
-        if side == "request":
-            parser = HttpRequestParser(_PROTOCOL, _LOOP, **_CODING_OPTIONS)
-            content = parser.feed_data(
-                b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-                b"Transfer-Encoding: chunked\r\n\r\n"
-            )[0][0][1]
-        else:
-            parser = HttpResponseParser(_PROTOCOL, _LOOP, **_CODING_OPTIONS)
-            content = parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")[0][0][1]
-        self._parser = parser
-        self._content: StreamReader = content
-        self._stops_at_end = side == "request"
-        self._last_bytes = b""
-        self._overhead = 0  # bytes beyond those that are free
-        self.is_complete = False
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Decode what has arrived.
-
-        Returns:
-            The content in it (perhaps none yet), and once `is_complete` what follows the content: for
-            a request exactly, for a response (which nothing may follow) perhaps only a part of it.
-
-        Raises:
-            MalformedContentError: the coding is broken, or next to nothing but chunk extensions and
-                trailers; the connection cannot be used any further.
-        """
-        rest = b""
-        is_followed = False
-        try:
-            messages, _, rest = self._parser.feed_data(data)
-            is_followed = bool(messages)
-        except (HttpProcessingError, ValueError) as error:
-            if not self._content.is_eof():
-                raise MalformedContentError(_first_line(error)) from error
-            is_followed = True
-        failure = self._content.exception()
-        if failure is not None:
-            raise MalformedContentError(_first_line(failure)) from failure
-        self.is_complete = self._content.is_eof()
-        self._last_bytes = (self._last_bytes + data)[-_HEAD_END_SIZE:]
-        content = self._content.read_nowait()
-        if self.is_complete and not self._stops_at_end and (is_followed or self._last_bytes != HEAD_END):
-            return content, data[-1:]
-        if self._overhead or len(data) > _MAX_CODED * len(content):
-            self._count_overhead(len(data) - len(rest), len(content))
-        return content, rest
-
-    def _count_overhead(self, coded: int, content: int) -> None:
-        self._overhead = max(self._overhead + coded - _MAX_CODED * content, 0)
-        if self._overhead > _MAX_OVERHEAD:
-            raise MalformedContentError("more chunk extensions and trailers than content")
 
 
 def _first_line(error: BaseException) -> str:
