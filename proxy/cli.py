@@ -80,9 +80,9 @@ def _upstream(text: str) -> object:
 
 
 def _networks(text: str) -> object:
-    from proxy.settings import PRIVATE_NETWORKS, parse_networks
+    from proxy.settings import parse_networks
 
-    return PRIVATE_NETWORKS if text == "private" else parse_networks(text)
+    return parse_networks(text)
 
 
 def _flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
@@ -167,16 +167,22 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
 @_flag(
     "--trusted-proxies",
     type=_Parsed("networks", _networks),
-    default="private",
+    default="loopback",
     metavar="CIDRS",
-    help="Peers whose X-Forwarded-* is kept: comma-separated networks, 'private' for loopback and private "
-    "ranges, 'none'.",
+    help="Peers whose X-Forwarded-* and the like are kept: comma-separated networks, 'loopback', 'private' for "
+    "loopback, private and shared ranges, or 'none'.",
 )
 @_flag(
     "--forwarded",
     type=click.Choice(["append", "replace", "off"]),
     default="append",
     help="X-Forwarded-For, -Proto and -Host: add to those of trusted peers, write anew, or leave alone.",
+)
+@_flag(
+    "--via",
+    type=click.Choice(["off", "on"]),
+    default="off",
+    help="Add a Via to requests; nginx behind it then compresses nothing unless gzip_proxied is set.",
 )
 @_seconds(5, "--connect-timeout", "Until a connection to the app must stand.")
 @_seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")

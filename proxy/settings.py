@@ -13,19 +13,26 @@ from proxy.message.target import is_host
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-PRIVATE_NETWORKS: Final = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    )
+LOOPBACK_NETWORKS: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+"""This machine, or this pod: who may say on whose behalf it asks, unless told otherwise."""
+
+PRIVATE_NETWORKS: Final = (
+    *LOOPBACK_NETWORKS,
+    *[
+        ipaddress.ip_network(network)
+        for network in (
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",  # shared address space, RFC 6598: pods and load balancers of some clouds
+            "fc00::/7",
+            "fe80::/10",
+        )
+    ],
 )
-"""Loopback and private ranges: who may say on whose behalf it asks, unless told otherwise."""
+"""Loopback, private and shared ranges. On an intranet all clients are among them, so nobody is trusted for it unasked."""
+
+_NAMED_NETWORKS: Final = {"loopback": LOOPBACK_NETWORKS, "private": PRIVATE_NETWORKS}
 
 _MAX_PORT: Final = 65535
 _MAX_LABEL: Final = 63  # of a host name, RFC 1035 section 2.3.4
@@ -122,8 +129,9 @@ class Settings:
     access_log: Literal["json", "text", "off"] = "json"
     access_log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    trusted_proxies: tuple[IPNetwork, ...] = field(default=PRIVATE_NETWORKS)
+    trusted_proxies: tuple[IPNetwork, ...] = field(default=LOOPBACK_NETWORKS)
     forwarded: Literal["append", "replace", "off"] = "append"
+    via: Literal["off", "on"] = "off"
     connect_timeout_s: float = 5
     request_head_timeout_s: float = 10
     response_head_timeout_s: float = 60
@@ -151,7 +159,7 @@ def _can_be_resolved(host: str) -> bool:
 
 
 def parse_networks(text: str) -> tuple[IPNetwork, ...]:
-    """Read a comma-separated list of networks (`10.0.0.0/8,::1`); `none` or nothing for no network.
+    """Read a comma-separated list of networks (`10.0.0.0/8,::1`), `loopback` and `private`; `none` for no network.
 
     Raises:
         SettingsError: a member is no IP network.
@@ -159,9 +167,12 @@ def parse_networks(text: str) -> tuple[IPNetwork, ...]:
     if text.strip() in ("", "none"):
         return ()
     networks: list[IPNetwork] = []
-    for member in text.split(","):
+    for member in map(str.strip, text.split(",")):
+        if member in _NAMED_NETWORKS:
+            networks += _NAMED_NETWORKS[member]
+            continue
         try:
-            networks.append(ipaddress.ip_network(member.strip(), strict=False))
+            networks.append(ipaddress.ip_network(member, strict=False))
         except ValueError as error:
-            raise SettingsError(f"{member.strip()!r} is no IP network ({error})") from error
+            raise SettingsError(f"{member!r} is no IP network ({error})") from error
     return tuple(networks)

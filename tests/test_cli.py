@@ -182,6 +182,7 @@ FLAGS: dict[str, tuple[str, Any, str, Any]] = {
     "log_level": ("debug", "debug", "error", "error"),
     "trusted_proxies": ("none", (), "10.0.0.0/8,::1", parse_networks("10.0.0.0/8,::1")),
     "forwarded": ("replace", "replace", "off", "off"),
+    "via": ("on", "on", "off", "off"),
     "connect_timeout_s": ("1", 1, "0.5", 0.5),
     "request_head_timeout_s": ("1", 1, "0.5", 0.5),
     "response_head_timeout_s": ("1", 1, "0.5", 0.5),

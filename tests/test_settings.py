@@ -12,7 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.cli import cli
-from proxy.settings import PRIVATE_NETWORKS, Address, Settings, SettingsError, Upstream, parse_networks
+from proxy.settings import (
+    LOOPBACK_NETWORKS,
+    PRIVATE_NETWORKS,
+    Address,
+    Settings,
+    SettingsError,
+    Upstream,
+    parse_networks,
+)
 
 APP = Upstream("http", "127.0.0.1", 5000, authority="127.0.0.1:5000")
 LONG = "a" * 63  # the longest label that a name may have
@@ -181,6 +189,18 @@ def test_upstream_is_read_or_refused_and_reads_back(text):
 # Trusted proxies
 
 
+def test_networks_with_a_name_stand_beside_others():
+    assert parse_networks("loopback") == LOOPBACK_NETWORKS
+    assert parse_networks(" private , 192.0.2.1") == (*PRIVATE_NETWORKS, *parse_networks("192.0.2.1"))
+
+
+def test_nobody_but_this_machine_is_trusted_unasked():
+    """Issue 16.21: on an intranet every client has a private address."""
+    trusted = Settings(upstream=APP).trusted_proxies
+    for address, is_trusted in (("127.8.9.1", True), ("::1", True), ("10.0.0.1", False), ("fe80::1", False)):
+        assert any(ipaddress.ip_address(address) in network for network in trusted) == is_trusted
+
+
 @pytest.mark.parametrize(
     ("text", "networks"),
     [
@@ -239,14 +259,18 @@ def test_networks_are_read_or_refused(text):
             for address in ("127.0.0.1", "127.1.2.3", "10.255.0.1", "172.16.0.1", "172.31.255.255")
         ],
         *[(address, True) for address in ("192.168.1.1", "::1", "fd00::1", "fe80::1")],
+        *[(address, True) for address in ("100.64.0.1", "100.127.255.255")],  # RFC 6598
         *[
             (address, False)
             for address in ("172.15.255.255", "172.32.0.1", "192.169.0.1", "8.8.8.8", "11.0.0.1")
         ],
-        *[(address, False) for address in ("100.64.0.1", "169.254.169.254", "::2", "2001:db8::1", "fec0::1")],
+        *[
+            (address, False)
+            for address in ("100.128.0.1", "169.254.169.254", "::2", "2001:db8::1", "fec0::1")
+        ],
     ],
 )
-def test_private_networks_are_loopback_and_private_ranges_and_no_others(address, is_private):
+def test_private_networks_are_loopback_private_and_shared_ranges_and_no_others(address, is_private):
     assert any(ipaddress.ip_address(address) in network for network in PRIVATE_NETWORKS) == is_private
 
 

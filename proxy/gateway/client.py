@@ -264,10 +264,12 @@ class ClientConnection(Sender):
             return
         size = end + len(HEAD_END)
         try:
-            head = self._gateway.requests.read(data if size == len(data) else data[:size])
+            head = self._gateway.requests.read(data if size == len(data) else data[:size], self.peer)
         except MessageError as error:
             self._refuse(_REFUSALS[error.status].with_detail(str(error)))
             return
+        if head.distrusted:
+            self._gateway.say_distrusted(self.peer)
         self._begin(head, data[size:])
 
     def _keep_partial_head(self, data: bytes, limit: int) -> None:

@@ -110,13 +110,7 @@ class Exchange:
         gateway = self._gateway
         head = self.head
         self._verdict = verdict = self._decide()
-        self.rendered, stripped = render_request(
-            head,
-            strips_conditionals=verdict.strips_conditionals,
-            forwarding=gateway.settings.forwarded,
-            peer=self.client.peer,
-            authority=gateway.authority,
-        )
+        self.rendered, stripped = render_request(head, strips_conditionals=verdict.strips_conditionals)
         if stripped:
             gateway.stats.conditionals_stripped[self._rule_name()] += stripped
         if self._is_too_large(head.content_length or 0):

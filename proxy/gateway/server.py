@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
     from proxy.settings import Settings
     from proxy.stats import Stats
 
+_log = logging.getLogger(__name__)
+
 _BACKLOG: Final = 2048
 _MAX_PEERS: Final = 4096  # addresses remembered with whether they are trusted
+_MAX_DISTRUSTED: Final = (
+    64  # peers told of in the log: some are proxies that were forgotten, a thousand are clients
+)
 
 
 class Gateway:
@@ -45,7 +51,6 @@ class Gateway:
         requests: reads request heads for the rules in force.
         outbox: writes what connections send, turn by turn.
         clients: every open client connection.
-        authority: `Host` for requests that bring none.
         is_draining: no further request is taken from any connection.
     """
 
@@ -61,7 +66,6 @@ class Gateway:
         self.stats = stats
         self.access_log = access_log
         self.loop = loop
-        self.authority = settings.upstream.authority.encode()
         self.ruleset = ruleset
         self.response_parser = HeadParser("response")
         self.clock = Clock(loop, self._sweep)
@@ -72,6 +76,7 @@ class Gateway:
         self.is_draining = False
         self._servers: list[asyncio.AbstractServer] = []
         self._peers: dict[str, tuple[Peer, str]] = {}
+        self._distrusted: set[bytes] = set()
         self._all_left: asyncio.Event | None = None
 
     @property
@@ -82,7 +87,14 @@ class Gateway:
     @ruleset.setter
     def ruleset(self, ruleset: Ruleset) -> None:
         self._ruleset = ruleset
-        self.requests = RequestTable(ruleset.field_names, self.settings.underscore_fields, self.authority)
+        settings = self.settings
+        self.requests = RequestTable(
+            ruleset.field_names,
+            settings.underscore_fields,
+            settings.upstream.authority.encode(),
+            settings.forwarded,
+            settings.via,
+        )
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Begin to accept on sockets that are bound."""
@@ -144,8 +156,20 @@ class Gateway:
         if known is None:
             if len(self._peers) >= _MAX_PEERS:
                 self._peers.clear()
-            known = self._peers[host] = Peer(host.encode(), self._is_trusted(host)), host
+            known = self._peers[host] = self._make_peer(host)
         return known
+
+    def say_distrusted(self, peer: Peer) -> None:
+        """Log once per peer that forwarding fields were dropped, and what keeps them."""
+        if peer.address in self._distrusted or self.settings.forwarded != "append":
+            return
+        if len(self._distrusted) < _MAX_DISTRUSTED:
+            self._distrusted.add(peer.address)
+            _log.warning(
+                "dropped the forwarding fields (X-Forwarded-* and the like) of %s; "
+                "if it is a proxy of yours, name it in --trusted-proxies",
+                peer.address.decode(),
+            )
 
     def count_refusal(self, failure: Failure, address: str, size: int) -> None:
         """Count and log a request that was answered before it became an exchange."""
@@ -165,12 +189,15 @@ class Gateway:
     def _protocol(self) -> ClientConnection:
         return ClientConnection(self)
 
-    def _is_trusted(self, host: str) -> bool:
+    def _make_peer(self, host: str) -> tuple[Peer, str]:
         if not host:
-            return True  # a Unix socket: whoever may open it
+            return Peer(is_trusted=True), ""  # a Unix socket: whoever may open it
         address = ipaddress.ip_address(host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return any(mapped in network for network in self.settings.trusted_proxies)
+        mapped = getattr(address, "ipv4_mapped", None)
+        if mapped is not None:  # an IPv4 client on a socket for both
+            address, host = mapped, str(mapped)
+        is_trusted = any(address in network for network in self.settings.trusted_proxies)
+        return Peer(host.encode(), is_trusted), host
 
     def _sweep(self) -> None:
         """On each tick: deadlines, connections at rest, the log."""

@@ -41,22 +41,32 @@ class LineTable:
         names: lower-case names to note; hop-by-hop fields are noted in any case.
         left_out: lower-case names that get no line.
         left_out_suffixes: likewise every name that ends with one of these, unless it is noted.
+        left_out_prefixes: likewise every name that begins with one of these, unless it is noted.
         notes_underscored: note names with `_` together, under `UNDERSCORED`.
     """
 
-    __slots__ = ("_left_out", "_left_out_suffixes", "_names", "_notes_underscored", "_shapes")
+    __slots__ = (
+        "_left_out",
+        "_left_out_prefixes",
+        "_left_out_suffixes",
+        "_names",
+        "_notes_underscored",
+        "_shapes",
+    )
 
     def __init__(
         self,
         names: Iterable[bytes],
         left_out: Iterable[bytes] = (),
         left_out_suffixes: Iterable[bytes] = (),
+        left_out_prefixes: Iterable[bytes] = (),
         *,
         notes_underscored: bool = False,
     ) -> None:
         self._names = frozenset(names) | HOP_BY_HOP
         self._left_out = frozenset(left_out) - HOP_BY_HOP
         self._left_out_suffixes = tuple(left_out_suffixes)
+        self._left_out_prefixes = tuple(left_out_prefixes)
         self._notes_underscored = notes_underscored
         self._shapes: dict[Names, _Shape] = {}
 
@@ -100,7 +110,7 @@ class LineTable:
                 noted.setdefault(UNDERSCORED, []).append(place)
             if lower in HOP_BY_HOP:
                 hop_by_hop.append(place)
-            elif lower in self._left_out or (not is_noted and lower.endswith(self._left_out_suffixes)):
+            elif lower in self._left_out or (not is_noted and self._has_left_out_end(lower)):
                 left_out.append(place)
         shape = _Shape(
             singles=tuple([(name, places[0]) for name, places in noted.items() if len(places) == 1]),
@@ -113,6 +123,9 @@ class LineTable:
                 self._shapes.clear()
             self._shapes[names] = shape
         return shape
+
+    def _has_left_out_end(self, name: bytes) -> bool:
+        return name.endswith(self._left_out_suffixes) or name.startswith(self._left_out_prefixes)
 
 
 class _Shape(NamedTuple):
@@ -144,18 +157,23 @@ def drop(lines: list[bytes], noted: Noted, name: bytes) -> int:
     return len(places)
 
 
-def drop_named_in_connection(lines: list[bytes], noted: Noted) -> frozenset[bytes]:
+def drop_named_in_connection(
+    lines: list[bytes], noted: Noted, stays: frozenset[bytes] = NEVER_HOP_BY_HOP
+) -> frozenset[bytes]:
     """Leave out the fields that `Connection` names, RFC 9110 section 7.6.1.
 
+    Args:
+        stays: lower-case names of fields that it cannot take away.
+
     Returns:
-        The connection options, lower case. What frames or routes the message stays, whatever they say.
+        The connection options, lower case.
     """
     connection = noted.get(b"connection")
     if connection is None:
         return _NO_OPTIONS
     options = connection_options(*[value for _, value in connection])
     if not options <= COMMON_OPTIONS:
-        named = options - NEVER_HOP_BY_HOP
+        named = options - stays
         for place, line in enumerate(lines):
             if line.partition(b":")[0].lower() in named:
                 lines[place] = b""

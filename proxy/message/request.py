@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from proxy.message import entity_tags, methods
@@ -17,14 +17,17 @@ from proxy.message.field_index import (
     render_lines,
     value_of,
 )
-from proxy.message.fields import HOP_BY_HOP
+from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP
 from proxy.message.forwarding import (
-    FORWARDING_FIELDS,
-    VIA,
+    FAMILY,
+    PREFIX,
     Forwarding,
     Peer,
+    Via,
     forwarded_upgrade,
     forwarding_lines,
+    is_forwarding_field,
+    via_lines,
 )
 from proxy.message.framing import request_length
 from proxy.message.methods import METHODS, RETRIEVALS
@@ -33,11 +36,13 @@ from proxy.message.target import is_host, parse_target
 
 Underscores = Literal["drop", "keep"]
 
+NOBODY: Final = Peer()
+"""A peer that is not trusted and of which nothing can be said."""
+
 _VALIDATION: Final = (b"if-none-match", b"if-modified-since")
 _CONDITIONALS: Final = frozenset((*_VALIDATION, b"if-range"))
 _READ_HERE: Final = (
     *_VALIDATION,
-    *FORWARDING_FIELDS,
     *(b"host", b"content-length", b"if-range", b"range", b"if-match", b"if"),
 )
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
@@ -45,6 +50,8 @@ _TAGGED_ANYWHERE: Final = (b"if-match", b"if")
 _TAGGED: Final = (*_TAGGED_ANYWHERE, b"if-none-match")
 # What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
+# A client must not be able to hide by a `Connection` option what a trusted proxy said of it.
+_STAYS: Final = NEVER_HOP_BY_HOP | FAMILY
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
 
@@ -58,16 +65,20 @@ class RequestHead:
         host: the authority of absolute-form or `Host`; `None` for an HTTP/1.0 client that names none.
         lines: one a field, end-to-end fields only, in order and spelling as sent.
         noted: where the fields stand that are read here or by rules.
+        added: lines that the gateway adds of its own: `Host` where none came, forwarding fields, `Via`.
         values: of the fields that rules read, as they reach the app: lines joined by `, `; `None` when absent.
         content_length: bytes of content; `None` when it is chunked.
         keep_alive: the client lets its connection serve another request.
         upgrade: the protocols asked for, as sent; empty when none may be forwarded.
+        distrusted: lines of forwarding fields that were dropped.
     """
 
     # Written out, as of a dataclass the constructor would stay interpreted where all else is compiled: 14,000 machine
     # instructions of 207,000 a request, for this and OutgoingHead.
     __slots__ = (
+        "added",
         "content_length",
+        "distrusted",
         "host",
         "keep_alive",
         "lines",
@@ -90,10 +101,12 @@ class RequestHead:
         host: bytes | None,
         lines: list[bytes],
         noted: Noted,
+        added: Sequence[bytes],
         values: tuple[bytes | None, ...],
         content_length: int | None,
         keep_alive: bool,
         upgrade: bytes,
+        distrusted: int,
     ) -> None:
         self.method = method
         self.target = target
@@ -102,10 +115,12 @@ class RequestHead:
         self.host = host
         self.lines = lines
         self.noted = noted
+        self.added = added
         self.values = values
         self.content_length = content_length
         self.keep_alive = keep_alive
         self.upgrade = upgrade
+        self.distrusted = distrusted
 
 
 class RequestTable:
@@ -115,39 +130,84 @@ class RequestTable:
         read_names: lower-case names of the fields that rules read; `RequestHead.values` follows this order.
         underscores: `keep` lets a field with `_` in its name through unless it aliases one that is read.
         authority: `Host` for an HTTP/1.0 client that sends none.
+        forwarding: `append` adds to the forwarding fields of trusted peers and replaces those of others,
+            `replace` those of all peers; `off` leaves them alone.
+        via: `on` adds a `Via`.
     """
 
-    __slots__ = ("_authority", "_lines", "_not_to_alias", "_parser", "_read_names", "_underscores")
+    __slots__ = (
+        "_adds_forwarding",
+        "_authority",
+        "_lines_by_trust",
+        "_not_to_alias",
+        "_parser",
+        "_read_names",
+        "_reads_forwarding",
+        "_underscores",
+        "_via",
+    )
 
     def __init__(
-        self, read_names: Iterable[bytes] = (), underscores: Underscores = "drop", authority: bytes = b""
+        self,
+        read_names: Iterable[bytes] = (),
+        underscores: Underscores = "drop",
+        authority: bytes = b"",
+        forwarding: Forwarding = "off",
+        via: Via = "off",
     ) -> None:
         self._authority = authority
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
         self._underscores = underscores
-        self._not_to_alias = frozenset(
-            (*_READ_HERE, *self._read_names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING)
+        self._adds_forwarding = forwarding != "off"
+        self._via = via_lines(via)
+        names = (*_READ_HERE, *self._read_names)
+        self._not_to_alias = frozenset((*names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING))
+        self._reads_forwarding = self._adds_forwarding and any(map(is_forwarding_field, self._read_names))
+        keeping = LineTable((*names, *FAMILY), notes_underscored=True)
+        dropping = LineTable(
+            [name for name in names if not is_forwarding_field(name)],
+            left_out=FAMILY,
+            left_out_prefixes=[PREFIX],
+            notes_underscored=True,
         )
-        self._lines = LineTable((*_READ_HERE, *self._read_names), notes_underscored=True)
+        self._lines_by_trust = (
+            keeping if forwarding == "off" else dropping,
+            dropping if forwarding == "replace" else keeping,
+        )
 
-    def read(self, head: bytes) -> RequestHead:
+    def read(self, head: bytes, peer: Peer = NOBODY) -> RequestHead:
         """Parse and check one request head, from the method to the empty line.
+
+        Args:
+            peer: who sent it; of one that is not trusted, forwarding fields are dropped.
 
         Raises:
             MessageError: nothing of it may be forwarded.
         """
         start, section = self._parser.parse(head)
-        lines, noted, _ = self._lines.walk(section)
+        lines, noted, dropped = self._lines_by_trust[peer.is_trusted].walk(section)
         method, (target, path, authority), minor = _request_line(start)
         upgrade = forwarded_upgrade(noted) if b"upgrade" in noted else b""
         content_length = request_length(lines, noted, minor)
-        options = drop_named_in_connection(lines, noted)
+        options = drop_named_in_connection(lines, noted, _STAYS)
         if not options <= COMMON_OPTIONS:
             self._refuse_hidden(lines, noted)
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
+        values = tuple(
+            [
+                value_of(noted, name) if name in noted else self._unsent(name, host)
+                for name in self._read_names
+            ]
+        )
+        via = self._via[minor]
+        added: Sequence[bytes] = (via,)
+        if self._adds_forwarding:
+            added = forwarding_lines(lines, noted, peer.address, host, via)
+            if self._reads_forwarding:
+                values = self._as_forwarded(values, added)
         return RequestHead(
             method=method,
             target=target,
@@ -156,16 +216,26 @@ class RequestTable:
             host=host,
             lines=lines,
             noted=noted,
-            values=tuple(
-                [
-                    value_of(noted, name) if name in noted else self._unsent(name, host)
-                    for name in self._read_names
-                ]
-            ),
+            added=added if host is not None and b"host" in noted else (self._host_line(host), *added),
+            values=values,
             content_length=content_length,
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
             upgrade=upgrade if minor == 1 and b"upgrade" in options else b"",
+            distrusted=dropped,
         )
+
+    def _host_line(self, host: bytes | None) -> bytes:
+        return b"Host: " + (host or self._authority)
+
+    def _as_forwarded(
+        self, values: tuple[bytes | None, ...], added: Sequence[bytes]
+    ) -> tuple[bytes | None, ...]:
+        """Put what is added in place of what came: rules see what the app gets."""
+        ours = {}
+        for line in added:
+            name, _, value = line.partition(b": ")
+            ours[name.lower()] = value
+        return tuple([ours.get(name, value) for name, value in zip(self._read_names, values, strict=True)])
 
     def _unsent(self, name: bytes, host: bytes | None) -> bytes | None:
         """What the app gets in a field that the client did not send."""
@@ -181,36 +251,27 @@ class RequestTable:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
         for place, _ in noted[UNDERSCORED]:
             alias = lines[place].partition(b":")[0].lower().replace(b"_", b"-")
-            if self._underscores == "drop" or alias in self._not_to_alias:
+            if self._underscores == "drop" or alias in self._not_to_alias or is_forwarding_field(alias):
                 lines[place] = b""
 
 
-def render_request(
-    head: RequestHead, *, strips_conditionals: bool, forwarding: Forwarding, peer: Peer, authority: bytes
-) -> tuple[bytes, int]:
+def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[bytes, int]:
     """Render what the upstream gets: the request target byte for byte, framing and hop-by-hop fields anew.
 
     Args:
         strips_conditionals: take validation preconditions off, so that the app cannot answer 304.
-        authority: `Host` for an HTTP/1.0 client that sent none.
 
     Returns:
         The bytes, and how many conditional field lines were stripped.
     """
-    lines, noted = head.lines, head.noted
+    lines = head.lines
     stripped = 0
     if strips_conditionals and head.method in RETRIEVALS:
-        stripped = strip_conditionals(lines, noted)
+        stripped = strip_conditionals(lines, head.noted)
     _restore_entity_tags(head)
-    tail: list[bytes] = []
-    if head.host is None or b"host" not in noted:
-        tail.append(b"Host: " + (head.host or authority))
+    tail = list(head.added)
     if head.content_length is None:
         tail.append(b"Transfer-Encoding: chunked")
-    if forwarding != "off":
-        keeps_theirs = forwarding == "append" and peer.is_trusted
-        tail += forwarding_lines(lines, noted, head.host, peer, keeps_theirs=keeps_theirs)
-    tail.append(VIA[head.minor])
     if head.upgrade:
         tail += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
     start = head.method.encode() + b" " + head.target + b" HTTP/1.1"

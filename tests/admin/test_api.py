@@ -192,7 +192,7 @@ async def test_settings_are_told_by_their_names_with_units(client, service):
     assert body["settings"]["upstream"] == "http://app:5000"
     assert body["settings"]["connect_timeout_s"] == 5
     assert body["settings"]["rules"] == "config/rules.yaml"
-    assert "10.0.0.0/8" in body["settings"]["trusted_proxies"]
+    assert "127.0.0.0/8" in body["settings"]["trusted_proxies"]
     assert body["settings"]["upstream_ca"] is None
 
 

@@ -51,25 +51,53 @@ class Test_Peers:  # noqa: N801 - read as a sentence
         ("peername", "address", "is_trusted"),
         [
             (("127.0.0.1", 1), "127.0.0.1", True),
-            (("10.1.2.3", 1), "10.1.2.3", True),
+            (("10.1.2.3", 1), "10.1.2.3", False),
             (("203.0.113.7", 1), "203.0.113.7", False),
             (("::1", 1, 0, 0), "::1", True),
-            (("fe80::1%eth0", 1, 0, 2), "fe80::1%eth0", True),
+            (("fe80::1%eth0", 1, 0, 2), "fe80::1%eth0", False),
             (("2001:db8::1", 1, 0, 0), "2001:db8::1", False),
-            (("::ffff:10.1.2.3", 1, 0, 0), "::ffff:10.1.2.3", True),
-            (("::ffff:203.0.113.7", 1, 0, 0), "::ffff:203.0.113.7", False),
+            (("::ffff:127.0.0.1", 1, 0, 0), "127.0.0.1", True),
+            (("::ffff:203.0.113.7", 1, 0, 0), "203.0.113.7", False),
             ("", "", True),
             (None, "", True),
         ],
     )
-    async def test_private_and_loopback_addresses_are_trusted_unless_told_otherwise(
-        self, peername, address, is_trusted
-    ):
-        """An IPv4 address on a socket for both counts as itself; on a Unix socket is who may open it."""
+    async def test_only_this_machine_is_trusted_unless_told_otherwise(self, peername, address, is_trusted):
+        """An IPv4 address on a socket for both is written as such; on a Unix socket is who may open it. Issue 16.8."""
         peer, logged = make_gateway().peer_of(peername)
         assert (peer.address, peer.is_trusted, logged) == (address.encode(), is_trusted, address)
 
-    async def test_networks_that_are_given_replace_the_private_ones(self):
+    async def test_peer_whose_forwarding_fields_are_dropped_is_named_once(self, caplog):
+        """Issue 16.21: whoever forgot to name a load balancer reads which flag it takes; a flood fills no log."""
+        sent = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n\r\n"
+        async with bench(rules=(), trusted_proxies=()) as b:
+            for _ in range(2):
+                peer = await b.connect()
+                for request in (sent, sent.replace(b"X-Forwarded-Proto", b"x-real-ip")):
+                    await peer.send(request)
+                    assert (await peer.read_response()).status == 200
+            assert b"https" not in b"".join(b.recorder.heads)
+        (line,) = caplog.messages
+        assert line.startswith("dropped the forwarding fields (X-Forwarded-* and the like) of 127.0.0.1; ")
+        assert "--trusted-proxies" in line
+
+    @pytest.mark.parametrize("settings", [{}, {"trusted_proxies": (), "forwarded": "replace"}])
+    async def test_nothing_is_said_where_they_are_kept_or_replaced_on_purpose(self, settings, caplog):
+        async with bench(rules=(), **settings) as b:
+            answer = await b.exchange(
+                b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+            )
+            assert answer.status == 200
+        assert not caplog.messages
+
+    async def test_log_of_a_flood_of_peers_is_bounded(self, monkeypatch, caplog):
+        monkeypatch.setattr(server, "_MAX_DISTRUSTED", 8)
+        gateway = make_gateway()
+        for number in range(100):
+            gateway.say_distrusted(gateway.peer_of((f"198.51.100.{number}", 1))[0])
+        assert len(caplog.messages) == 8
+
+    async def test_networks_that_are_given_replace_the_default_ones(self):
         gateway = make_gateway(trusted_proxies=parse_networks("203.0.113.0/24"))
         assert gateway.peer_of(("203.0.113.7", 1))[0].is_trusted
         assert not gateway.peer_of(("127.0.0.1", 1))[0].is_trusted

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from proxy.message import entity_tags
 from proxy.message.fields import FieldSection
-from proxy.message.forwarding import Peer
 from proxy.message.request import RequestTable, render_request
 from proxy.message.response import ResponseHead, render_response
 from proxy.message.rewrite import Treatment
@@ -38,9 +37,7 @@ def sent_to_client(tag: bytes) -> bytes:
 def seen_by_app(method: str, name: bytes, value: bytes) -> bytes:
     """Return the field value that reaches the app of a request with this one."""
     raw = method.encode() + b" /a HTTP/1.1\r\nHost: a\r\n" + name + b": " + value + b"\r\n\r\n"
-    data, _ = render_request(
-        RequestTable().read(raw), strips_conditionals=True, forwarding="off", peer=Peer(), authority=b"a"
-    )
+    data, _ = render_request(RequestTable().read(raw), strips_conditionals=True)
     lines = [line for line in data.split(b"\r\n") if line.lower().startswith(name.lower() + b":")]
     assert len(lines) == 1
     return lines[0].partition(b": ")[2]

@@ -44,7 +44,7 @@ HOP_BY_HOP = {
     b"transfer-encoding",
     b"upgrade",
 }
-ADDED_TO_REQUESTS = [b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via"]
+ADDED_TO_REQUESTS = [b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"]
 
 TOKEN = b"!#$%&'*+-.^`|~0123456789abcxyzABCXYZ"
 VISIBLE = bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))

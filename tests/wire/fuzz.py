@@ -226,7 +226,10 @@ class _World:
         self.loop = _FakeLoop()
         self.log = _Log()
         settings = Settings(
-            upstream=Upstream.parse("http://app"), max_head_size_bytes=4096, max_connections=4
+            via="on",  # by which forwarded requests are told
+            upstream=Upstream.parse("http://app"),
+            max_head_size_bytes=4096,
+            max_connections=4,
         )
         self.gateway = Gateway(settings, Ruleset(rules), Stats(), self.log, self.loop)  # type: ignore[arg-type]
         self.pool = _FuzzPool(self.gateway)

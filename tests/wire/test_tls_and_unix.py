@@ -380,8 +380,8 @@ class Test_Client_on_a_Unix_socket:  # noqa: N801
             await peer.send(GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"), piece=piece)
             answer = await peer.read_to_end()
             assert (answer.status, answer.is_protected, answer.end) == (200, True, "closed")
-            assert b"\r\nX-Forwarded-For: unix:\r\n" in b.recorder.heads[0]
-            assert b"\r\nX-Forwarded-For: 192.0.2.1, unix:\r\n" in b.recorder.heads[1]
+            assert b"X-Forwarded-For" not in b.recorder.heads[0]
+            assert b"\r\nX-Forwarded-For: 192.0.2.1\r\n" in b.recorder.heads[1]
 
     @pytest.mark.parametrize("framing", [CHUNKED + b"5\r\nhello\r\n", b"Content-Length: 10\r\n\r\nhello"])
     async def test_can_tell_that_a_response_was_cut(self, tmp_path, framing):
