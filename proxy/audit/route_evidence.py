@@ -1,0 +1,161 @@
+"""All that the audit knows of one route: some numbers, a few samples for the dry run, and its cache keys."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.audit.observation import (
+    ASKERS,
+    NOT_MODIFIED,
+    Asker,
+    Observation,
+    asker_of,
+    first_value,
+    media_type,
+)
+from proxy.audit.permission import Permission
+from proxy.audit.routes import is_fingerprinted
+from proxy.audit.static import is_static_type
+from proxy.audit.versions import KeyEvidence
+from proxy.message.fields import Field
+
+_PARAMETERS: Final = re.compile(rb";[^/]*")  # often a session; rules are asked without them, too
+_MAX_TYPES: Final = 4
+_MAX_SAMPLE_PATH: Final = 256
+_MAX_SAMPLE_VALUE: Final = 128
+_SAMPLE_FIELDS: Final = (b"cache-control", b"expires", b"content-type", b"content-disposition", b"pragma")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Sample:
+    """One answer, reduced to what a dry run needs and may be kept.
+
+    Attributes:
+        rank: the digest of its cache key; the sample with the smallest stays.
+    """
+
+    rank: int
+    path: bytes
+    status: int
+    fields: tuple[Field, ...]
+
+
+@dataclass(slots=True)
+class RouteEvidence:
+    """All that is known of one route.
+
+    Attributes:
+        reusable: answers without protection that some cache may reuse unasked.
+        shared: of these, those that a shared cache may reuse.
+        unchanged_static: of these, those that look static; `versioned`: whose URL changes with the content.
+        unseen: answers whose content was not seen, where it should have been.
+        latest: for each asker when it last got a reusable answer, and a protected one.
+        samples: by asker, and by whether the answer was reusable.
+    """
+
+    responses: int = 0
+    protected: int = 0
+    from_cache: int = 0
+    reusable: int = 0
+    private: int = 0
+    shared: int = 0
+    explicit: int = 0
+    static: int = 0
+    versioned: int = 0
+    unseen: int = 0
+    lifetime_s: float = 0
+    disguise: str = ""
+    askers: dict[Asker, int] = field(default_factory=lambda: dict.fromkeys(ASKERS, 0))
+    types: set[str] = field(default_factory=set)
+    latest: dict[Asker, tuple[float, float]] = field(default_factory=dict)
+    samples: dict[tuple[Asker, bool], Sample] = field(default_factory=dict)
+    keys: dict[int, KeyEvidence] = field(default_factory=dict)
+
+    def merge(self, other: RouteEvidence) -> None:
+        """Add what another worker knows of the same route, or another route that is folded into this one."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lifetime_s = max(self.lifetime_s, other.lifetime_s)
+        self.disguise = smallest(self.disguise, other.disguise)
+        self.types = set(sorted(self.types | other.types)[:_MAX_TYPES])
+        for asker, (reusable_at_s, protected_at_s) in other.latest.items():
+            mine = self.latest.get(asker, (0.0, 0.0))
+            self.latest[asker] = (max(mine[0], reusable_at_s), max(mine[1], protected_at_s))
+        for asker in ASKERS:
+            self.askers[asker] += other.askers[asker]
+        for about, sample in other.samples.items():
+            self.samples[about] = min(sample, self.samples.get(about, sample))
+        for key, theirs in other.keys.items():
+            if key in self.keys:
+                self.keys[key].merge(theirs)
+            else:
+                self.keys[key] = theirs
+
+    def count(self, seen: Observation, permission: Permission, key: int) -> None:
+        """Count one answer."""
+        self.responses += 1
+        self.from_cache += seen.is_from_cache
+        asker = asker_of(seen.request_fields)
+        self.askers[seen.shown_asker or asker] += 1
+        if (kind := media_type(seen.response_fields)) and seen.status != NOT_MODIFIED:
+            self.types = set(sorted({*self.types, kind})[:_MAX_TYPES])
+        if seen.is_from_cache:
+            return  # not the app's answer, and the request has not all of its fields
+        is_reusable = not seen.is_protected and permission.may_be_reused
+        if seen.is_protected or is_reusable:
+            reusable_at_s, protected_at_s = self.latest.get(asker, (0.0, 0.0))
+            self.latest[asker] = (
+                max(reusable_at_s, seen.at_s if is_reusable else 0.0),
+                max(protected_at_s, seen.at_s if seen.is_protected else 0.0),
+            )
+        if seen.is_protected:
+            self.protected += 1
+            return
+        self._keep_sample(seen, (asker, is_reusable), key)
+        if is_reusable:
+            self._count_reusable(seen, permission, kind)
+
+    def _count_reusable(self, seen: Observation, permission: Permission, kind: str) -> None:
+        self.reusable += 1
+        self.private += permission.is_private_reusable
+        self.shared += permission.is_shared_reusable
+        self.explicit += permission.is_explicit
+        self.lifetime_s = max(self.lifetime_s, permission.lifetime_s)
+        path, _, query = seen.target.partition(b"?")
+        if is_static_type(kind) or seen.status == NOT_MODIFIED:
+            self.static += 1
+            self.versioned += permission.is_immutable or is_fingerprinted(path, query)
+
+    def _keep_sample(self, seen: Observation, about: tuple[Asker, bool], key: int) -> None:
+        path = _PARAMETERS.sub(b"", seen.target.partition(b"?")[0])
+        if len(path) > _MAX_SAMPLE_PATH:
+            return
+        fields = tuple(
+            (name, value)
+            for name in _SAMPLE_FIELDS
+            if (value := first_value(seen.response_fields, name)) is not None
+            and len(value) <= _MAX_SAMPLE_VALUE
+        )
+        sample = Sample(key, path, seen.status, fields)
+        self.samples[about] = min(sample, self.samples.get(about, sample))
+
+
+_SUMS: Final = (
+    "responses",
+    "protected",
+    "from_cache",
+    "reusable",
+    "private",
+    "shared",
+    "explicit",
+    "static",
+    "versioned",
+    "unseen",
+)
+
+
+def smallest(one: str, other: str) -> str:
+    """Return the first of two texts in order, leaving out empty ones: the same for all workers."""
+    return min(one, other) if one and other else one or other
