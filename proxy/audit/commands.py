@@ -1,0 +1,67 @@
+"""What `audit` and `init` do, as functions that return what to print."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, Final
+
+from proxy.audit import report
+from proxy.audit.evidence import Evidence
+from proxy.audit.har import Recording
+from proxy.audit.proposals import as_observed
+from proxy.rules.loading.loader import loads
+
+MAX_HAR_KEYS: Final = 100_000
+"""Cache keys that are kept of HAR files: a recording is short, and the command has the machine for itself."""
+
+
+def audit_har(
+    files: Iterable[tuple[str, BinaryIO]], progress: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """Audit what HAR files recorded, all of them as one.
+
+    Args:
+        files: the name and the bytes of each.
+        progress: told how many bytes were read, again and again.
+
+    Returns:
+        The report, as `/api/audit` gives it.
+
+    Raises:
+        HarError: one of them is no HAR file.
+    """
+    evidence = Evidence(secrets.token_bytes(32), max_sampled_keys=MAX_HAR_KEYS)
+    recording = Recording()
+    for name, file in files:
+        for observation in recording.read(file, name, progress):
+            evidence.add(observation)
+    return report.to_json(report.report_on(evidence, recording.notes()))
+
+
+def start_rules(shipped: str, proposed: str) -> str:
+    """Return the text of a new rules file: the shipped one, with proposed rules in mode `observe` at its top.
+
+    They change nothing there, and are counted whatever the rules after them decide.
+
+    Args:
+        shipped: the rules file that the distribution ships.
+        proposed: another rules file, as `Proposals.to_yaml` writes it, or nothing.
+
+    Raises:
+        RulesError: the two do not fit together; they do unless the shipped file is no longer what it was.
+    """
+    if not proposed:
+        return shipped
+    lines = shipped.split("\n")
+    _, _, theirs = as_observed(proposed).partition("\nrules:\n")
+    rules, _, tests = theirs.partition("\ntests:\n")
+    lines.insert(lines.index("tests:") + 1, f"\n{tests.rstrip()}")
+    lines.insert(lines.index("rules:") + 1, f"\n{_OBSERVED}\n{rules.rstrip()}")
+    text = "\n".join(lines)
+    loads(text.encode(), "the new rules file")
+    return text
+
+
+_OBSERVED: Final = """\
+  # Proposed by the audit. They only count and log what they would change, until `mode: observe` is taken away."""
