@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from proxy import __version__
+from proxy.cli_audit import audit, init
 
 if TYPE_CHECKING:
     from proxy.settings import Address, Upstream
@@ -38,8 +39,13 @@ def cli() -> None:
     \b
     See it work:          nocache-proxy demo
     Put it before an app: nocache-proxy serve --upstream http://127.0.0.1:5000
+    Find what needs it:   nocache-proxy audit --har recording.har
     Ask what a rule does: nocache-proxy explain GET /api -H 'X-Requested-With: XMLHttpRequest'
     """  # noqa: D301 - click's mark for lines to be left as they are
+
+
+cli.add_command(audit)
+cli.add_command(init)
 
 
 def main() -> None:

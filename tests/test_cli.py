@@ -21,7 +21,7 @@ from proxy.settings import PRIVATE_NETWORKS, Address, Settings, Upstream, parse_
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "config" / "rules.schema.json"
-COMMANDS = {"serve", "demo", "check", "explain", "schema", "healthcheck"}
+COMMANDS = {"serve", "demo", "check", "explain", "schema", "healthcheck", "audit", "init"}
 APP = Upstream.parse("http://127.0.0.1:5000")
 GOOD = "version: 1\nrules: [{name: api, match: {paths: [/api/**]}, policy: strict}]\n"
 BAD = "version: 1\nrules:\n  - nam: a\n  - name: b\n    polcy: pass\n"
