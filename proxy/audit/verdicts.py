@@ -152,7 +152,7 @@ def _for(known: RouteEvidence) -> str:
 
 def _duration(seconds: float) -> str:
     if math.isinf(seconds):
-        return "until the browser closes, as no lifetime is given"
+        return "as long as they choose, as no lifetime is given"
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"for {seconds / size:.0f} {unit}"

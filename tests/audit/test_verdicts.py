@@ -140,12 +140,34 @@ class TestLeak:
         ]
         assert verdicts_of(*answers) == {"/me": "possible"}
 
-    def test_authorization_keeps_answers_out_of_shared_caches_unless_the_app_allows_it(self):
-        def of(user: bytes, control: str):
-            return answer(0, "/me", user, (b"Authorization", b"Bearer " + user), cache_control=control)
+    def test_authorization_does_not_keep_answers_out_of_nginx(self):
+        users = [
+            answer(0, "/me", user, (b"Authorization", b"Bearer " + user), cache_control="max-age=60")
+            for user in (b"a", b"b")
+        ]
+        assert verdicts_of(*users) == {"/me": "leak"}
 
-        assert verdicts_of(of(b"a", "max-age=60"), of(b"b", "max-age=60")) == {"/me": "stale"}
-        assert verdicts_of(of(b"a", "s-maxage=60"), of(b"b", "s-maxage=60")) == {"/me": "leak"}
+    @pytest.mark.parametrize(
+        "field",
+        [
+            {"x_accel_expires": "60"},
+            {"surrogate_control": "max-age=60"},
+            {"cdn_cache_control": "max-age=60"},
+            {"surrogate_control": 'content="ESI/1.0"'},
+        ],
+    )
+    def test_fields_that_beat_cache_control_in_some_shared_cache_count(self, field):
+        users = [
+            answer(n, "/me", user, cookie(user.decode()), cache_control="no-store", **field)
+            for n, user in enumerate((b"a", b"b"))
+        ]
+        assert verdicts_of(*users) == {"/me": "leak"}
+
+    @pytest.mark.parametrize(
+        "field", [{"x_accel_expires": "0"}, {"surrogate_control": "no-store"}, {"x_accel_expires": "@1"}]
+    )
+    def test_fields_of_shared_caches_that_forbid_change_nothing(self, field):
+        assert verdicts_of(answer(0, "/me", cache_control="no-store", **field)) == {"/me": "fine"}
 
     def test_content_that_both_users_got_at_some_time_is_not_one_users_own(self):
         news = [
