@@ -284,15 +284,25 @@ def demo(keep: bool) -> None:
     envvar=f"{_ENVIRONMENT}_RULES",
 )
 @click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="OLD",
+    help="Say which decisions change from this file to FILE.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check(file: Path, strict: bool, as_json: bool) -> None:
+def check(file: Path, strict: bool, against: Path | None, as_json: bool) -> None:
     """Check a rules FILE (config/rules.yaml): its mistakes, warnings and tests.
+
+    With --against, both files are asked about the tests of both, and about requests made of all their globs.
 
     Exit codes: 0 when it can be used, 1 with every mistake and its line.
     """
     from proxy.rules.tools import commands
 
     code, text = commands.check(file, strict=strict, as_json=as_json)
+    if against is not None and code == OK:
+        code, text = commands.against(file, against, as_json=as_json)
     click.echo(text, err=code != OK and not as_json)
     sys.exit(code)
 
@@ -340,12 +350,14 @@ def explain(
 ) -> None:
     """Say which rule decides a request, and why.
 
-    Prints every rule and condition with the value it saw, then the fields of the response before and after.
+    Prints every rule and condition with the value it saw, the fields of the response before and after, and what
+    caches may do with it.
 
     \b
     Example: nocache-proxy explain GET /file/last_uploaded -H 'X-Requested-With: XMLHttpRequest' \\
                --response-header 'Cache-Control: max-age=600'
     """  # noqa: D301 - as above
+    from proxy.audit.explained import caches_of
     from proxy.rules.tools import commands
 
     try:
@@ -369,6 +381,7 @@ def explain(
         fields=fields,
         status=response_status,
         response_fields=response_fields,
+        caches_of=caches_of,
         as_json=as_json,
     )
     click.echo(text, err=code != OK and not as_json)

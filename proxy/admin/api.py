@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
 _STATUSES: Final = range(100, 600)  # RFC 9110 section 15
-_TO_EXPLAIN: Final = ("dry_run", "explain", "explain_text", "commands")  # loaded only for those who ask
+_TO_EXPLAIN: Final = (  # loaded only for those who ask
+    *(f"proxy.rules.tools.{name}" for name in ("dry_run", "explain", "explain_text", "commands")),
+    *("proxy.audit.assess", "proxy.audit.explained"),
+)
 
 
 async def rules(request: web.Request) -> web.Response:
@@ -99,7 +102,8 @@ def _rows(rules: list[Rule], snapshot: Snapshot, hits: Counter[str]) -> list[dic
 
 async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Response:
     async for (name,) in in_slices(_TO_EXPLAIN, 1):
-        import_module(f"proxy.rules.tools.{name}")  # the first time, each takes some ms
+        import_module(name)  # the first time, each takes some ms
+    from proxy.audit.explained import caches_of  # noqa: PLC0415 - likewise
     from proxy.rules.tools import dry_run, explain_text  # noqa: PLC0415 - not at the start: most never ask
     from proxy.rules.tools.explain import begin  # noqa: PLC0415 - likewise
 
@@ -112,11 +116,12 @@ async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Respo
         return json_answer({"refused": {"status": error.status, "reason": str(error)}})
     except ValueError as error:
         return json_answer({"error": str(error)}, 400)
+    caches = caches_of(explanation)
     explained = [report async for some in in_slices(reports, 1) for report in some]
     if query.get("format") == "text":
-        lines = explain_text.lines(replace(explanation, rules=tuple(explained)), place_of)
+        lines = explain_text.lines(replace(explanation, rules=tuple(explained)), place_of, caches)
         return web.Response(text="".join([f"{line}\n" async for some in in_slices(lines) for line in some]))
-    body = explain_text.to_json(explanation)
+    body = explain_text.to_json(explanation, caches=caches)
     rows = (explain_text.rule_to_json(report, place_of) for report in explained)
     body["rules"] = [row async for some in in_slices(rows) for row in some]
     return json_answer(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from proxy.rules.loading.diagnostics import Mistake, RulesError, show_text
 
 if TYPE_CHECKING:
     from proxy.rules.loading.loader import RulesFile
+    from proxy.rules.tools.dry_run import TrialRequest, TrialResponse
+    from proxy.rules.tools.explain import Explanation
+    from proxy.rules.tools.explain_text import Caches
 
 # Each command imports what it needs: `serve` and `healthcheck` share the command line with them.
 
@@ -39,6 +42,41 @@ def check(path: Path, *, strict: bool = False, as_json: bool = False) -> tuple[i
     return _report(path, rules_file, found, strict=strict, as_json=as_json)
 
 
+def against(
+    path: Path, old: Path, also: Sequence[tuple[TrialRequest, TrialResponse]] = (), *, as_json: bool = False
+) -> tuple[int, str]:
+    """Tell which decisions change from one rules file to another.
+
+    Args:
+        path, old: the file that is to come, and the one it takes the place of.
+        also: what to try besides the tests and rules of both, such as routes that an audit knows.
+
+    Returns:
+        The exit code (0, or 1 when a file cannot be used) and the text.
+    """
+    from proxy.rules.loading import loader  # noqa: PLC0415
+    from proxy.rules.tools.against import changes  # noqa: PLC0415
+
+    try:
+        found = changes(loader.load(old), loader.load(path), also)
+    except RulesError as error:
+        return _report(path, None, list(error.mistakes), strict=False, as_json=as_json)
+    if as_json:
+        rows = [
+            {
+                "method": change.request.method,
+                "target": change.request.target.decode("utf-8", "backslashreplace"),
+                "headers": [[n.decode("latin-1"), v.decode("latin-1")] for n, v in change.request.fields],
+                "before": change.before,
+                "after": change.after,
+            }
+            for change in found
+        ]
+        return 0, json.dumps({"file": str(path), "against": str(old), "changes": rows}, ensure_ascii=False)
+    count = _count(len(found), "decision")
+    return 0, "\n".join([*map(str, found), f"{path} against {old}: {count} changed"])
+
+
 def explain(
     path: Path,
     method: str,
@@ -48,6 +86,7 @@ def explain(
     status: int = 200,
     response_fields: Sequence[Field] = (),
     now: bytes | None = None,
+    caches_of: Callable[[Explanation], Caches] | None = None,
     as_json: bool = False,
 ) -> tuple[int, str]:
     """Explain what the rules of a file do with a request and the app's response to it.
@@ -56,6 +95,7 @@ def explain(
         target: the request target as a client sends it.
         fields, response_fields: in wire order; see `parse_field`.
         now: an IMF-fixdate, for a response without `Date`.
+        caches_of: tells what caches may do with the response; the audit knows.
 
     Returns:
         The exit code (0, or 1 when the file cannot be used or the request is refused) and the text.
@@ -78,9 +118,10 @@ def explain(
     def place_of(index: int) -> str:
         return f"{path}:{rules_file.document.place_of(('rules', index))[0]}"
 
+    caches = None if caches_of is None else caches_of(explanation)
     if as_json:
-        return 0, json.dumps(explain_text.to_json(explanation, place_of), ensure_ascii=False)
-    return 0, explain_text.to_text(explanation, place_of)
+        return 0, json.dumps(explain_text.to_json(explanation, place_of, caches), ensure_ascii=False)
+    return 0, explain_text.to_text(explanation, place_of, caches)
 
 
 def parse_field(text: str) -> Field:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from proxy.message.fields import Field
 from proxy.rules.tools.explain import Change, Explanation, RuleReport
@@ -16,12 +16,18 @@ PlaceOf = Callable[[int], str]
 """Where a rule stands in its file, by its index, such as `rules.yaml:12`."""
 
 
-def to_text(explanation: Explanation, place_of: PlaceOf | None = None) -> str:
-    """Write an explanation for a person: the table of rules, the decision, the fields before and after."""
-    return "\n".join(lines(explanation, place_of))
+Caches = Mapping[str, Mapping[str, str]]
+"""What each kind of cache may do with the response, `before` and `after` the rules."""
 
 
-def to_json(explanation: Explanation, place_of: PlaceOf | None = None) -> dict[str, Any]:
+def to_text(explanation: Explanation, place_of: PlaceOf | None = None, caches: Caches | None = None) -> str:
+    """Write an explanation for a person: the table of rules, the decision, the fields before and after, the caches."""
+    return "\n".join(lines(explanation, place_of, caches))
+
+
+def to_json(
+    explanation: Explanation, place_of: PlaceOf | None = None, caches: Caches | None = None
+) -> dict[str, Any]:
     """Return an explanation as values for `json.dumps`."""
     trial, resolution = explanation.trial, explanation.trial.resolution
     return {
@@ -50,6 +56,7 @@ def to_json(explanation: Explanation, place_of: PlaceOf | None = None) -> dict[s
                 for c in explanation.changes
             ],
         },
+        "caches": caches,
     }
 
 
@@ -72,7 +79,9 @@ def _pairs(fields: Iterable[Field]) -> list[list[str]]:
     return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in fields]
 
 
-def lines(explanation: Explanation, place_of: PlaceOf | None = None) -> Iterator[str]:
+def lines(
+    explanation: Explanation, place_of: PlaceOf | None = None, caches: Caches | None = None
+) -> Iterator[str]:
     """Write the lines of `to_text`, lazily."""
     yield f"{explanation.request.method} {_text(explanation.request.target)}"
     if len(explanation.paths) > 1:
@@ -85,6 +94,10 @@ def lines(explanation: Explanation, place_of: PlaceOf | None = None) -> Iterator
     yield from _decision(explanation, place_of)
     yield ""
     yield from _fields(explanation)
+    if caches:
+        yield ""
+        yield "Caches:"
+        yield from _caches(caches)
 
 
 def _table(explanation: Explanation) -> Iterator[str]:
@@ -174,8 +187,24 @@ def _change(change: Change) -> Iterator[str]:
     yield from (f"    + {line}" for line in change.after)
 
 
+def _caches(caches: Caches) -> Iterator[str]:
+    for name, says in caches.items():
+        cache = _CACHES[name]
+        if says["before"] == says["after"]:
+            yield f"  {cache} {says['after']}"
+        else:
+            yield f"  {cache} {says['after']}; without the rules it {says['before']}"
+
+
+_CACHES: Final = {
+    "private": "a browser",
+    "shared": "a shared cache",
+    "internet_explorer": "Internet Explorer",
+}
+
+
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-__all__: Sequence[str] = ["PlaceOf", "lines", "rule_to_json", "to_json", "to_text"]
+__all__: Sequence[str] = ["Caches", "PlaceOf", "lines", "rule_to_json", "to_json", "to_text"]
