@@ -8,7 +8,9 @@ same ones. Nothing is kept that can be read back: keys and credentials are keyed
 from __future__ import annotations
 
 import math
-from typing import Final
+import pickle
+from collections.abc import Iterable, Iterator
+from typing import Final, Self
 
 from proxy.audit.observation import NOT_MODIFIED, Keys, Observation, media_type, validator_of
 from proxy.audit.permission import Permission, permission_of
@@ -26,12 +28,20 @@ _PARTIAL: Final = 206
 _BAD_REQUEST: Final = 400
 
 
+_ROUTES_A_FRAME: Final = 10
+_SCALARS: Final = ("since_s", "until_s", "responses", "unexamined", "dropped", "_threshold")
+
+
 class Evidence:
     """What was seen since a moment, by one worker or by all.
 
     Args:
         secret: see `Keys`.
         max_sampled_keys, keys_per_route: bounds of memory; 4,000 keys and 500 routes take less than 8 MiB.
+
+    Attributes:
+        responses: all of them; `unexamined` were only counted, as there were too many in a second; `dropped` belong
+            to routes for which there was no room.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class Evidence:
         self.since_s = math.inf
         self.until_s = 0.0
         self.responses = 0
+        self.unexamined = 0
         self.dropped = 0
         self.routes: RouteTree[RouteEvidence] = RouteTree(RouteEvidence)
         self.blocks: dict[int, bytes] = {}
@@ -54,10 +65,10 @@ class Evidence:
         self._sampled = 0
         self._folds = 0
 
-    def add(self, seen: Observation) -> None:
-        """Take in one answer."""
+    def add(self, seen: Observation, times: int = 1) -> None:
+        """Take in one answer, which was given so many times in a row."""
         self._note_time(seen.at_s, seen.at_s)
-        self.responses += 1
+        self.responses += times
         path = seen.target.partition(b"?")[0]
         method = "GET" if seen.method == "HEAD" else seen.method
         is_error = seen.status >= _BAD_REQUEST
@@ -65,14 +76,14 @@ class Evidence:
             (method, *segments_of(path)), reserve=_RESERVED_ROUTES if is_error else 0
         )
         if route is None:
-            self.dropped += 1
+            self.dropped += times
             return
         if self._folds != self.routes.folds:
             self._folds = self.routes.folds
             self._sample_anew()  # routes that were folded into one have too many keys
         permission = permission_of(seen)
         key = self._keys.cache_key(seen)
-        route.count(seen, permission, key)
+        route.count(seen, permission, key, times)
         if seen.is_protected or seen.is_from_cache:
             return
         credentials = self._keys.credentials(seen.request_fields)
@@ -86,12 +97,32 @@ class Evidence:
         """Take in what another worker saw; it must not be used any more."""
         self._note_time(other.since_s, other.until_s)
         self.responses += other.responses
+        self.unexamined += other.unexamined
         self.dropped += other.dropped + self.routes.merge(other.routes)
         self._threshold = min(self._threshold, other._threshold)
         for digest, blocks in other.blocks.items():
             if len(self.blocks) < _MAX_BLOCKS:
                 self.blocks[digest] = blocks
         self._sample_anew()
+
+    def frames(self) -> Iterator[bytes]:
+        """Write all of it down, some routes a frame: no step takes longer than a request may wait."""
+        scalars = {name: getattr(self, name) for name in _SCALARS}
+        yield pickle.dumps((scalars, self.routes.shape()))
+        routes = list(self.routes.items())
+        for start in range(0, len(routes), _ROUTES_A_FRAME):
+            yield pickle.dumps(routes[start : start + _ROUTES_A_FRAME])
+
+    @classmethod
+    def from_frames(cls, frames: Iterable[bytes]) -> Self:
+        """Read what `frames` has written; by the same program, so that `pickle` is safe."""
+        head, *rest = frames
+        scalars, shape = pickle.loads(head)  # noqa: S301 - our own
+        made = cls(b"not needed any more")
+        for name, value in scalars.items():
+            setattr(made, name, value)
+        made.routes.restore(shape, (route for frame in rest for route in pickle.loads(frame)))  # noqa: S301 - our own
+        return made
 
     def _note_time(self, since_s: float, until_s: float) -> None:
         self.since_s = min(self.since_s, since_s)

@@ -47,8 +47,14 @@ def report_on(evidence: Evidence, notes: Sequence[str] = ()) -> Report:
         dropped=evidence.dropped,
         findings=tuple(findings),
         proposals=propose(findings),
-        notes=tuple(notes),
+        notes=(*notes, *_notes(evidence)),
     )
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    if not evidence.unexamined:
+        return []
+    return [f"Answers that were only counted, as there were too many in a second: {evidence.unexamined}."]
 
 
 def to_json(report: Report) -> dict[str, Any]:

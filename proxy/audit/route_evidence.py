@@ -93,12 +93,12 @@ class RouteEvidence:
             else:
                 self.keys[key] = theirs
 
-    def count(self, seen: Observation, permission: Permission, key: int) -> None:
-        """Count one answer."""
-        self.responses += 1
+    def count(self, seen: Observation, permission: Permission, key: int, times: int) -> None:
+        """Count one answer, which was given so many times."""
+        self.responses += times
         self.from_cache += seen.is_from_cache
         asker = asker_of(seen.request_fields)
-        self.askers[seen.shown_asker or asker] += 1
+        self.askers[seen.shown_asker or asker] += times
         if (kind := media_type(seen.response_fields)) and seen.status != NOT_MODIFIED:
             self.types = set(sorted({*self.types, kind})[:_MAX_TYPES])
         if seen.is_from_cache:
@@ -111,22 +111,22 @@ class RouteEvidence:
                 max(protected_at_s, seen.at_s if seen.is_protected else 0.0),
             )
         if seen.is_protected:
-            self.protected += 1
+            self.protected += times
             return
         self._keep_sample(seen, (asker, is_reusable), key)
         if is_reusable:
-            self._count_reusable(seen, permission, kind)
+            self._count_reusable(seen, permission, kind, times)
 
-    def _count_reusable(self, seen: Observation, permission: Permission, kind: str) -> None:
-        self.reusable += 1
-        self.private += permission.is_private_reusable
-        self.shared += permission.is_shared_reusable
-        self.explicit += permission.is_explicit
+    def _count_reusable(self, seen: Observation, permission: Permission, kind: str, times: int) -> None:
+        self.reusable += times
+        self.private += times * permission.is_private_reusable
+        self.shared += times * permission.is_shared_reusable
+        self.explicit += times * permission.is_explicit
         self.lifetime_s = max(self.lifetime_s, permission.lifetime_s)
         path, _, query = seen.target.partition(b"?")
         if is_static_type(kind) or seen.status == NOT_MODIFIED:
-            self.static += 1
-            self.versioned += permission.is_immutable or is_fingerprinted(path, query)
+            self.static += times
+            self.versioned += times * (permission.is_immutable or is_fingerprinted(path, query))
 
     def _keep_sample(self, seen: Observation, about: tuple[Asker, bool], key: int) -> None:
         path = _PARAMETERS.sub(b"", seen.target.partition(b"?")[0])

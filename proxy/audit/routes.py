@@ -9,8 +9,8 @@ of several workers can be merged.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Final, Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 from urllib.parse import unquote_to_bytes
 
 MAX_VALUES: Final = 20
@@ -46,6 +46,8 @@ class Countable(Protocol):
 
 
 T = TypeVar("T", bound=Countable)
+Shape = tuple[frozenset[str], dict[str, Any]]
+"""What is folded at a place, and the shapes below it by segment."""
 
 
 def segments_of(path: bytes) -> tuple[str, ...]:
@@ -170,6 +172,17 @@ class RouteTree(Generic[T]):
         """Return every route with what hangs on it, sorted."""
         return iter(sorted(self._root.items(()), key=lambda item: item[0]))
 
+    def shape(self) -> Shape:
+        """Return the tree without what hangs on it, as plain values."""
+        return self._root.shape()
+
+    def restore(self, shape: Shape, routes: Iterable[tuple[tuple[str, ...], T]]) -> None:
+        """Become the tree that once had this shape and these routes."""
+        self._root.restore(shape)
+        for route, value in routes:
+            self._root.attach(route, value)
+            self._count += 1
+
 
 class _Node(Generic[T]):
     """A place in the tree: what hangs on it, and the segments that come after it."""
@@ -225,6 +238,21 @@ class _Node(Generic[T]):
         child.forget(route[1:])
         if child.is_empty:
             del self._children[route[0]]
+
+    def shape(self) -> Shape:
+        return self._folded_kinds, {segment: child.shape() for segment, child in self._children.items()}
+
+    def restore(self, shape: Shape) -> None:
+        self._folded_kinds, children = shape
+        for segment, below in children.items():
+            self._children[segment] = _Node()
+            self._children[segment].restore(below)
+
+    def attach(self, route: tuple[str, ...], value: T) -> None:
+        if route:
+            self._children[route[0]].attach(route[1:], value)
+        else:
+            self.value = value
 
     def items(self, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], T]]:
         if self.value is not None:

@@ -1,0 +1,173 @@
+"""A worker's collector: what is noted while requests wait, and what is made of it on the tick."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+
+from proxy.audit import reporting
+from proxy.audit.collector import MAX_PER_TICK, NOT_SEEN, Collector
+from proxy.audit.evidence import Evidence
+from proxy.audit.report import report_on, to_json
+from proxy.audit.verdicts import judge
+from tests.audit.answers import XHR, answer, cookie, evidence_of
+
+
+def take(collector: Collector, target: str, at_s: float = 0, content: bytes | None = b"1", **changes) -> None:
+    arguments = {
+        "at_s": at_s,
+        "method": "GET",
+        "authority": b"app",
+        "target": target.encode(),
+        "status": 200,
+        "request_lines": [b"X-Requested-With: XMLHttpRequest", b""],
+        "response_fields": [(b"Cache-Control", b"max-age=60")],
+        "checksum": NOT_SEEN if content is None else sum(content),
+        "size": len(content or b""),
+        "is_protected": False,
+        **changes,
+    }
+    collector.take(**arguments)
+
+
+def work_all(collector: Collector) -> Evidence:
+    collector.tick()
+    while collector.work():
+        pass
+    return collector.evidence
+
+
+def test_nothing_is_worked_on_before_the_tick():
+    collector = Collector(b"secret")
+    take(collector, "/a")
+    assert not collector.work()
+    assert collector.evidence.responses == 0
+    assert work_all(collector).responses == 1
+
+
+def test_equal_answers_are_looked_at_once_and_counted_all():
+    collector = Collector(b"secret")
+    for _ in range(1000):
+        take(collector, "/a")
+    ((_, route),) = work_all(collector).routes.items()
+    assert (route.responses, route.reusable, route.askers["xhr"]) == (1000, 1000, 1000)
+    assert [key.answers for key in route.keys.values()] == [1]
+
+
+def test_change_between_two_ticks_is_seen():
+    collector = Collector(b"secret")
+    take(collector, "/a", 1, b"old")
+    take(collector, "/a", 2, b"new")
+    (finding,) = judge(work_all(collector))
+    assert finding.verdict == "stale"
+
+
+def test_content_that_was_not_seen_is_not_compared():
+    collector = Collector(b"secret")
+    take(collector, "/a", 1, None)
+    take(collector, "/a", 2, b"new")
+    (finding,) = judge(work_all(collector))
+    assert finding.verdict == "possible"
+
+
+def test_protection_is_told_by_who_hands_over():
+    collector = Collector(b"secret")
+    take(collector, "/a", is_protected=True)
+    (finding,) = judge(work_all(collector))
+    assert finding.verdict == "protected"
+
+
+def test_too_many_different_answers_are_only_counted_and_that_is_said():
+    collector = Collector(b"secret")
+    for number in range(MAX_PER_TICK + 40):
+        take(collector, f"/a?{number}")
+    take(collector, "/a?0")
+    evidence = work_all(collector)
+    assert (evidence.responses, evidence.unexamined) == (MAX_PER_TICK + 41, 40)
+    assert report_on(evidence).notes == (
+        "Answers that were only counted, as there were too many in a second: 40.",
+    )
+
+
+def test_tick_that_comes_before_the_work_is_done_keeps_the_queue_bounded():
+    collector = Collector(b"secret")
+    for round_ in range(3):
+        for number in range(MAX_PER_TICK):
+            take(collector, f"/{'abc'[round_]}?{number}")
+        collector.tick()
+        collector.work()
+    evidence = work_all(collector)
+    assert evidence.responses == 3 * MAX_PER_TICK
+    assert 0 < evidence.unexamined < 3 * MAX_PER_TICK
+
+
+def test_what_waits_for_the_tick_is_bounded_in_bytes():
+    collector = Collector(b"secret")
+    tracemalloc.start()
+    try:
+        for number in range(5000):
+            line = b"Cookie: " + b"x" * (number % 60_000)
+            take(collector, f"/a?{number}", request_lines=[line])
+        waiting, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert waiting < 2 << 20
+
+
+def test_reset_begins_anew():
+    collector = Collector(b"secret")
+    take(collector, "/a")
+    collector.tick()
+    take(collector, "/b")
+    collector.reset()
+    assert work_all(collector).responses == 0
+
+
+def test_frames_carry_everything():
+    evidence = evidence_of(
+        *(
+            answer(n, f"/users/User{n}x/{n % 3}?{n}", b"%d" % n, XHR, cookie("a"), cache_control="max-age=60")
+            for n in range(90)
+        ),
+        *(answer(n, "/" + "abcdefgh"[n % 8], b"%d" % n, cache_control="max-age=60") for n in range(40)),
+    )
+    frames = list(evidence.frames())
+    copy = Evidence.from_frames(frames)
+    assert to_json(report_on(copy)) == to_json(report_on(evidence))
+    assert list(copy.frames()) == frames
+    more = evidence_of(answer(0, "/users/Another/1", b"", XHR))
+    copy.merge(more)
+    assert len(copy.routes) == len(evidence.routes), "what was folded stays folded"
+
+
+def test_report_is_made_of_all_workers_in_a_process_of_its_own():
+    workers = [
+        list(evidence_of(answer(n, "/a", b"%d" % n, XHR, cache_control="max-age=60")).frames())
+        for n in (1, 2)
+    ]
+    made = subprocess.run(
+        [sys.executable, "-m", "proxy.audit.reporting"],
+        input=reporting.encode(workers),
+        capture_output=True,
+        check=True,
+    )
+    report = json.loads(made.stdout)
+    assert [route["verdict"] for route in report["routes"]] == ["stale"]
+    assert report["responses"] == 2
+
+
+def test_report_of_nothing_is_a_report(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(reporting.encode([]))))
+    monkeypatch.setattr("os.nice", lambda _: 0)
+    reporting.main()
+    assert json.loads(capsys.readouterr().out) == {
+        "since": None,
+        "responses": 0,
+        "routes_dropped": 0,
+        "notes": [],
+        "routes": [],
+        "rules": "",
+    }
