@@ -52,7 +52,7 @@ class Stats:
     """Counters of one worker.
 
     Attributes:
-        requests: finished exchanges by (rule or `""`, method, status // 100).
+        requests: finished exchanges by (rule or `""`, known method, status // 100).
         client_errors: requests refused by reason; `upstream_errors` likewise.
         fields_changed, conditionals_stripped, observed: by rule.
         in_flight, client_connections, upstream_connections, tunnels: gauges; what ends in `_total` only rises.

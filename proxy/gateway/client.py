@@ -15,6 +15,7 @@ from proxy.gateway.failures import Failure, render_failure
 from proxy.gateway.write_batch import Sender
 from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
+from proxy.message.methods import PATTERN
 from proxy.message.request import RequestHead
 from proxy.message.syntax import HEAD_END
 
@@ -27,7 +28,7 @@ _HEAD, _CONTENT, _RESPONSE, _TUNNEL, _LINGER = range(5)
 
 _MAX_PIPELINED_BYTES: Final = 64 * 1024  # read ahead while a response is under way
 _LINGER_S: Final = 2.0  # how long a refused request may go on, so that its sender reads the refusal
-_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r")
+_REQUEST_LINE: Final = re.compile(PATTERN.encode() + rb" [^ \r\n]+ HTTP/1\.[01]\r")
 _EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _NO_HEAD_YET: Final = (b"", b"\r")  # an empty line may come before a head: it begins none
 _NO_DEADLINE: Final = float("inf")

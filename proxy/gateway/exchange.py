@@ -11,7 +11,7 @@ from proxy.gateway.access_log import Entry
 from proxy.gateway.failures import Failure, render_failure
 from proxy.message.errors import MalformedHeadError
 from proxy.message.framing import LAST_CHUNK, chunk
-from proxy.message.methods import IDEMPOTENT, RETRIEVALS
+from proxy.message.methods import IDEMPOTENT, METHODS, RETRIEVALS
 from proxy.message.request import RequestHead, render_request
 from proxy.message.response import ResponseHead, render_informational, render_response, render_switch
 from proxy.message.rewrite import UNTOUCHED
@@ -457,7 +457,9 @@ class Exchange:
         status = failure.status if failure is failures.CLIENT_LEFT else self._status
         # A tunnel may be open for days: among durations, its answer counts.
         answered_s = self._upstream_s if self.is_tunnel else duration_s
-        stats.count_exchange(rule, self.head.method, status, answered_s)
+        method = self.head.method
+        # Any client may make up methods, and none may make up labels.
+        stats.count_exchange(rule, method if method in METHODS else "other", status, answered_s)
         if failure is not None and failure.is_upstream:
             stats.upstream_errors[failure.reason] += 1
         elif failure is not None and failure is not failures.CLIENT_LEFT:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
+
+from proxy.message.errors import MalformedHeadError
 
 _NAMES: Final = (
     "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
@@ -11,7 +14,13 @@ _NAMES: Final = (
 )
 
 METHODS: Final = frozenset(_NAMES.split())
-"""Methods that are forwarded. Any other, and any in lower case, is refused: app and rules might differ on it."""
+"""Methods that are known by name. Any other is forwarded, too, if it has the form of `PATTERN`."""
+
+BY_BYTES: Final = {method.encode(): method for method in METHODS}
+"""The same by their bytes: the methods for which `parse_method` need not be asked."""
+
+PATTERN: Final = "[A-Z][A-Z0-9_-]{0,31}"
+"""The form of methods that are forwarded. WSGI apps fold lower case into upper, so that app and rules might differ on it."""
 
 RETRIEVALS: Final = ("GET", "HEAD")
 """Methods whose responses caches reuse, and whose preconditions validate a stored response."""
@@ -23,3 +32,16 @@ IDEMPOTENT: Final = frozenset(
 
 OVERRIDES: Final = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 """Fields that WSGI middlewares turn into the request method, whatever the method on the wire."""
+
+_FORM: Final = re.compile(PATTERN.encode())
+
+
+def parse_method(raw: bytes) -> str:
+    """Read the method of a request line.
+
+    Raises:
+        MalformedHeadError: an app might take it for another one.
+    """
+    if _FORM.fullmatch(raw) is None:
+        raise MalformedHeadError("a method that is not upper-case letters, digits, '-' and '_'")
+    return raw.decode("ascii")

@@ -30,7 +30,7 @@ from proxy.message.forwarding import (
     via_lines,
 )
 from proxy.message.framing import request_length
-from proxy.message.methods import METHODS, RETRIEVALS
+from proxy.message.methods import BY_BYTES, RETRIEVALS, parse_method
 from proxy.message.syntax import HeadParser
 from proxy.message.target import is_host, parse_target
 
@@ -47,7 +47,7 @@ _READ_HERE: Final = (
 )
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
 _TAGGED_ANYWHERE: Final = (b"if-match", b"if")
-_TAGGED: Final = (*_TAGGED_ANYWHERE, b"if-none-match")
+_TAGGED: Final = frozenset((*_TAGGED_ANYWHERE, b"if-none-match"))
 # What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 # A client must not be able to hide by a `Connection` option what a trusted proxy said of it.
@@ -59,7 +59,7 @@ class RequestHead:
     """A request's head as it came in, checked.
 
     Attributes:
-        method: one of `METHODS`.
+        method: in upper case, mostly one of `METHODS`.
         target: what is forwarded; `path` is it up to the first `?`. Bytes as sent.
         minor: 0 for an HTTP/1.0 client, 1 for HTTP/1.1.
         host: the authority of absolute-form or `Host`; `None` for an HTTP/1.0 client that names none.
@@ -268,14 +268,14 @@ def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[byt
     stripped = 0
     if strips_conditionals and head.method in RETRIEVALS:
         stripped = strip_conditionals(lines, head.noted)
-    _restore_entity_tags(head)
-    tail = list(head.added)
+    if not head.noted.keys().isdisjoint(_TAGGED):
+        _restore_entity_tags(head)
+    lines = [*lines, *head.added]
     if head.content_length is None:
-        tail.append(b"Transfer-Encoding: chunked")
+        lines.append(b"Transfer-Encoding: chunked")
     if head.upgrade:
-        tail += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
-    start = head.method.encode() + b" " + head.target + b" HTTP/1.1"
-    return render_lines(start, lines + tail), stripped
+        lines += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
+    return render_lines(b"%b %b HTTP/1.1" % (head.method.encode(), head.target), lines), stripped
 
 
 def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
@@ -292,7 +292,6 @@ def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
     return stripped
 
 
-_METHODS_BY_BYTES: Final = {method.encode(): method for method in METHODS}
 _PROTOCOLS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
 
 
@@ -300,9 +299,7 @@ def _request_line(line: bytes) -> tuple[str, tuple[bytes, bytes, bytes | None], 
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _PROTOCOLS:  # noqa: PLR2004 - method, target, version
         raise MalformedHeadError("a request line that is not method, target and HTTP/1.0 or HTTP/1.1")
-    method = _METHODS_BY_BYTES.get(parts[0])
-    if method is None:
-        raise MalformedHeadError("unknown method")
+    method = BY_BYTES.get(parts[0]) or parse_method(parts[0])
     if method == "CONNECT":
         raise MethodNotForwardedError("CONNECT is for forward proxies")
     return method, parse_target(method, parts[1]), _PROTOCOLS[parts[2]]

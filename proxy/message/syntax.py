@@ -104,7 +104,17 @@ class HeadParser:
             self._orders.add(names)
 
     def _judge(self, start: bytes, lines: list[bytes], fields: list[Field]) -> None:
-        """Have aiohttp's parser read the fields, too: it has to take them, and to read the same."""
+        """Have aiohttp's parser read the fields, too: it has to take them, and to read the same.
+
+        It gets the first line of each name only. That parser in one form refuses a second `User-Agent`, but only what
+        frames or routes a message must not come twice, and that is decided where framing is read.
+        """
+        first: dict[bytes, int] = {}
+        for place, field in enumerate(fields):
+            first.setdefault(field[0].lower(), place)
+        if len(first) < len(fields):
+            lines = [lines[place] for place in first.values()]
+            fields = [fields[place] for place in first.values()]
         # Start lines are read elsewhere: llhttp refuses targets that Internet Explorer sends, and aiohttp would
         # make a URL of each.
         if not self._is_request:

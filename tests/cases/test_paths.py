@@ -147,7 +147,7 @@ async def test_case_35_fields_that_would_move_the_path_are_dropped(
     assert name.replace("_", "-").lower() not in received["fields"]
 
 
-@pytest.mark.parametrize("method", ["get", "Get", "GETX", "FOO"])
+@pytest.mark.parametrize("method", ["get", "Get", "GETx", "M.SEARCH"])
 async def test_case_36_method_in_lower_case_is_refused(scripted: Scripted, method: str) -> None:
     """Methods are case-sensitive; Werkzeug would upper-case this one and run the view."""
     gateway, upstream = await scripted(response(), RULES)
@@ -155,6 +155,19 @@ async def test_case_36_method_in_lower_case_is_refused(scripted: Scripted, metho
     assert reply.status == 400
     assert reply.is_enforced()
     assert upstream.requests == []
+
+
+@pytest.mark.parametrize("method", ["QUERY", "M-SEARCH", "VERSION-CONTROL", "MY_OWN"])
+async def test_method_that_is_not_registered_reaches_the_app_and_rules_may_name_it(
+    scripted: Scripted, method: str
+) -> None:
+    """Issue 16.5."""
+    rules_text = rules(f"{{name: own, match: {{methods: [{method}]}}, policy: strict}}")
+    gateway, upstream = await scripted(response("Cache-Control: max-age=600"), rules_text)
+    reply = await gateway.ask("/api/data", method=method)
+    assert (reply.status, reply.is_enforced()) == (200, True)
+    assert upstream.requests[0].startswith(f"{method} /api/data HTTP/1.1\r\n".encode())
+    assert not (await gateway.ask("/api/data")).is_enforced()
 
 
 async def test_case_36_overridden_method_counts(to_flask: ToFlask, legacy: LegacyServer) -> None:

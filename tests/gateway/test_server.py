@@ -116,14 +116,17 @@ async def test_refused_request_is_counted_by_reason_and_logged(tmp_path):
     log = AccessLog("json", tmp_path / "log")
     async with bench() as b:
         b.gateway.access_log = log
-        answer = await b.exchange(b"BREW /secret HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = await b.exchange(b"brew /secret HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (answer.status, answer.is_protected) == (400, True)
         assert b.gateway.stats.client_errors == {"bad_request": 1}
         assert b.gateway.stats.requests == {("", "", 4): 1}
     log.close()
     (line,) = (tmp_path / "log").read_text().splitlines()
     entry = json.loads(line)
-    assert (entry["status"], entry["error"]) == (400, "bad_request: unknown method")
+    assert (entry["status"], entry["error"]) == (
+        400,
+        "bad_request: a method that is not upper-case letters, digits, '-' and '_'",
+    )
     assert (entry["client"], entry["bytes_out"]) == ("127.0.0.1", len(answer.data))
     assert "secret" not in line
 

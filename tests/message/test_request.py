@@ -33,7 +33,13 @@ class Test_Refused:  # noqa: N801 - read as a sentence
         ("start", "status"),
         [
             (b"get / HTTP/1.1", 400),
-            (b"BREW / HTTP/1.1", 400),
+            (b"Get / HTTP/1.1", 400),
+            (b"-GET / HTTP/1.1", 400),
+            (b"1GET / HTTP/1.1", 400),
+            (b"GET! / HTTP/1.1", 400),
+            (b"G\xc9T / HTTP/1.1", 400),
+            (b"X" * 33 + b" / HTTP/1.1", 400),
+            (b" / HTTP/1.1", 400),
             (b"GET  / HTTP/1.1", 400),
             (b"GET / HTTP/1.1 ", 400),
             (b"GET /a b HTTP/1.1", 400),
@@ -119,9 +125,12 @@ class Test_Refused:  # noqa: N801 - read as a sentence
 
 
 class Test_Read:  # noqa: N801
-    @pytest.mark.parametrize("method", sorted(METHODS - {"CONNECT"}))
-    def test_every_known_method_in_upper_case_is_taken(self, method):
-        """RFC 9110 section 9.1: methods are case-sensitive."""
+    @pytest.mark.parametrize(
+        "method",
+        [*sorted(METHODS - {"CONNECT"}), "QUERY", "M-SEARCH", "VERSION-CONTROL", "X", "MY_OWN-2", "X" * 32],
+    )
+    def test_every_method_in_upper_case_is_taken(self, method):
+        """RFC 9110 section 9.1: methods are case-sensitive, and apps have their own (issue 16.5)."""
         assert read(start=method.encode() + b" / HTTP/1.1").method == method
 
     def test_target_is_kept_as_sent_and_path_ends_before_the_query(self):

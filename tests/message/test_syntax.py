@@ -97,6 +97,28 @@ class Test_Head:  # noqa: N801 - read as a sentence
             for _ in range(2):
                 parser.parse(head)
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(
+                b"User-Agent",
+                b"Content-Type",
+                b"Authorization",
+                b"Content-Location",
+                b"Server",
+                b"ETag",
+                b"Age",
+            ),
+            *(b"Date", b"Expires", b"Origin", b"Referer", b"Max-Forwards", b"Content-Range", b"Retry-After"),
+            *(b"If-Modified-Since", b"If-Range", b"Last-Modified", b"Location", b"From", b"Cookie", b"X-A"),
+        ],
+    )
+    def test_field_that_frames_nothing_may_come_twice(self, side, name):
+        """Issue 16.6: one of aiohttp's parsers refuses some of these, and the other takes them."""
+        lines = [name + b": a", b"B: c", name.upper() + b": d", name + b": a"]
+        _, section = HeadParser(side).parse(START[side] + b"\r\n".join([*lines, b"", b""]))
+        assert section.lines[1:] == lines
+
     def test_what_is_remembered_has_a_bound(self, side):
         """Lines and names are the peer's choice."""
         parser = HeadParser(side)

@@ -184,7 +184,7 @@ STARTS = {
     "SSH banner": b"SSH-2.0-OpenSSH_9.6\r\n",
     "method in lower case": b"get /first HTTP/1.1\r\nHost: a\r\n\r\n",
     "method in mixed case": b"Get /first HTTP/1.1\r\nHost: a\r\n\r\n",
-    "method that nobody knows": b"FOO /first HTTP/1.1\r\nHost: a\r\n\r\n",
+    "method with a dot": b"G.T /first HTTP/1.1\r\nHost: a\r\n\r\n",
     "method with a control byte": b"GE\x01T /first HTTP/1.1\r\nHost: a\r\n\r\n",
     "method without a space": b"GET/first HTTP/1.1\r\nHost: a\r\n\r\n",
     "tab after the method": b"GET\t/first HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from proxy.message.errors import TargetError
 from proxy.message.fields import HOP_BY_HOP, is_token
-from proxy.message.methods import METHODS
+from proxy.message.methods import METHODS, PATTERN
 from proxy.message.target import parse_target
 from proxy.rules.engine.globs import PatternError, check_regex, path_glob
 from proxy.rules.loading.diagnostics import Value, did_you_mean, show_text, show_value
@@ -108,10 +108,10 @@ def _name(value: str) -> str:
 
 
 def _method(value: str) -> str:
-    if value not in METHODS:
+    if re.fullmatch(PATTERN, value) is None:
         hint = did_you_mean(value.upper(), METHODS)
         allowed = "" if hint else ", allowed: a method in upper case, such as GET, POST or PROPFIND"
-        raise wrong(f"unknown method {show_text(value)}{hint}{allowed}")
+        raise wrong(f"found {show_text(value)}{hint}{allowed}")
     return value
 
 
@@ -281,7 +281,11 @@ def _request_target(value: str) -> str:
 
 Text = Annotated[str, BeforeValidator(_to_text)]
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
-Method = Annotated[str, AfterValidator(_method), Field(json_schema_extra={"enum": sorted(METHODS)})]
+Method = Annotated[
+    str,
+    AfterValidator(_method),
+    Field(json_schema_extra={"anyOf": [{"enum": sorted(METHODS)}, {"pattern": f"^{PATTERN}$"}]}),
+]
 PathGlob = Annotated[str, AfterValidator(_path_glob), Field(json_schema_extra={"pattern": r"^(/|\*\*)"})]
 Regex = Annotated[str, AfterValidator(_regex)]
 FieldValue = Annotated[
