@@ -219,6 +219,7 @@ class Exchange:
             client_minor=head.minor,
             keep_alive=head.keep_alive and self.request_complete and not self._gateway.is_draining,
             now=self._gateway.clock.date,
+            hides_validators=head.matches_any,
         )
         self.responded = True
         self._status = response.status

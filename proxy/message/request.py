@@ -122,6 +122,12 @@ class RequestHead:
         self.upgrade = upgrade
         self.distrusted = distrusted
 
+    @property
+    def matches_any(self) -> bool:
+        """Whether it came with `If-None-Match: *`: a cache on the way may answer 304 from any response with validators."""
+        conditions = self.noted.get(b"if-none-match")
+        return conditions is not None and any(entity_tags.matches_any(value) for _, value in conditions)
+
 
 class RequestTable:
     """Reads request heads; made anew for each version of the rules.
@@ -323,6 +329,6 @@ def _restore_entity_tags(head: RequestHead) -> None:
     is_safe = head.method in RETRIEVALS
     for name in _TAGGED_ANYWHERE if is_safe else _TAGGED:
         for place, value in noted.get(name, ()):
-            restored = entity_tags.restore(value)
+            restored = entity_tags.unmark(value)
             if restored is not value and head.lines[place]:  # `Connection` may have named it
                 head.lines[place] = head.lines[place].partition(b":")[0] + b": " + restored

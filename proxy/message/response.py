@@ -99,7 +99,14 @@ def read_response(head: bytes, parser: HeadParser) -> ResponseHead:
 
 
 def render_response(
-    head: ResponseHead, treatment: Treatment, *, method: str, client_minor: int, keep_alive: bool, now: bytes
+    head: ResponseHead,
+    treatment: Treatment,
+    *,
+    method: str,
+    client_minor: int,
+    keep_alive: bool,
+    now: bytes,
+    hides_validators: bool = False,
 ) -> OutgoingHead:
     """Render the head of a final response for the client.
 
@@ -108,6 +115,8 @@ def render_response(
         client_minor: 0 for an HTTP/1.0 client: it gets no chunked coding.
         keep_alive: whether the gateway wants to keep the client's connection.
         now: an IMF-fixdate, used when the upstream sent no `Date` (RFC 9110 section 6.6.1).
+        hides_validators: leave out the validators that the treatment would change: the request's condition is met
+            by any that there is (`RequestHead.matches_any`).
 
     Raises:
         MalformedHeadError: framing that two parsers could read differently; 502.
@@ -119,7 +128,9 @@ def render_response(
     announces_content = status == NO_CONTENT and _drop_announced_content(lines, noted)
     dates = noted.get(b"date")
     date = now if dates is None else dates[0][1]
-    changed = left_out + treatment.apply(lines, noted, method, status, date)
+    changed = left_out + treatment.apply(
+        lines, noted, method, status, date, hides_validators=hides_validators
+    )
     if dates is None:
         lines.append(b"Date: " + now)
     is_chunked = framing >= Framing.CHUNKED and client_minor == 1

@@ -15,13 +15,15 @@ from proxy.message.fields import Field, FieldSection, merge_vary
 from proxy.message.methods import RETRIEVALS
 from proxy.message.status import OK, PARTIAL_CONTENT
 
-ETagMode = Literal["one-time", "keep", "remove"]
+ETagMode = Literal["mark", "keep", "remove"]
 LastModifiedMode = Literal["date", "keep", "remove"]
 
 AGE: Final = b"age"
 
 _READ_BY_RESPONSES: Final = (b"content-length", b"date")
 _CACHE_CONTROL: Final = b"cache-control"
+_WITH_CONTENT: Final = (OK, PARTIAL_CONTENT)
+_VALIDATORS: Final = [b"etag", b"last-modified"]
 
 
 class Treatment:
@@ -31,12 +33,12 @@ class Treatment:
         set_fields: written last, in this order, in place of every upstream line of their names. A
             `Cache-Control` keeps the upstream's `no-transform` (RFC 9111 section 5.2.2.6).
         remove: lower-case names; with a leading `*` every name that ends with the rest.
-        etag: `one-time` rewrites the tag of a 200 to GET or HEAD.
+        etag: `mark` rewrites the tag of a 200 or 206 to GET or HEAD (`entity_tags`).
         last_modified: `date` sets it to the response's `Date`; a 206 keeps its own, as ranges must fit.
         vary: names to merge into `Vary`.
     """
 
-    __slots__ = ("_etag", "_last_modified", "_set_lines", "_table", "_vary")
+    __slots__ = ("_etag", "_keeps_validators", "_last_modified", "_set_lines", "_table", "_vary")
 
     def __init__(
         self,
@@ -51,12 +53,12 @@ class Treatment:
         self._set_lines = tuple(name + b": " + value for name, value in settings)
         self._etag = etag
         self._last_modified = last_modified
+        self._keeps_validators = etag == last_modified == "keep"
         self._vary = tuple(vary)
         noted = list(_READ_BY_RESPONSES)
         noted += [_CACHE_CONTROL] if any(name.lower() == _CACHE_CONTROL for name, _ in settings) else []
         noted += [AGE] if AGE in removed else []
-        noted += [b"etag"] if etag != "keep" else []
-        noted += [b"last-modified"] if last_modified != "keep" else []
+        noted += [] if self._keeps_validators else _VALIDATORS
         noted += [b"vary"] if self._vary else []
         self._table = LineTable(
             noted,
@@ -73,23 +75,31 @@ class Treatment:
         """
         return self._table.walk(section)
 
-    def apply(self, lines: list[bytes], noted: Noted, method: str, status: int, date: bytes) -> int:
+    def apply(
+        self,
+        lines: list[bytes],
+        noted: Noted,
+        method: str,
+        status: int,
+        date: bytes,
+        *,
+        hides_validators: bool = False,
+    ) -> int:
         """Change the lines of a final response as the policy says, `Vary` included.
 
         Args:
             date: the value of the response's `Date`.
+            hides_validators: leave out those that the policy would change.
 
         Returns:
             How many lines were taken away, rewritten or written here.
         """
         changed = len(self._set_lines)
-        if self._etag != "keep" and b"etag" in noted:
-            changed += self._apply_etag(lines, noted, method, status)
-        if self._last_modified != "keep" and status != PARTIAL_CONTENT:
-            changed += drop(lines, noted, b"last-modified")
-            if self._last_modified == "date":
-                lines.append(b"Last-Modified: " + date)
-                changed += 1
+        if not self._keeps_validators:
+            if hides_validators and method in RETRIEVALS:
+                changed += sum([drop(lines, noted, name) for name in _VALIDATORS])
+            else:
+                changed += self._apply_validators(lines, noted, method, status, date)
         if self._vary:
             changed += self._apply_vary(lines, noted)
         dates = noted.get(b"date")
@@ -103,17 +113,21 @@ class Treatment:
             lines += self._set_lines
         return changed
 
-    def _apply_etag(self, lines: list[bytes], noted: Noted, method: str, status: int) -> int:
-        if self._etag == "remove":
-            return drop(lines, noted, b"etag")
-        if status != OK or method not in RETRIEVALS:
-            return 0
-        for place, value in noted[b"etag"]:
-            if not lines[place]:
-                continue  # `Connection` named it
-            name = lines[place][: -len(value)] if value else lines[place]
-            lines[place] = name + entity_tags.make_one_time(value)
-        return len(noted[b"etag"])
+    def _apply_validators(
+        self, lines: list[bytes], noted: Noted, method: str, status: int, date: bytes
+    ) -> int:
+        changed = 0
+        if b"etag" in noted:
+            if self._etag == "remove":
+                changed += drop(lines, noted, b"etag")
+            elif self._etag == "mark" and status in _WITH_CONTENT and method in RETRIEVALS:
+                changed += _mark_etags(lines, noted)
+        if self._last_modified != "keep" and status != PARTIAL_CONTENT:
+            changed += drop(lines, noted, b"last-modified")
+            if self._last_modified == "date":
+                lines.append(b"Last-Modified: " + date)
+                changed += 1
+        return changed
 
     def _apply_vary(self, lines: list[bytes], noted: Noted) -> int:
         theirs = noted.get(b"vary")
@@ -127,6 +141,15 @@ class Treatment:
         drop(lines, noted, b"vary")
         lines[place] = b"Vary: " + merged
         return len(theirs)
+
+
+def _mark_etags(lines: list[bytes], noted: Noted) -> int:
+    tags = noted[b"etag"]
+    for place, value in tags:
+        line = lines[place]
+        if line:  # `Connection` did not name it
+            lines[place] = (line[: -len(value)] if value else line) + entity_tags.mark(value)
+    return len(tags)
 
 
 def _with_no_transform(line: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-ETagMode = Literal["one-time", "keep", "remove"]
+ETagMode = Literal["mark", "keep", "remove"]
 LastModifiedMode = Literal["date", "keep", "remove"]
 ConditionalsMode = Literal["strip", "keep"]
 Mode = Literal["enforce", "observe"]
@@ -25,7 +25,7 @@ class Policy:
             upstream line of that name. A `Cache-Control` keeps the upstream's `no-transform`.
         remove: lower-case field names to drop; one that begins with `*` drops every name that
             ends with the rest (`*-cache-control`).
-        etag: `one-time` gives each enforced 200 a tag that no client has seen (DESIGN section 4).
+        etag: `mark` gives enforced responses tags that no copy stored without them carries (DESIGN section 4).
         last_modified: `date` sets it to the response's `Date`.
         conditionals: `strip` takes validation preconditions off GET and HEAD requests.
     """

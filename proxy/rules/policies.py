@@ -35,7 +35,7 @@ CLASSIC: Final = Policy(
         _NGINX_NO_STORE,
     ),
     remove=_BYPASSES,
-    etag="one-time",
+    etag="mark",
     last_modified="date",
     conditionals="strip",
 )

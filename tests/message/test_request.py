@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.message.entity_tags import make_one_time
+from proxy.message.entity_tags import mark
 from proxy.message.errors import MessageError
 from proxy.message.methods import METHODS
 from proxy.message.request import NOBODY, RequestTable, render_request
@@ -356,12 +356,12 @@ class Test_Conditions:  # noqa: N801
             (b"HEAD", b"If-None-Match", False),
         ],
     )
-    def test_one_time_tag_becomes_the_apps_own(self, method, name, is_restored):
+    def test_marked_tag_becomes_the_apps_own(self, method, name, is_restored):
         """Never in `If-None-Match` of a GET: the app could answer 304."""
-        tag = make_one_time(b'"v"')
+        tag = mark(b'"v"')
         request = read(name + b": " + tag, start=method + b" / HTTP/1.1")
         assert rendered(request)[2] == name + b": " + (b'"v"' if is_restored else tag)
 
-    def test_one_time_tag_in_a_field_that_connection_takes_away_stays_away(self):
-        request = read(b"If-Match: " + make_one_time(b'"v"'), b"Connection: if-match")
+    def test_marked_tag_in_a_field_that_connection_takes_away_stays_away(self):
+        request = read(b"If-Match: " + mark(b'"v"'), b"Connection: if-match")
         assert rendered(request)[2:] == []

@@ -30,14 +30,14 @@ BYPASSES = {"surrogate-control", "*-cache-control", "edge-control", "age", "warn
             "classic",
             "no-store, no-cache, must-revalidate, post-check=0, pre-check=0",
             {("Pragma", "no-cache"), EXPIRED, ("X-Accel-Expires", "0")},
-            ("one-time", "date"),
+            ("mark", "date"),
             "strip",
         ),
         (
             "strict",
             "no-store, no-cache, must-revalidate, max-age=0, private",
             {("Pragma", "no-cache"), EXPIRED, ("X-Accel-Expires", "0")},
-            ("one-time", "remove"),
+            ("mark", "remove"),
             "strip",
         ),
         (
@@ -101,7 +101,7 @@ class Test_Extend:  # noqa: N801 - read as a sentence
         "base",
         set_fields=(("Cache-Control", "no-store"), ("Pragma", "no-cache")),
         remove=("age", "warning"),
-        etag="one-time",
+        etag="mark",
         last_modified="date",
         conditionals="strip",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from proxy.message.entity_tags import make_one_time
+from proxy.message.entity_tags import mark
 
 _METHODS = (
     "GET",
@@ -30,10 +30,10 @@ _CONNECTION = (
     b"X-Requested-With", b"TE, Transfer-Encoding", b"Via, X-Forwarded-For", b"", b",,", b"If-None-Match, Cookie",
     b"Vary", b"ETag, Last-Modified", b"Cache-Control, Date", b"Upgrade\x0b",
 )  # fmt: skip
-_TAG = make_one_time(b'"v1"')
+_TAG = mark(b'"v1"')
 _REQUEST_FIELDS = (
     b"X-Requested-With: XMLHttpRequest", b"X_Requested_With: XMLHttpRequest", b"x-requested-with: a, xmlhttprequest",
-    b"If-None-Match: " + _TAG, b'If-Match: "a", ' + _TAG, b"If-Match: " + make_one_time(b"odd"), b"If-Range: " + _TAG,
+    b"If-None-Match: " + _TAG, b'If-Match: "a", ' + _TAG, b"If-Match: " + mark(b"odd"), b"If-Range: " + _TAG,
     b"Range: bytes=0-", b"If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", b"Expect: 100-continue", b"Cookie: a=b",
     b"Upgrade: websocket", b"Upgrade: foo/2, h2c", b"Upgrade: h2c", b"TE: trailers", b"Trailer: X", b"Empty:",
     b"X-Forwarded-For: 1.2.3.4", b"Forwarded: for=x", b"Via: 1.0 x", b"Host: b", b"Transfer-Encoding: identity",

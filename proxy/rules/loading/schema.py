@@ -207,8 +207,8 @@ class PolicyModel(_Model):
     )
     etag: ETagMode | None = Field(
         default=None,
-        description="one-time: each 200 gets a tag that no client has seen, the app gets its own back in "
-        "If-Match. keep: as the app sent it. remove: none. Absent: as in the extended policy.",
+        description="mark: a 200 or 206 gets a tag that no copy stored without this policy has, the app gets its own back "
+        "in If-Match. keep: as the app sent it. remove: none. Absent: as in the extended policy.",
     )
     last_modified: LastModifiedMode | None = Field(
         default=None,

@@ -72,12 +72,12 @@ def run_trial(
         fault = "the app answers 304 to a request without a condition"
     else:
         try:
-            fields = _render(head.method, response, resolution, now)
+            fields = _render(head, response, resolution, now)
         except MalformedHeadError as error:
             fault = str(error)
     if fault:
         own = Resolution(None, STRICT, treatment(STRICT, verdict.vary))
-        status, fields = BAD_GATEWAY, _render(head.method, TrialResponse(BAD_GATEWAY), own, now)
+        status, fields = BAD_GATEWAY, _render(head, TrialResponse(BAD_GATEWAY), own, now)
     return Trial(head, verdict, resolution, stripped, status, fault, fields)
 
 
@@ -97,10 +97,17 @@ def _strip(head: RequestHead) -> tuple[str, ...]:
     return tuple(line.partition(b":")[0].decode("latin-1") for line in gone)
 
 
-def _render(method: str, response: TrialResponse, resolution: Resolution, now: bytes) -> tuple[Field, ...]:
-    head = ResponseHead(response.status, b"", 1, FieldSection(response.fields))
+def _render(
+    request: RequestHead, response: TrialResponse, resolution: Resolution, now: bytes
+) -> tuple[Field, ...]:
     outgoing = render_response(
-        head, resolution.treatment, method=method, client_minor=1, keep_alive=True, now=now
+        ResponseHead(response.status, b"", 1, FieldSection(response.fields)),
+        resolution.treatment,
+        method=request.method,
+        client_minor=1,
+        keep_alive=True,
+        now=now,
+        hides_validators=request.matches_any,
     )
     return tuple(read_fields(outgoing.data.split(b"\r\n")[1:-2]))
 

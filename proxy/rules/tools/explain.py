@@ -341,9 +341,9 @@ def _reason(name: str, trial: Trial) -> str:  # noqa: PLR0911 - one a case
         case "vary":
             return f"rules for this path read {_join(trial.verdict.vary)}"
         case "etag":
-            return _ETAG[policy.etag].format(policy.name)
+            return _of_validator(trial, _ETAG[policy.etag])
         case "last-modified":
-            return _LAST_MODIFIED[policy.last_modified].format(policy.name)
+            return _of_validator(trial, _LAST_MODIFIED[policy.last_modified])
         case "date":
             return "every response has one, RFC 9110 section 6.6.1"
         case _ if name.encode("latin-1") in HOP_BY_HOP:
@@ -354,12 +354,18 @@ def _reason(name: str, trial: Trial) -> str:  # noqa: PLR0911 - one a case
             return "named in Connection: belongs to the connection between app and gateway"
 
 
+def _of_validator(trial: Trial, reason: str) -> str:
+    if trial.head.matches_any:
+        return "If-None-Match: * is met by any validator, and a cache on the way may answer 304 by it"
+    return reason.format(trial.resolution.policy.name)
+
+
 def _with(what: str, why: str) -> str:
     return f"{what}: {why}" if why else what
 
 
 _ETAG: Final = {
-    "one-time": "policy {} gives each 200 a tag that no client has seen; the app gets its own back in "
+    "mark": "policy {} marks it, so that no copy stored without it has the same; the app gets its own back in "
     "If-Match",
     "remove": "policy {} removes it",
     "keep": "",

@@ -46,7 +46,7 @@ def doubts_about(policy: Policy, base: Policy) -> Iterator[Doubt]:
     if policy.etag == "keep" and (is_new or base.etag != "keep"):
         text = (
             "Varnish, Traffic Server and httpd answer a client's If-None-Match by this tag from what passes "
-            "them; write etag: one-time, which keeps If-Match working"
+            "them; write etag: mark, which keeps If-Match working"
         )
         yield "validators-kept", ("etag",), text
     kept = [name for name in _BYPASSES if _passes(policy, name) and (is_new or not _passes(base, name))]
