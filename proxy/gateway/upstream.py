@@ -16,6 +16,7 @@ from proxy.gateway.write_batch import LARGE_BYTES, Sender
 from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
 from proxy.message.framing import Framing
+from proxy.message.mending import find_head_end
 from proxy.message.response import ResponseHead, read_response
 from proxy.message.syntax import HEAD_END
 
@@ -239,11 +240,10 @@ class UpstreamConnection(Sender):
         limit = self._gateway.settings.max_head_size_bytes
         start = 0
         while start < len(data):
-            end = data.find(HEAD_END, start)
-            if end < 0 or end - start > limit:
+            end = find_head_end(data, start)
+            if end < 0 or end - start > limit + len(HEAD_END):
                 self._keep_partial(exchange, data[start:])
                 break
-            end += len(HEAD_END)
             try:
                 response = read_response(data[start:end], self._gateway.response_parser)
                 self._hand_over(exchange, response)
@@ -266,8 +266,8 @@ class UpstreamConnection(Sender):
     def _keep_partial(self, exchange: Exchange, data: bytes) -> None:
         if len(data) >= self._gateway.settings.max_head_size_bytes + len(HEAD_END):
             exchange.fail(failures.UPSTREAM_TOO_LARGE)
-        elif data.count(b"\n") != data.count(b"\r\n") or not b"HTTP/1."[: len(data)].startswith(data[:7]):
-            exchange.fail(failures.UPSTREAM_MALFORMED.with_detail("bare line feed, or not HTTP/1.x"))
+        elif not b"HTTP/1."[: len(data)].startswith(data[:7]):
+            exchange.fail(failures.UPSTREAM_MALFORMED.with_detail("not HTTP/1.x"))
         else:
             self._partial += data
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from proxy.message.errors import MalformedHeadError
 from proxy.message.fields import (
     HOP_BY_HOP,
     NEVER_HOP_BY_HOP,
     FieldSection,
     Names,
     connection_options,
-    is_token,
 )
 
 Noted = dict[bytes, list[tuple[int, bytes]]]
@@ -78,9 +76,6 @@ class LineTable:
 
         Returns:
             The lines, the noted fields, and how many fields were left out, hop-by-hop fields not counted.
-
-        Raises:
-            MalformedHeadError: a field name is not a token.
         """
         shape = self._shapes.get(section.names)
         if shape is None:
@@ -100,8 +95,6 @@ class LineTable:
         hop_by_hop: list[int] = []
         left_out: list[int] = []
         for place, name in enumerate(names):
-            if not is_token(name):  # aiohttp's parser in Python takes more
-                raise MalformedHeadError("a field name that is not a token")
             lower = name.lower()
             is_noted = lower in self._names
             if is_noted:

@@ -9,6 +9,7 @@ from typing import Final
 
 from proxy.message.errors import MalformedHeadError
 from proxy.message.field_index import Noted
+from proxy.message.mending import single_length
 from proxy.message.status import NO_CONTENT, NOT_MODIFIED
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -45,10 +46,11 @@ def request_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
     Raises:
         MalformedHeadError: two parsers could read the framing differently.
     """
-    if b"transfer-encoding" not in noted:
-        return _content_length(lines, noted)
-    _require_chunked(noted, minor)
-    return None
+    if b"transfer-encoding" in noted:
+        _require_chunked(noted, minor)
+        return None
+    lengths = noted.get(b"content-length")
+    return 0 if lengths is None else _content_length(lines, lengths)
 
 
 def response_framing(
@@ -70,12 +72,17 @@ def response_framing(
     is_chunked = b"transfer-encoding" in noted
     if is_chunked:
         _require_chunked(noted, minor)
-    length = _content_length(lines, noted)
+    length = 0
+    lengths = noted.get(b"content-length")
+    if lengths is not None:
+        if len(lengths) > 1 or b"," in lengths[0][1]:
+            _take_repeated_length_for_one(lines, lengths)
+        length = _content_length(lines, lengths)
     if method == "HEAD" or status in (NO_CONTENT, NOT_MODIFIED):
         return Framing.NONE, 0
     if is_chunked:
         return Framing.CHUNKED, 0
-    if b"content-length" in noted:
+    if lengths is not None:
         return (Framing.FIXED, length) if length else (Framing.NONE, 0)
     return Framing.UNTIL_CLOSE, 0
 
@@ -87,11 +94,21 @@ def _require_chunked(noted: Noted, minor: int) -> None:
         raise MalformedHeadError("ambiguous framing: Transfer-Encoding")
 
 
-def _content_length(lines: list[bytes], noted: Noted) -> int:
-    """Read `Content-Length`, 0 without one; rewrite it if it begins with noughts, which are octal to some."""
-    lengths = noted.get(b"content-length")
-    if lengths is None:
-        return 0
+def _take_repeated_length_for_one(lines: list[bytes], lengths: list[tuple[int, bytes]]) -> None:
+    """Keep the first line of a response's `Content-Length` if all say the same, RFC 9112 section 6.3."""
+    length = single_length(b",".join([value for _, value in lengths]))
+    if b"," in length:
+        return
+    place = lengths[0][0]
+    line = lines[place].partition(b":")[0] + b": " + length
+    for other, _ in lengths:
+        lines[other] = b""
+    lines[place] = line
+    lengths[:] = [(place, length)]
+
+
+def _content_length(lines: list[bytes], lengths: list[tuple[int, bytes]]) -> int:
+    """Read `Content-Length`; rewrite it if it begins with noughts, which are octal to some."""
     place, value = lengths[0]
     if len(lengths) > 1 or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
         raise MalformedHeadError("ambiguous framing: Content-Length")

@@ -9,9 +9,10 @@ from proxy.message.errors import MalformedHeadError
 from proxy.message.field_index import Noted, drop, drop_named_in_connection, render_lines, value_of
 from proxy.message.fields import REMEMBERED, FieldSection, list_members
 from proxy.message.framing import Framing, response_framing
+from proxy.message.mending import mend
 from proxy.message.rewrite import AGE, UNTOUCHED, Treatment
 from proxy.message.status import NO_CONTENT, OK, SWITCHING_PROTOCOLS
-from proxy.message.syntax import HeadParser
+from proxy.message.syntax import HEAD_END, HeadParser
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
 
@@ -88,12 +89,20 @@ class OutgoingHead:
 
 
 def read_response(head: bytes, parser: HeadParser) -> ResponseHead:
-    """Parse and check one response head.
+    """Parse and check one response head, and mend what a proxy has to mend (`mending`).
 
     Raises:
         MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
     """
-    start, section = parser.parse(head)
+    if not head.endswith(HEAD_END):
+        head = mend(head)
+    try:
+        start, section = parser.parse(head)
+    except MalformedHeadError:
+        mended = mend(head)
+        if mended == head:
+            raise
+        start, section = parser.parse(mended)
     status, reason, minor = _read_status_line(start)
     return ResponseHead(status, reason, minor, section)
 

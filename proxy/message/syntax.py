@@ -14,7 +14,7 @@ from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.message.errors import MalformedHeadError, TooManyFieldsError
-from proxy.message.fields import Field, FieldSection, Names, names_of
+from proxy.message.fields import Field, FieldSection, Names, is_token, names_of
 from proxy.message.octets import CONTROLS, all_but, has_only
 
 Side = Literal["request", "response"]
@@ -110,8 +110,12 @@ class HeadParser:
         frames or routes a message must not come twice, and that is decided where framing is read.
         """
         first: dict[bytes, int] = {}
-        for place, field in enumerate(fields):
-            first.setdefault(field[0].lower(), place)
+        for place, (name, _) in enumerate(fields):
+            if not is_token(
+                name
+            ):  # aiohttp's parsers take more, one of them white space before a response's colon
+                raise MalformedHeadError("a field name that is not a token")
+            first.setdefault(name.lower(), place)
         if len(first) < len(fields):
             lines = [lines[place] for place in first.values()]
             fields = [fields[place] for place in first.values()]

@@ -179,7 +179,14 @@ TARGETS = st.one_of(
     st.lists(PIECES, max_size=8).map(lambda pieces: b"/" + b"".join(pieces)),
 )
 METHODS = st.sampled_from(["GET", "GET", "HEAD"]).map(lambda method: (method, None)) | st.sampled_from(
-    [("POST", "GET"), ("POST", "HEAD"), ("GET", "GET"), ("PATCH", "GET")]
+    [
+        ("POST", "GET"),
+        ("POST", "HEAD"),
+        ("GET", "GET"),
+        ("PATCH", "GET"),
+        ("M-SEARCH", "GET"),
+        ("X_Y-1", "HEAD"),
+    ]
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.audit.assess import CacheKind, assess
@@ -29,7 +29,6 @@ VARY = st.sampled_from([(), ("X-Requested-With",), ("X-Requested-With", "Sec-Fet
 
 
 @pytest.mark.parametrize("policy", ["classic", "strict", "revalidate"])
-@settings(max_examples=700, deadline=None)
 @given(lines=LINES, status=STATUSES, vary=VARY, method=st.sampled_from(["GET", "HEAD", "POST"]))
 def test_enforced_response_says_everything_once(
     policy: str, lines: list[tuple[bytes, bytes]], status: int, vary: tuple[str, ...], method: str
@@ -62,7 +61,6 @@ def test_enforced_response_says_everything_once(
             assert not assessment.may_store, assessment.why
 
 
-@settings(max_examples=500, deadline=None)
 @given(lines=LINES, status=STATUSES)
 def test_other_fields_stay_as_they_are(lines: list[tuple[bytes, bytes]], status: int) -> None:
     """Order, spelling and number of what a policy does not name, hop-by-hop fields aside."""

@@ -71,6 +71,14 @@ class Test_Head:  # noqa: N801 - read as a sentence
             parser.parse(START[side] + line + b"\r\n\r\n")
         assert parser.parse(START[side] + b"\r\n")[1]
 
+    @pytest.mark.parametrize("name", [b"", b"a b", b"caf\xe9", b"(a)", b"A ", b"Content-Length "])
+    def test_name_that_is_no_token_is_refused_each_time(self, side, name):
+        """RFC 9110 section 5.1; what was refused once is not remembered as known."""
+        parser = HeadParser(side)
+        for _ in range(2):
+            with pytest.raises(MalformedHeadError, match="token"):
+                parser.parse(START[side] + name + b": 5\r\n\r\n")
+
     @pytest.mark.parametrize("line", [b" A: b", b"\tA: b", b" Content-Length: 5", b" "])
     def test_white_space_before_the_first_field_is_refused(self, side, line):
         """RFC 9112 section 2.2; llhttp takes it from servers, and the next parser may not see such a field."""

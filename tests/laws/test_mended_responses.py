@@ -1,0 +1,104 @@
+"""The law of mended responses: one that is odd leaves like its well-formed twin, so no policy is walked around by it.
+
+RFC 9112 sections 2.2, 5.1, 5.2 and 6.3; issue 16.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.message.response import read_response, render_response
+from proxy.message.syntax import HeadParser
+from proxy.rules.policies import BUILT_IN, treatment
+from tests.laws.test_one_line import NAMES, STATUSES, VALUES
+
+NOW = b"Mon, 07 Nov 1994 00:00:00 GMT"
+LENGTHS = (b"Content-Length", b"content-length")
+UNFOLDED = {b"connection", b"content-length", b"transfer-encoding"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A field, and how an odd app writes it."""
+
+    name: bytes
+    value: bytes
+    before_colon: bytes
+    fold: bytes
+    fold_at: int
+
+    def well_formed(self) -> bytes:
+        return self.name + b": " + self.value
+
+    def odd(self) -> bytes:
+        """The same field with white space before its colon, and folded at one of its spaces, or before its value."""
+        value = b" " + self.value
+        spaces = [place for place, byte in enumerate(value) if byte == ord(" ")]
+        if self.fold and self.value and self.name.lower() not in UNFOLDED:
+            place = spaces[self.fold_at % len(spaces)]
+            value = value[:place] + self.fold + value[place + 1 :]
+        return self.name + self.before_colon + b":" + value
+
+
+WHITE = st.sampled_from([b"", b"", b" ", b"\t", b" \t "])
+FOLDS = st.sampled_from([b"", b"\r\n ", b"\r\n\t", b" \t\r\n  "])
+LINES = st.lists(st.builds(Line, NAMES, VALUES, WHITE, FOLDS, st.integers(0, 5)), max_size=10)
+
+
+def rendered(head: bytes, policy: str, method: str, vary: tuple[str, ...]) -> tuple[bytes, Sequence[object]]:
+    """What leaves, and the fields that rules are shown."""
+    response = read_response(head, HeadParser("response"))
+    outgoing = render_response(
+        response,
+        treatment(BUILT_IN[policy], vary),
+        method=method,
+        client_minor=1,
+        keep_alive=True,
+        now=NOW,
+    )
+    return outgoing.data, response.section.fields
+
+
+@pytest.mark.parametrize("policy", BUILT_IN)
+@given(
+    lines=LINES,
+    status=STATUSES,
+    method=st.sampled_from(["GET", "HEAD", "POST"]),
+    line_end=st.sampled_from([b"\r\n", b"\r\n", b"\n"]),
+    lengths=st.lists(st.sampled_from(LENGTHS), min_size=1, max_size=3),
+    length=st.sampled_from([b"5", b"0"]),
+    is_list=st.booleans(),
+    vary=st.sampled_from([(), ("X-Requested-With",)]),
+)
+def test_odd_response_leaves_like_its_well_formed_twin(
+    policy: str,
+    lines: list[Line],
+    status: int,
+    method: str,
+    line_end: bytes,
+    lengths: list[bytes],
+    length: bytes,
+    is_list: bool,
+    vary: tuple[str, ...],
+) -> None:
+    start = b"HTTP/1.1 %d X" % status
+    twin = [start, lengths[0] + b": " + length, *[line.well_formed() for line in lines], b"", b""]
+    several = b" : " + length + b"," + length if is_list else b":" + length
+    odd = [
+        start,
+        lengths[0] + several,
+        *[line.odd() for line in lines],
+        *[name + b": " + length for name in lengths[1:]],
+        b"",
+        b"",
+    ]
+    sent = b"\r\n".join(odd).replace(b"\r\n", line_end)
+    expected, shown = rendered(b"\r\n".join(twin), policy, method, vary)
+    found, shown_of_odd = rendered(sent, policy, method, vary)
+    assert found == expected
+    assert list(shown_of_odd)[1 : len(shown)] == list(shown)[1:]
