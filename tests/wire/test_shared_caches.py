@@ -1,0 +1,115 @@
+"""A real shared cache in front: Varnish answers no condition from what passes it, and pages may poll for a new tag.
+
+Issue 16.10, DESIGN section 4 *Marked ETag*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.message.entity_tags import mark
+from proxy.rules.model import Rule
+from proxy.rules.policies import CLASSIC, STRICT
+from tests.wire.harness import Bench, Peer, bench
+
+VARNISHD = shutil.which("varnishd") or "/usr/sbin/varnishd"
+STARTED_S = 30.0  # its configuration is compiled first
+TAG = b'"v1"'
+KEEPS_TAG = replace(STRICT, name="keeps-tag", etag="keep")
+
+pytestmark = [
+    pytest.mark.peer,
+    pytest.mark.skipif(
+        not Path(VARNISHD).exists() and not os.environ.get("CI"), reason="varnish is not installed"
+    ),
+]
+
+
+def app():
+    """An app whose tag never changes while its content does; fresh for ten minutes by its own account."""
+    numbers = itertools.count()
+
+    async def answer(peer: Peer) -> None:
+        while True:
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+            content = b"%06d" % next(numbers)
+            await peer.send(
+                b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 6\r\nETag: "
+                + TAG
+                + b"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+                + (b"" if head.startswith(b"HEAD") else content)
+            )
+
+    return answer
+
+
+@asynccontextmanager
+async def varnish(gateway: Bench, directory: Path) -> AsyncIterator[int]:
+    """Run Varnish as it comes, in front of a gateway."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(VARNISHD, "-F", "-j", "none", "-n", str(directory), "-s", "malloc,8m", "-p", "thread_pools=1"),
+        *("-a", f"127.0.0.1:{port}", "-b", f"127.0.0.1:{gateway.address[1]}"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(STARTED_S):
+            while b"Child starts" not in (line := await process.stdout.readline()):
+                assert line, "Varnish ended"
+        yield port
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def ask(port: int, *lines: bytes, method: bytes = b"GET") -> bytes:
+    request = b"\r\n".join([method + b" / HTTP/1.1", b"Host: a", *lines, b"Connection: close", b"", b""])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    data = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return data
+
+
+def tag_of(data: bytes) -> bytes:
+    (line,) = (line for line in data.split(b"\r\n") if line.lower().startswith(b"etag: "))
+    return line.partition(b": ")[2]
+
+
+@pytest.mark.parametrize("policy", [STRICT, CLASSIC], ids=lambda policy: policy.name)
+async def test_copy_stored_before_the_proxy_came_is_not_confirmed(policy, tmp_path):
+    """A browser that has one asks with the app's own tag, by Varnish; it gets new content each time."""
+    async with bench(app(), rules=[Rule("all", policy)]) as b, varnish(b, tmp_path) as port:
+        seen = set()
+        for condition in (TAG, b"W/" + TAG, TAG, b"*", b'"other", ' + TAG):
+            data = await ask(port, b"If-None-Match: " + condition)
+            assert data.startswith(b"HTTP/1.1 200 ")
+            seen.add(data[-6:])
+        assert len(seen) == 5
+
+
+async def test_it_would_be_confirmed_by_a_tag_that_is_kept(tmp_path):
+    """What the mark is for."""
+    async with bench(app(), rules=[Rule("all", KEEPS_TAG)]) as b, varnish(b, tmp_path) as port:
+        assert (await ask(port, b"If-None-Match: " + TAG)).startswith(b"HTTP/1.1 304 ")
+
+
+async def test_page_that_polls_through_it_sees_one_tag(tmp_path):
+    async with bench(app(), rules=[Rule("all", STRICT)]) as b, varnish(b, tmp_path) as port:
+        methods = (b"HEAD", b"GET", b"HEAD", b"GET")
+        assert {tag_of(await ask(port, method=method)) for method in methods} == {mark(TAG)}
