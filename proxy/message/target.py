@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from functools import lru_cache
 from typing import Final
@@ -68,3 +69,18 @@ def is_host(value: bytes) -> bool:
 @lru_cache(128)  # hosts are few
 def _is_short_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
+
+
+def readable(target: bytes) -> str:
+    """Return a target as text for logs: UTF-8 as it is, every other byte percent-encoded, as a browser would send it."""
+    return target.decode("utf-8", _PERCENT_ENCODE)
+
+
+def _percent_encode(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join([f"%{byte:02X}" for byte in error.object[error.start : error.end]]), error.end
+
+
+_PERCENT_ENCODE: Final = "nocache-proxy.percent-encode"
+codecs.register_error(_PERCENT_ENCODE, _percent_encode)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.message.errors import PathTooLongError, TargetError
-from proxy.message.target import MAX_PATH_BYTES, is_host, parse_target
+from proxy.message.target import MAX_PATH_BYTES, is_host, parse_target, readable
 
 
 @pytest.mark.parametrize(
@@ -128,3 +132,28 @@ def test_host_is_a_name_or_an_address_and_perhaps_a_port(value):
 def test_anything_else_is_no_host(value):
     """Two servers in a row could take different hosts from it."""
     assert not is_host(value)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (b"/a?b=%20", "/a?b=%20"),
+        ("/größe".encode(), "/größe"),
+        (b"/gr\xf6\xdfe", "/gr%F6%DFe"),
+        (b"/\xed\xa0\x80", "/%ED%A0%80"),  # a surrogate, which UTF-8 does not have
+        (b"/\xf0\x9f\x98", "/%F0%9F%98"),
+        (b"\xff", "%FF"),
+        (b"", ""),
+    ],
+)
+def test_target_is_readable_in_any_log(target, text):
+    """Issue 16.9: a lone surrogate is no text, and some JSON parsers refuse the whole line."""
+    assert readable(target) == text
+
+
+@given(st.binary())
+def test_readable_text_is_text(target):
+    """Every byte is told, and nothing that is not text comes of it."""
+    text = readable(target)
+    assert text.encode().decode() == text
+    assert unquote_to_bytes(text) == unquote_to_bytes(target)
