@@ -1,4 +1,4 @@
-"""Field names and list-based field values, RFC 9110 section 5: the vocabulary of every other module here."""
+"""Field names and list-based field values, RFC 9110 section 5. Every other module of this package builds on it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Fields = Sequence[Field]
 """Field lines in wire order, duplicates and spelling kept, values without surrounding white space."""
 
 Names = tuple[bytes, ...]
-"""Field names in wire order, as spelt. What depends on names alone is found out once for each such sequence."""
+"""Field names in wire order, as spelt. What depends on names alone is computed once for each such sequence."""
 
 _NAME: Final = itemgetter(0)
 _LINE: Final = b": ".join
 
 
 class FieldSection:
-    """The fields of a head, RFC 9110 section 6.3, in the three shapes in which they are asked for.
+    """The fields of a head, RFC 9110 section 6.3, in three forms.
 
     Attributes:
-        fields: in wire order.
-        lines: one a field, as they are to be written: mostly the very bytes that came.
-        names: of the fields.
+        fields: names and values, in wire order.
+        lines: one line for each field, as it will be written: nearly always the bytes that came.
+        names: the names alone.
     """
 
     __slots__ = ("fields", "lines", "names")
@@ -55,9 +55,9 @@ NEVER_HOP_BY_HOP = frozenset((b"content-length", b"host", b"date", b"via"))
 """Fields that a `Connection` option cannot take away: they frame, route or date the message."""
 
 REMEMBERED: Final = 32
-"""Of how many values that repeat an answer is remembered: heads are bounded, so 2 MiB each, whatever peers send."""
+"""Entries per small cache in this package. A head is bounded, so each cache takes at most 2 MiB."""
 
-_MAX_REMEMBERED_OPTIONS: Final = 512  # bytes; a list of 64 KiB is a MiB as a set
+_MAX_REMEMBERED_OPTIONS: Final = 512  # bytes; a list of 64 KiB takes 1 MiB as a set
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PRINTABLE_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z/, \t]+")

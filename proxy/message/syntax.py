@@ -1,9 +1,8 @@
-"""Heads from bytes to fields: the one place that uses aiohttp's parsers, and the checks that make both of them agree.
+"""Parses heads into fields. Only this module uses aiohttp's parsers, and it accepts only what both of them read alike.
 
-`aiohttp.http` has two parsers of each kind, in C (llhttp) and in Python, that differ at the edges (aiohttp
-#12826, #13171, #13246). Each head is cut out first, checked for the bytes and line ends on which parsers
-differ, and cut into fields; then the parser is fed the whole and has to come to the same fields. Content never
-passes through: the head alone decides how it is framed.
+`aiohttp.http` has two parsers for each side, in C (llhttp) and in Python, which differ at the edges (aiohttp #12826,
+#13171, #13246). This module checks a head for the bytes and line ends on which parsers differ and splits it into fields.
+Then aiohttp's parser reads the same head, and must find the same fields. Content never comes here.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _TEXT: Final = all_but(CONTROLS.replace(b"\t", b""))
 _LINE_END: Final = b"\r\n"
 _BAD_BYTE: Final = "a control character, or a line that does not end with CRLF"
 _LINE: Final = b": ".join
-# Lines and names are the peer's choice, so what is remembered of them is bounded: a MiB for a side.
+# Peers choose lines and names, so the caches of them are bounded: 1 MiB for a side.
 _MAX_REMEMBERED_LINES: Final = 512
 _MAX_REMEMBERED_LINE: Final = 512
 _MAX_REMEMBERED_ORDERS: Final = 256
@@ -42,13 +41,12 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 class HeadParser:
-    """Parses complete heads of one side, one after the other, for all connections of a worker.
+    """Parses complete heads of one side, for all connections of a worker.
 
-    aiohttp's parser judges each sequence of field names when it first comes, with the values that come with it.
-    Of a sequence that it has taken, only values can be new, and of those there is nothing to find out but
-    whether their bytes may stand there: so a head whose names came before costs one look-up for each line that
-    came before, too. A request is a third cheaper so. What is remembered changes no answer: how a message is
-    framed is decided elsewhere, from the fields.
+    aiohttp's parser judges each sequence of field names once, with the values that it first came with. When the same
+    names come again only values can be new, and the bytes of a value are checked here. So a line that came before costs
+    one look-up, which makes a request a third cheaper. The cache changes no result: framing is read from the fields,
+    in another module.
     """
 
     __slots__ = ("_fields", "_is_request", "_orders", "_parser")
@@ -63,7 +61,7 @@ class HeadParser:
         """Parse one head, from its start line to the empty line.
 
         Returns:
-            The start line, which is not looked at here, and the fields.
+            The start line, of which only the bytes are checked, and the fields.
 
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
@@ -76,7 +74,7 @@ class HeadParser:
             raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
         found = list(map(self._fields.get, lines))
         if not all(found):
-            self._parse_unseen(lines, found)  # what is remembered needs no other line
+            self._parse_new_lines(lines, found)
         fields = cast("list[Field]", found)
         names = names_of(fields)
         if names not in self._orders:
@@ -84,8 +82,8 @@ class HeadParser:
             self._remember_order(names)
         return start, FieldSection(fields, lines, names)
 
-    def _parse_unseen(self, lines: list[bytes], fields: list[Field | None]) -> None:
-        """Parse the lines that were never seen, or not for long; write them anew where white space is odd."""
+    def _parse_new_lines(self, lines: list[bytes], fields: list[Field | None]) -> None:
+        """Parse the lines that are not in the cache, and rewrite those with unusual white space."""
         if len(self._fields) + len(lines) > _MAX_REMEMBERED_LINES:
             self._fields.clear()
         for place, line in enumerate(lines):
@@ -104,23 +102,23 @@ class HeadParser:
             self._orders.add(names)
 
     def _judge(self, start: bytes, lines: list[bytes], fields: list[Field]) -> None:
-        """Have aiohttp's parser read the fields, too: it has to take them, and to read the same.
+        """Let aiohttp's parser read the fields: it must accept them, and find the same names and values.
 
-        It gets the first line of each name only. That parser in one form refuses a second `User-Agent`, but only what
-        frames or routes a message must not come twice, and that is decided where framing is read.
+        It gets only the first line of each name, because one of its two forms refuses a second `User-Agent`. Fields that
+        must not come twice, those that frame or route, are refused where they are read.
         """
         first: dict[bytes, int] = {}
         for place, (name, _) in enumerate(fields):
             if not is_token(
                 name
-            ):  # aiohttp's parsers take more, one of them white space before a response's colon
+            ):  # aiohttp's parsers accept more: white space before the colon of a response
                 raise MalformedHeadError("a field name that is not a token")
             first.setdefault(name.lower(), place)
         if len(first) < len(fields):
             lines = [lines[place] for place in first.values()]
             fields = [fields[place] for place in first.values()]
-        # Start lines are read elsewhere: llhttp refuses targets that Internet Explorer sends, and aiohttp would
-        # make a URL of each.
+        # `request` and `response` read the start line: llhttp refuses targets that Internet Explorer sends, and aiohttp
+        # would build a URL from each target.
         if not self._is_request:
             stand_in = b"HTTP/1.1 200 OK"
         else:
@@ -135,7 +133,7 @@ class HeadParser:
             raise MalformedHeadError("a field line that is not one field")
         message = messages[0][0]
         if message.should_close or message.upgrade:
-            self._parser = self._new_parser()  # llhttp takes no further message after one of these
+            self._parser = self._new_parser()  # llhttp accepts no further message after one of these
 
     def _new_parser(self) -> HttpRequestParser | HttpResponseParser:
         parser = HttpRequestParser if self._is_request else HttpResponseParser
@@ -143,7 +141,7 @@ class HeadParser:
 
 
 def _parse_field(line: bytes) -> Field:
-    """Parse one field line, RFC 9112 section 5, whose name is looked at only when its sequence is judged."""
+    """Parse one field line, RFC 9112 section 5; `_judge` checks the name."""
     if not has_only(line, _TEXT):
         raise MalformedHeadError(_BAD_BYTE)
     name, colon, value = line.partition(b":")
@@ -159,7 +157,7 @@ def _first_line(error: BaseException) -> str:
 
 
 class _Unused:
-    """Stands where aiohttp expects a protocol and a loop; back-pressure is the gateway's own business."""
+    """Stands in for the protocol and the loop that aiohttp expects; the gateway handles back-pressure itself."""
 
     _reading_paused = False
 

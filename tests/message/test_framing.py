@@ -1,0 +1,110 @@
+"""How the end of content is told, RFC 9112 section 6, on both sides; what is mended of it is in `test_mending.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.message.errors import MalformedHeadError
+from proxy.message.framing import LAST_CHUNK, Framing, chunk
+from tests.message.response_heads import DATE, lines_of, render
+
+
+class Test_Of_a_response:  # noqa: N801
+    CHUNKED = b"Transfer-Encoding: chunked"
+    LENGTH = b"Content-Length: 5"
+
+    @pytest.mark.parametrize(
+        ("method", "status", "lines", "framing", "length"),
+        [
+            ("GET", 200, [LENGTH], Framing.FIXED, 5),
+            ("GET", 200, [b"Content-Length: 0"], Framing.NONE, 0),
+            ("GET", 200, [CHUNKED], Framing.CHUNKED, 0),
+            ("GET", 200, [b"transfer-encoding: Chunked"], Framing.CHUNKED, 0),
+            ("GET", 200, [], Framing.UNTIL_CLOSE, 0),
+            ("HEAD", 200, [LENGTH], Framing.NONE, 0),
+            ("HEAD", 200, [CHUNKED], Framing.NONE, 0),
+            ("GET", 204, [], Framing.NONE, 0),
+            ("GET", 204, [LENGTH], Framing.NONE, 0),
+            ("GET", 304, [LENGTH], Framing.NONE, 0),
+            ("GET", 205, [], Framing.UNTIL_CLOSE, 0),
+        ],
+    )
+    def test_end_of_the_content(self, method, status, lines, framing, length):
+        outgoing = render(*lines, method=method, start=b"HTTP/1.1 %d X" % status)
+        assert (outgoing.framing, outgoing.content_length) == (framing, length)
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [CHUNKED, LENGTH],
+            [CHUNKED, CHUNKED],
+            [b"Transfer-Encoding: gzip, chunked"],
+            [b"Transfer-Encoding: gzip"],
+            [b"Transfer-Encoding:"],
+            [LENGTH, b"Content-Length: 6"],
+            [LENGTH, b"Content-Length: 05"],
+            [b"Content-Length: 5, 6"],
+            [b"Content-Length: 5, 5", b"Content-Length: 6"],
+            [b"Content-Length: ,"],
+            [b"Content-Length: -5"],
+            [b"Content-Length:"],
+            [b"Content-Length: " + b"9" * 19],
+        ],
+    )
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_ambiguous_framing_is_refused_even_without_content(self, lines, method):
+        with pytest.raises(MalformedHeadError):
+            render(*lines, method=method)
+
+    def test_chunked_coding_from_an_http_1_0_upstream_is_refused(self):
+        with pytest.raises(MalformedHeadError):
+            render(self.CHUNKED, start=b"HTTP/1.0 200 OK")
+
+    @pytest.mark.parametrize(
+        ("lines", "minor", "is_chunked", "keep_alive", "added"),
+        [
+            ([LENGTH], 1, False, True, []),
+            ([CHUNKED], 1, True, True, [b"Transfer-Encoding: chunked"]),
+            ([], 1, True, True, [b"Transfer-Encoding: chunked"]),
+            ([LENGTH], 0, False, True, [b"Connection: keep-alive"]),
+            ([CHUNKED], 0, False, False, [b"Connection: close"]),
+            ([], 0, False, False, [b"Connection: close"]),
+        ],
+    )
+    def test_content_without_a_length_is_chunked_unless_the_client_speaks_1_0(
+        self, lines, minor, is_chunked, keep_alive, added
+    ):
+        outgoing = render(DATE, *lines, minor=minor)
+        assert (outgoing.is_chunked, outgoing.keep_alive) == (is_chunked, keep_alive)
+        assert [line for line in lines_of(outgoing)[2:] if line != self.LENGTH] == added
+
+    def test_connection_that_the_gateway_ends_says_so(self):
+        outgoing = render(DATE, self.LENGTH, keep_alive=False)
+        assert not outgoing.keep_alive
+        assert lines_of(outgoing)[-1] == b"Connection: close"
+
+    @pytest.mark.parametrize(
+        ("start", "lines", "reuse"),
+        [
+            (b"HTTP/1.1 200 OK", [LENGTH], True),
+            (b"HTTP/1.1 200 OK", [CHUNKED], True),
+            (b"HTTP/1.1 200 OK", [], False),
+            (b"HTTP/1.1 200 OK", [LENGTH, b"Connection: close"], False),
+            (b"HTTP/1.1 200 OK", [LENGTH, b"Connection: X, Close"], False),
+            (b"HTTP/1.0 200 OK", [LENGTH], False),
+            (b"HTTP/1.0 200 OK", [LENGTH, b"Connection: Keep-Alive"], True),
+            (b"HTTP/1.1 204 No Content", [], True),
+            (b"HTTP/1.1 204 No Content", [b"Content-Length: 0"], True),
+            (b"HTTP/1.1 204 No Content", [LENGTH], False),
+            (b"HTTP/1.1 204 No Content", [CHUNKED], False),
+            (b"HTTP/1.1 304 Not Modified", [LENGTH], True),
+        ],
+    )
+    def test_upstream_connection_is_used_again_if_it_persists(self, start, lines, reuse):
+        """RFC 9112 section 9.3."""
+        assert render(*lines, start=start).reuse_upstream is reuse
+
+
+def test_chunks_are_written_as_the_grammar_says():
+    """RFC 9112 section 7.1: the size in hexadecimal, no extensions, no trailers."""
+    assert chunk(b"x" * 300) + LAST_CHUNK == b"12c\r\n" + b"x" * 300 + b"\r\n0\r\n\r\n"
