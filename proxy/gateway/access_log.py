@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
     Attributes:
         ts_s: seconds since the epoch at the end of the exchange.
-        target: as sent; bytes that are not UTF-8 as `\udcXX`.
+        target: as text, see `message.target.readable`.
         status: sent to the client, 499 when it left before, 0 for none.
         upstream_status: 0 when the upstream gave none.
         upstream_s: from the request's head to the response's head, 0 for none.

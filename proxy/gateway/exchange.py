@@ -16,6 +16,7 @@ from proxy.message.request import RequestHead, render_request
 from proxy.message.response import ResponseHead, render_informational, render_response, render_switch
 from proxy.message.rewrite import UNTOUCHED
 from proxy.message.status import NOT_MODIFIED, SWITCHING_PROTOCOLS
+from proxy.message.target import readable
 from proxy.rules.engine.matching import Outcome, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
 
@@ -473,7 +474,7 @@ class Exchange:
             Entry(
                 time.time(),
                 self.head.method,
-                self.head.target.decode("utf-8", "surrogateescape"),
+                readable(self.head.target),
                 status,
                 self._upstream_status,
                 duration_s,
