@@ -49,53 +49,86 @@ class LegacyServer:
         return entries
 
 
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """Where a server listens on 127.0.0.1, and whom to send signals."""
+
+    port: int
+    pid: int
+
+
 @contextlib.contextmanager
 def running(name: str, log: Path) -> Iterator[LegacyServer]:
-    """Run the legacy app under a server until the block ends.
+    """Run the legacy app under a server until the block ends; skip without uWSGI."""
+    with serving(name, log, "tests.legacy.app:app") as process:
+        server = LegacyServer(name, process.port)
+        try:
+            server.received()
+        except (OSError, http.client.HTTPException) as error:
+            raise AssertionError(f"{name} did not start: {log.read_text(errors='replace')}") from error
+        yield server
+
+
+@contextlib.contextmanager
+def serving(name: str, log: Path, app: str) -> Iterator[ServerProcess]:
+    """Run an app under a server until the block ends.
 
     The socket is bound and listening before the process starts, and nobody else holds it afterwards: the
-    first request waits for the server to come up, and fails at once if it dies. Skips without uWSGI.
+    first request waits for the server to come up, and fails at once if it dies.
+
+    Args:
+        name: of the server, as `_command` knows it.
+        log: takes what the server writes.
+        app: `module:attribute`; with `()` behind it, a function that makes the app.
     """
-    uwsgi = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
-    if name == "uwsgi" and uwsgi is None:
-        pytest.skip("uWSGI is not installed")
     with log.open("wb") as output:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             port = listener.getsockname()[1]
             process = subprocess.Popen(
-                _command(name, listener.fileno(), uwsgi),
+                _command(name, listener.fileno(), app),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=log.parent,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, "PYTHONPATH": _import_path(name), "PYTHONDONTWRITEBYTECODE": "1"},
                 pass_fds=(listener.fileno(),),
                 start_new_session=True,
             )
         try:
-            server = LegacyServer(name, port)
-            try:
-                server.received()
-            except (OSError, http.client.HTTPException) as error:
-                raise AssertionError(f"{name} did not start: {log.read_text(errors='replace')}") from error
-            yield server
+            yield ServerProcess(port, process.pid)
         finally:
             _stop(process)
 
 
-def _command(name: str, descriptor: int, uwsgi: str | None) -> list[str]:
-    if name == "gunicorn":
+def _command(name: str, descriptor: int, app: str) -> list[str]:
+    if name.startswith("gunicorn"):
         options = ["-c", "python:proxy.demo.gunicorn_settings", "--bind", f"fd://{descriptor}"]
-        return [sys.executable, "-m", "gunicorn", *options, "tests.legacy.app:app"]
-    if name == "uwsgi":
-        assert uwsgi is not None
+        return [sys.executable, "-m", "gunicorn", *options, app]
+    if name.startswith("uwsgi"):
+        uwsgi = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
+        if uwsgi is None:
+            pytest.skip("uWSGI is not installed")
+        option = (
+            "--http11-socket" if name == "uwsgi-http11" else "--http-socket"
+        )  # the former keeps connections
+        listen = [option, f"fd://{descriptor}"]
         return [
             uwsgi,
-            *("--http-socket", f"fd://{descriptor}", "--module", "tests.legacy.app:app"),
-            *("--home", sys.prefix, "--pythonpath", str(ROOT), "--threads", "4"),
+            *listen,
+            *("--module", app, "--home", sys.prefix, "--pythonpath", str(ROOT), "--threads", "8"),
             *("--need-app", "--die-on-term", "--master", "--disable-logging", "--buffer-size", "32768"),
         ]
-    return [sys.executable, "-m", "tests.legacy.run", name, str(descriptor)]
+    return [sys.executable, "-m", "tests.legacy.run", name, str(descriptor), app]
+
+
+def _import_path(name: str) -> str:
+    if name != "gunicorn-23":
+        return str(ROOT)
+    old = Path(sys.prefix, name)
+    if not old.is_dir():
+        reason = f"no gunicorn 23 beside the newest: `pip install --no-deps --target {old} gunicorn==23.0.0`"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    return os.pathsep.join((str(old), str(ROOT)))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,19 +170,31 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    upstream: str, rules: Path, *flags: str, env: dict[str, str] | None = None, cwd: Path = ROOT
+    upstream: str,
+    rules: Path,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    under: Sequence[str] = (),
 ) -> AsyncIterator[Sidecar]:
     """Run `serve` on free ports until the block ends, and wait until it listens."""
-    async with command(*serve_command(upstream, rules, *flags), env=env, cwd=cwd) as running:
+    words = serve_command(upstream, rules, *flags)
+    async with command(*words, env=env, cwd=cwd, under=under) as running:
         yield await running.started()
 
 
 @asynccontextmanager
-async def command(*words: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> AsyncIterator[Sidecar]:
-    """Run the command line; it is killed, with its workers, at the end of the block if it still runs."""
+async def command(
+    *words: str, env: dict[str, str] | None = None, cwd: Path = ROOT, under: Sequence[str] = ()
+) -> AsyncIterator[Sidecar]:
+    """Run the command line; it is killed, with its workers, at the end of the block if it still runs.
+
+    Args:
+        under: a command that becomes the one that it is given.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOCACHE_PROXY_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "proxy", *words),
+        *(*under, sys.executable, "-P", "-m", "proxy", *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
