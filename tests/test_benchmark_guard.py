@@ -44,10 +44,10 @@ def test_a_regression_by_a_fifth_is_seen(costs, monkeypatch):
         int(costs["json"].references * unit * (REGRESSION - 1)) // 3 + 1
     )  # an empty loop's turn is 3 bytecodes
 
-    def slower(self, method, path, values):
+    def slower(self, method, target, values):
         for _ in range(rounds):
             pass
-        return decide(self, method, path, values)
+        return decide(self, method, target, values)
 
     monkeypatch.setattr(Ruleset, "decide", slower)
     with closing(guard.Scenario("repeated")) as scenario:

@@ -11,13 +11,13 @@ from proxy.gateway.access_log import Entry
 from proxy.gateway.failures import Failure, render_failure
 from proxy.message.errors import MalformedHeadError
 from proxy.message.framing import LAST_CHUNK, chunk
-from proxy.message.methods import IDEMPOTENT, METHODS, RETRIEVALS
+from proxy.message.methods import IDEMPOTENT, METHODS
 from proxy.message.request import RequestHead, render_request
 from proxy.message.response import ResponseHead, render_informational, render_response, render_switch
 from proxy.message.rewrite import UNTOUCHED
-from proxy.message.status import NOT_MODIFIED, SWITCHING_PROTOCOLS
+from proxy.message.status import SWITCHING_PROTOCOLS
 from proxy.message.target import readable
-from proxy.rules.engine.matching import Outcome, Resolution, Verdict
+from proxy.rules.engine.verdict import FAIL_SAFE, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
 
 if TYPE_CHECKING:
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_INFORMATIONAL: Final = 64  # 1xx without end would hold the client for ever
-_FAIL_SAFE: Final = Verdict(
-    outcomes=(Outcome(None, STRICT, treatment(STRICT)),),
-    vary=(),
-    strips_conditionals=True,
-    settled=Resolution(None, STRICT, treatment(STRICT)),
-)
 
 
 class Exchange:
@@ -180,11 +174,11 @@ class Exchange:
 
     def _decide(self) -> Verdict:
         try:
-            return self._gateway.ruleset.decide(self.head.method, self.head.path, self.head.values)
+            return self._gateway.ruleset.decide(self.head.method, self.head.target, self.head.values)
         except Exception:  # noqa: BLE001 - the guarantee holds even when a rule does not: "fails safe", DESIGN 4
             _log.exception("deciding failed; the response is protected by the strict policy")
             self._gateway.stats.decision_failures_total += 1
-            return _FAIL_SAFE
+            return FAIL_SAFE
 
     # The response
 
@@ -209,7 +203,7 @@ class Exchange:
             return
         head = self.head
         verdict = self._verdict
-        if response.status == NOT_MODIFIED and verdict.strips_conditionals and head.method in RETRIEVALS:
+        if verdict.forbids(head.method, response.status):
             self.fail(failures.UPSTREAM_NOT_MODIFIED)
             return
         self._resolution = resolution = self._resolve(response)

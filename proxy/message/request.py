@@ -15,7 +15,6 @@ from proxy.message.field_index import (
     drop,
     drop_named_in_connection,
     render_lines,
-    value_of,
 )
 from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP
 from proxy.message.forwarding import (
@@ -54,6 +53,9 @@ _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 _STAYS: Final = NEVER_HOP_BY_HOP | FAMILY
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
+FieldLines = bytes | tuple[bytes, ...] | None
+"""A field as it came: one line, several lines in order (apps differ on which counts), or `None` when it is absent."""
+
 
 class RequestHead:
     """A request's head as it came in, checked.
@@ -66,7 +68,7 @@ class RequestHead:
         lines: one a field, end-to-end fields only, in order and spelling as sent.
         noted: where the fields stand that are read here or by rules.
         added: lines that the gateway adds of its own: `Host` where none came, forwarding fields, `Via`.
-        values: of the fields that rules read, as they reach the app: lines joined by `, `; `None` when absent.
+        values: of the fields that rules read, as they reach the app.
         content_length: bytes of content; `None` when it is chunked.
         keep_alive: the client lets its connection serve another request.
         upgrade: the protocols asked for, as sent; empty when none may be forwarded.
@@ -102,7 +104,7 @@ class RequestHead:
         lines: list[bytes],
         noted: Noted,
         added: Sequence[bytes],
-        values: tuple[bytes | None, ...],
+        values: tuple[FieldLines, ...],
         content_length: int | None,
         keep_alive: bool,
         upgrade: bytes,
@@ -144,6 +146,7 @@ class RequestTable:
     __slots__ = (
         "_adds_forwarding",
         "_authority",
+        "_host_place",
         "_lines_by_trust",
         "_not_to_alias",
         "_parser",
@@ -164,6 +167,7 @@ class RequestTable:
         self._authority = authority
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
+        self._host_place = self._read_names.index(b"host") if b"host" in self._read_names else None
         self._underscores = underscores
         self._adds_forwarding = forwarding != "off"
         self._via = via_lines(via)
@@ -202,12 +206,7 @@ class RequestTable:
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
-        values = tuple(
-            [
-                value_of(noted, name) if name in noted else self._unsent(name, host)
-                for name in self._read_names
-            ]
-        )
+        values = self._values(noted, host)
         via = self._via[minor]
         added: Sequence[bytes] = (via,)
         if self._adds_forwarding:
@@ -233,9 +232,7 @@ class RequestTable:
     def _host_line(self, host: bytes | None) -> bytes:
         return b"Host: " + (host or self._authority)
 
-    def _as_forwarded(
-        self, values: tuple[bytes | None, ...], added: Sequence[bytes]
-    ) -> tuple[bytes | None, ...]:
+    def _as_forwarded(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
         """Put what is added in place of what came: rules see what the app gets."""
         ours = {}
         for line in added:
@@ -243,9 +240,18 @@ class RequestTable:
             ours[name.lower()] = value
         return tuple([ours.get(name, value) for name, value in zip(self._read_names, values, strict=True)])
 
-    def _unsent(self, name: bytes, host: bytes | None) -> bytes | None:
-        """What the app gets in a field that the client did not send."""
-        return (host or self._authority) if name == b"host" else None
+    def _values(self, noted: Noted, host: bytes | None) -> tuple[FieldLines, ...]:
+        values: list[FieldLines] = [
+            None
+            if places is None
+            else places[0][1]
+            if len(places) == 1
+            else tuple([each for _, each in places])
+            for places in map(noted.get, self._read_names)
+        ]
+        if self._host_place is not None and values[self._host_place] is None:
+            values[self._host_place] = host or self._authority
+        return tuple(values)
 
     def _refuse_hidden(self, lines: list[bytes], noted: Noted) -> None:
         """Refuse a request whose `Connection` names a field that rules read: they would see what the app does not."""

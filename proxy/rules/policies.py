@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.message.directives import Directive, parse_directives
-from proxy.message.rewrite import Treatment
-from proxy.rules.model import ConditionalsMode, ETagMode, LastModifiedMode, Policy
+from proxy.message.rewrite import ETagMode, LastModifiedMode, Treatment
+from proxy.rules.model import ConditionalsMode, Policy
 
 # RFC 9111's own example of a date long past. The epoch counts as absent in Varnish, and a recent date is
 # not past for a cache whose clock is behind.

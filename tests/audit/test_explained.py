@@ -10,12 +10,13 @@ from click.testing import CliRunner
 from proxy.audit.explained import caches_of
 from proxy.cli import cli
 from proxy.rules.engine.matching import Ruleset
-from proxy.rules.model import Conditions, Rule
+from proxy.rules.model import Rule
 from proxy.rules.policies import STRICT
 from proxy.rules.tools.dry_run import TrialRequest, TrialResponse
 from proxy.rules.tools.explain import explain
+from tests.rules.making import conditions
 
-RULES = Ruleset([Rule("api", STRICT, Conditions(paths=("/api",)))])
+RULES = Ruleset([Rule("api", STRICT, conditions(paths=("/api",)))])
 
 
 def before(*fields: tuple[bytes, bytes], status: int = 200, sent=()) -> dict[str, str]:

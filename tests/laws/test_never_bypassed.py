@@ -18,9 +18,10 @@ from proxy.message.errors import TargetError
 from proxy.message.target import parse_target
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.engine.spellings import spellings
-from proxy.rules.model import Conditions, Rule
+from proxy.rules.model import Rule
 from proxy.rules.policies import BUILT_IN
 from tests.legacy.decoders import DECODERS, Routed
+from tests.rules.making import conditions
 
 VIEWS = {  # Werkzeug rule: globs of the rule that protects the view, one path that reaches it
     "/api/data": ("/api/data", "/api/data"),
@@ -49,17 +50,17 @@ URL_MAP = _url_map()
 ALL_VIEWS = VIEWS | LAX_VIEWS
 GET = frozenset(("GET", "HEAD"))
 STRICT = {
-    endpoint: Ruleset([Rule(endpoint, BUILT_IN["strict"], Conditions(methods=GET, paths=(glob,)))])
+    endpoint: Ruleset([Rule(endpoint, BUILT_IN["strict"], conditions(methods=GET, paths=(glob,)))])
     for endpoint, (glob, _) in ALL_VIEWS.items()
 }
 # A rule that weakens must not catch what is only spelt like its path.
 WEAKENED = Ruleset(
     [
-        Rule("weak", BUILT_IN["pass"], Conditions(paths=("/public/**", "/dir/x/**", "/files/open/*"))),
+        Rule("weak", BUILT_IN["pass"], conditions(paths=("/public/**", "/dir/x/**", "/files/open/*"))),
         Rule("rest", BUILT_IN["strict"]),
     ]
 )
-EXCEPTED = Ruleset([Rule("all", BUILT_IN["strict"], unless=Conditions(paths=("/public/**", "/static/**")))])
+EXCEPTED = Ruleset([Rule("all", BUILT_IN["strict"], unless=conditions(paths=("/public/**", "/static/**")))])
 
 
 # Werkzeug's routes up to version 2.0, and Django's by expression: `$` also stands before a line feed at the end.

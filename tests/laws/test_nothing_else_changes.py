@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.message.methods import PATTERN
-from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
+from proxy.rules.model import Rule
 from proxy.rules.policies import STRICT
+from tests.rules.making import conditions, field_key, response_keys
 from tests.wire.harness import Bench, Peer, bench, read_content
 from tests.wire.strict import read_requests, read_responses
 
@@ -25,14 +26,14 @@ RULES = (
     Rule(
         "elsewhere",
         STRICT,
-        Conditions(paths=("/elsewhere/**",), fields=(FieldCondition("Accept", present=True),)),
+        conditions(paths=("/elsewhere/**",), fields=(field_key("Accept", present=True),)),
     ),
-    Rule("methods", STRICT, Conditions(methods=frozenset({"PROPFIND"}))),
+    Rule("methods", STRICT, conditions(methods=frozenset({"PROPFIND"}))),
     Rule(
         "teapots",
         STRICT,
-        Conditions(
-            methods=frozenset({"GET"}), paths=("/teapots",), response=ResponseConditions(statuses=("418",))
+        conditions(
+            methods=frozenset({"GET"}), paths=("/teapots",), response=response_keys(statuses=("418",))
         ),
     ),
 )

@@ -16,18 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.message.methods import OVERRIDES
-from proxy.rules.engine.conditions import field_holds, is_script_request
-from proxy.rules.engine.globs import path_glob
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.engine.spellings import spellings
+from proxy.rules.keys.fields import FieldKey, ScriptRequest
+from proxy.rules.keys.globs import path_glob
+from proxy.rules.keys.methods import Methods
+from proxy.rules.keys.paths import PathRegexes, Paths
+from proxy.rules.keys.response import Attachment, ContentTypes, Statuses
 from proxy.rules.loading.loader import loads
-from proxy.rules.model import Conditions, FieldCondition, ResponseConditions, Rule
+from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
 from tests.rules import strategies
+from tests.rules.making import conditions, field_key, response_keys
 
-XHR = FieldCondition("X-Requested-With", globs=("XMLHttpRequest",), by_member=True)
+XHR = field_key("X-Requested-With", globs=("XMLHttpRequest",), by_member=True)
 GET = frozenset(("GET", "HEAD"))
-JSON = ResponseConditions(content_types=("application/json",))
+JSON = response_keys(content_types=("application/json",))
 
 
 def naive(rules, request, response) -> tuple[str, str]:
@@ -56,38 +60,61 @@ def naive(rules, request, response) -> tuple[str, str]:
 
 def naive_holds(asked, is_broad, path, request) -> bool:
     quantifier = any if is_broad else all
-    globs = None if asked.paths is None else [path_glob(glob) for glob in asked.paths]
-    for expressions in (globs, asked.path_regexes):
+    paths, regexes, methods, script = map(asked.get, (Paths, PathRegexes, Methods, ScriptRequest))
+    globs = None if paths is None else [path_glob(glob) for glob in paths.texts]
+    for expressions in (globs, None if regexes is None else regexes.texts):
         if expressions is not None and not any(
             quantifier(naive_path(expression, spelling, is_broad) for spelling in spellings(path))
             for expression in expressions
         ):
             return False
-    if asked.methods is not None:
-        methods = {request.method}
+    if methods is not None:
+        sent = {request.method}
         for name in OVERRIDES:
-            methods |= {m.strip().upper() for m in (naive_value(request, name) or "").split(",") if m.strip()}
-        if not quantifier(method in asked.methods for method in methods):
+            sent |= {
+                m.strip().upper() for line in naive_lines(request, name) for m in line.split(",") if m.strip()
+            }
+        if not quantifier(method in methods.methods for method in sent):
             return False
-    if asked.script_request is not None and asked.script_request is not is_script_request(
-        naive_value(request, b"x-requested-with"), naive_value(request, b"sec-fetch-dest")
+    if script is not None and not quantifier(
+        script.is_wanted is (naive_list("xmlhttprequest", requested_with) or (dest or "").lower() == "empty")
+        for requested_with in naive_values(request, b"x-requested-with")
+        for dest in naive_values(request, b"sec-fetch-dest")
     ):
         return False
     return all(
-        field_holds(condition, naive_value(request, condition.name.lower().encode()))
-        for condition in asked.fields
+        naive_field(key, quantifier, naive_values(request, key.field_name.lower().encode()))
+        for key in asked.all(FieldKey)
     )
+
+
+def naive_field(key, quantifier, values) -> bool:
+    """One glob must match every reading where all are needed."""
+    if key.presence is not None:
+        return all((value is not None) is key.presence for value in values)
+    return any(
+        quantifier(value is not None and naive_glob(glob, value, by_member=key.by_member) for value in values)
+        for glob in key.globs
+    )
+
+
+def naive_glob(glob, value, *, by_member) -> bool:
+    texts = [value, *(member.strip() for member in value.split(","))] if by_member else [value]
+    return any(fnmatch.fnmatchcase(text.lower(), glob.lower()) for text in texts)
+
+
+def naive_list(member, value) -> bool:
+    return value is not None and member in [each.strip().lower() for each in value.split(",")]
 
 
 def naive_response(asked, is_broad, response) -> bool:
     """What a 304 leaves open holds in the broad reading only."""
-    if asked.response is None:
+    if not asked.response:
         return True
-    statuses, globs, attachment = (
-        asked.response.statuses,
-        asked.response.content_types,
-        asked.response.attachment,
-    )
+    statuses, globs, attachment = map(asked.get, (Statuses, ContentTypes, Attachment))
+    statuses = statuses and statuses.statuses
+    globs = globs and globs.globs
+    attachment = attachment and attachment.is_wanted
     renews = response.status == 304
     answers = []
     if statuses:
@@ -117,17 +144,21 @@ def naive_path(expression, path, is_broad) -> bool:
     return any(naive_expression(expression).fullmatch(each) for each in paths)
 
 
-def naive_value(request, name):
-    values = [value for key, value in request.fields if key.lower() == name]
-    return b", ".join(values).decode("latin-1") if values else None
+def naive_lines(request, name) -> list[str]:
+    return [value.decode("latin-1") for key, value in request.fields if key.lower() == name]
+
+
+def naive_values(request, name):
+    lines = naive_lines(request, name)
+    return {", ".join(lines), ",".join(lines), lines[0], lines[-1]} if lines else {None}
 
 
 def asked(ruleset, request, response) -> tuple[str, str]:
+    sent = {name: [v for key, v in request.fields if key.lower() == name] for name in ruleset.field_names}
     values = tuple(
-        None if (value := naive_value(request, name)) is None else value.encode("latin-1")
-        for name in ruleset.field_names
+        None if not lines else lines[0] if len(lines) == 1 else tuple(lines) for lines in sent.values()
     )
-    verdict = ruleset.decide(request.method, request.target.partition(b"?")[0], values)
+    verdict = ruleset.decide(request.method, request.target, values)
     resolution = verdict.resolve(response.status, response.fields)
     return tuple(each.name if each else "-" for each in (resolution.rule, resolution.observed))
 
@@ -156,8 +187,8 @@ def thousand_rules() -> Ruleset:
         unless = draw.choice([None, None, {"paths": ("/**/static/*",)}, {"fields": (XHR,)}])
         policy = draw.choice([STRICT, CLASSIC, REVALIDATE, PASS])
         mode = draw.choice(["enforce", "enforce", "observe"])
-        excepted = None if unless is None else Conditions(**unless)
-        rules.append(Rule(f"r{number}", policy, Conditions(paths=(path,), **options), excepted, mode))
+        excepted = None if unless is None else conditions(**unless)
+        rules.append(Rule(f"r{number}", policy, conditions(paths=(path,), **options), excepted, mode))
     return Ruleset(rules)
 
 

@@ -204,7 +204,7 @@ class Test_Read:  # noqa: N801
         request = read(
             b"accept: a", b"X-A: 1", b"Accept: b", b"X-B:", names=(b"x-b", b"accept", b"x-none", b"x-a")
         )
-        assert request.values == (b"", b"a, b", None, b"1")
+        assert request.values == (b"", (b"a", b"b"), None, b"1")
 
 
 class Test_Values_for_rules:  # noqa: N801

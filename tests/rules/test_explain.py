@@ -13,12 +13,12 @@ from proxy.message.errors import MessageError
 from proxy.message.fields import FieldSection
 from proxy.message.response import ResponseHead, render_response
 from proxy.rules.loading.loader import RulesFile, loads
-from proxy.rules.model import Conditions
 from proxy.rules.tools import rule_tests
 from proxy.rules.tools.dry_run import SOME_DATE, TrialRequest, TrialResponse, read_fields
 from proxy.rules.tools.explain import Explanation, explain
 from proxy.rules.tools.explain_text import to_json, to_text
 from tests.rules import strategies
+from tests.rules.making import conditions
 
 RULES = """
 version: 1
@@ -319,7 +319,7 @@ def test_the_table_never_contradicts_the_decision(tree, request, response):
     for report in explanation.rules:
         matches = all(c.holds for c in report.conditions if c.key.startswith("match."))
         unless = [c.holds for c in report.conditions if c.key.startswith("unless.")]
-        is_excepted = report.rule.unless not in (None, Conditions()) and all(unless)
+        is_excepted = report.rule.unless not in (None, conditions()) and all(unless)
         if not matches or is_excepted:
             assert report.result in ("no", "excepted")
         elif decides is not None:
@@ -342,7 +342,7 @@ def test_the_fields_after_are_those_the_gateway_writes(tree, request, response):
     explanation = explain(rules_file.ruleset, request, response)
     trial = explanation.trial
     if not trial.fault:
-        verdict = rules_file.ruleset.decide(trial.head.method, trial.head.path, trial.head.values)
+        verdict = rules_file.ruleset.decide(trial.head.method, trial.head.target, trial.head.values)
         live = render_response(
             ResponseHead(response.status, b"", 1, FieldSection(response.fields)),
             verdict.resolve(response.status, response.fields).treatment,

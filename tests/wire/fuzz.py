@@ -23,19 +23,18 @@ from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.server import Gateway
 from proxy.gateway.upstream import UpstreamConnection
 from proxy.rules.engine.matching import Ruleset
-from proxy.rules.model import Conditions, FieldCondition, Rule
+from proxy.rules.model import Rule
 from proxy.rules.policies import STRICT
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
+from tests.rules.making import conditions, field_key
 from tests.wire.fuzz_messages import NUMBERED, UNASKED, random_requests, random_response
 from tests.wire.strict import read_requests, read_responses
 
 RULESETS = {
     "every response": (Rule("all", STRICT),),
     "XHR": (
-        Rule(
-            "xhr", STRICT, Conditions(fields=(FieldCondition("X-Requested-With", globs=("XMLHttpRequest",)),))
-        ),
+        Rule("xhr", STRICT, conditions(fields=(field_key("X-Requested-With", globs=("XMLHttpRequest",)),))),
     ),
     "no rules": (),
 }
@@ -234,7 +233,7 @@ class _World:
         self.gateway = Gateway(settings, Ruleset(rules), Stats(), self.log, self.loop)  # type: ignore[arg-type]
         self.pool = _FuzzPool(self.gateway)
         self.gateway.pool = self.pool
-        self.protects_all = any(rule.match == Conditions() for rule in rules)
+        self.protects_all = any(rule.match == conditions() for rule in rules)
 
     def tick(self, seconds: float) -> None:
         self.gateway.clock.now_s += seconds

@@ -12,20 +12,21 @@ from typing import Any, Literal
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
 from proxy.rules.engine.matching import Ruleset
-from proxy.rules.model import Conditions, FieldCondition, Rule
+from proxy.rules.model import Rule
 from proxy.rules.policies import PASS, STRICT
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
+from tests.rules.making import conditions, field_key
 
 ENDED_S = 5.0  # how long anything here may take before a test calls it hung
 
 XHR = b"X-Requested-With: XMLHttpRequest\r\n"
 RULES = (
-    Rule("downloads", PASS, Conditions(paths=("/download/**",))),
+    Rule("downloads", PASS, conditions(paths=("/download/**",))),
     Rule(
         "ajax",
         STRICT,
-        Conditions(fields=(FieldCondition("X-Requested-With", globs=("XMLHttpRequest",), by_member=True),)),
+        conditions(fields=(field_key("X-Requested-With", globs=("XMLHttpRequest",), by_member=True),)),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Path expressions matched all at once, so that a thousand of them cost what one costs."""
+"""Path patterns matched all at once, so that a thousand of them cost what one costs."""
 
 from __future__ import annotations
 
@@ -6,77 +6,93 @@ from typing import Final
 
 import re2
 
-from proxy.rules.engine.globs import full_match, path_glob
-from proxy.rules.engine.path_tree import Numbers, PathTree
+from proxy.rules.engine.path_tree import PathTree
+from proxy.rules.keys.facts import NO_PATTERNS, Pattern, Patterns
+from proxy.rules.keys.globs import full_match, path_glob
 
-_MEMORY_BYTES: Final = 256 << 20  # a ceiling: RE2 takes what its states need
+# RE2 keeps the states it has met up to this limit, then begins anew. It is raised only as far as it takes to hold
+# the expressions themselves: 16 MiB are enough for some 10,000.
+_MEMORY_BYTES: Final = 16 << 20
+_MAX_MEMORY_BYTES: Final = 256 << 20
 _EVERY_PATH: Final = ".*"
 _MAX_ANSWERS: Final = 1024
 _MAX_REMEMBERED: Final = 1024  # characters of a path
 
 
 class PathSet:
-    """Globs and RE2 expressions, numbered in the order in which they were added; number 0 matches every path."""
+    """Patterns on paths: `glob /api/**` and `regex /a.*`."""
 
     def __init__(self) -> None:
-        # RE2 that runs out of memory says "no match", which would leave a rule out. Without number 0 it is no answer.
-        self._numbers: dict[str, int] = {_EVERY_PATH: 0}
-        self._globs: dict[str, int] = {}
+        self._globs: dict[str, Pattern] = {}
+        self._expressions: dict[Pattern, str] = {}
         self._has_regexes = False
         self._tree: PathTree | None = None
         self._compiled: re2.Set | None = None
-        self._answers: dict[str, Numbers] = {}  # of RE2, emptied when full
+        self._compiled_patterns: tuple[Pattern, ...] = ()
+        self._answers: dict[str, Patterns] = {}  # of RE2, emptied when full
 
-    def add_glob(self, glob: str) -> int:
-        """Add a glob, unless it is there already; return its number."""
-        number = self._globs[glob] = self._add(path_glob(glob))
-        return number
+    def add(self, pattern: Pattern) -> None:
+        """Add a pattern, unless it is there already."""
+        kind, _, text = pattern.partition(" ")
+        if kind == "glob":
+            self._globs[text] = pattern
+            self._expressions[pattern] = path_glob(text)
+        else:
+            self._has_regexes = True
+            self._expressions[pattern] = text
+        self._tree = self._compiled = None
+        self._answers.clear()
 
-    def add_regex(self, expression: str) -> int:
-        """Add an expression, unless it is there already; return its number."""
-        self._has_regexes = True
-        return self._add(expression)
-
-    def match(self, path: str) -> Numbers:
-        """Return the numbers of all that matches the whole path."""
+    def match(self, path: str) -> Patterns:
+        """Return all that matches the whole path."""
         if self._tree is None:
-            self._tree = PathTree(self._globs.items(), (0,), is_partial=self._has_regexes)
+            self._tree = PathTree(self._globs.items(), is_partial=self._has_regexes)
         hits = self._tree.match(path)
         if hits is None:
             hits = self._answers.get(path)
         return self._ask(path) if hits is None else hits
 
-    def _add(self, expression: str) -> int:
-        self._tree = self._compiled = None
-        self._answers.clear()
-        return self._numbers.setdefault(expression, len(self._numbers))
-
-    def _ask(self, path: str) -> Numbers:
+    def _ask(self, path: str) -> Patterns:
         """Have RE2 tell, and remember what it says."""
         if self._compiled is None:
-            self._compiled = self._compile()
+            self._compile()
+            assert self._compiled is not None
         found = self._compiled.Match(path.encode())
-        if found and 0 in found:
-            hits = frozenset(found)
+        # RE2 that runs out of memory says "no match", which would leave a rule out. Without the expression for every
+        # path, which was added last, it is no answer.
+        if found and len(self._compiled_patterns) in found:
+            hits = frozenset([self._compiled_patterns[i] for i in found if i < len(self._compiled_patterns)])
         else:
-            hits = frozenset(i for expression, i in self._numbers.items() if full_match(expression, path))
+            hits = frozenset(
+                [pattern for pattern, each in self._expressions.items() if full_match(each, path)]
+            )
+        hits = hits or NO_PATTERNS
         if len(path) <= _MAX_REMEMBERED:
             if len(self._answers) >= _MAX_ANSWERS:
                 self._answers.clear()
             self._answers[path] = hits
         return hits
 
-    def _compile(self) -> re2.Set:
+    def _compile(self) -> None:
+        self._compiled_patterns = tuple(self._expressions)
+        memory_bytes = _MEMORY_BYTES
+        while (made := self._compile_within(memory_bytes)) is None and memory_bytes < _MAX_MEMORY_BYTES:
+            memory_bytes *= 2
+        if made is None:  # an empty set, whose answers lack the expression for every path
+            made = re2.Set.FullMatchSet()
+            made.Compile()
+        self._compiled = made
+
+    def _compile_within(self, memory_bytes: int) -> re2.Set | None:
         options = re2.Options()
-        options.max_mem = _MEMORY_BYTES
+        options.max_mem = memory_bytes
         options.dot_nl = True
         options.log_errors = False
         compiled = re2.Set.FullMatchSet(options)
-        for expression in self._numbers:
+        for expression in (*self._expressions.values(), _EVERY_PATH):
             compiled.Add(expression)
         try:
             compiled.Compile()
-        except re2.error:  # too much for the ceiling: an empty set, whose answers lack number 0
-            compiled = re2.Set.FullMatchSet()
-            compiled.Compile()
-        return compiled
+        except re2.error:  # the expressions take more
+            return None
+        return compiled if compiled.Match(b"/") else None

@@ -10,29 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-Numbers = frozenset[int]
+from proxy.rules.keys.facts import NO_PATTERNS, Pattern, Patterns
 
 
 class PathTree:
     """Globs, ready to be asked about one path after the other.
 
     Args:
-        globs: each with its number.
-        always: numbers of what matches every path.
+        globs: each with its pattern.
         is_partial: there are expressions that are no globs, so that any path may match one of them.
     """
 
     __slots__ = ("_root",)
 
-    def __init__(self, globs: Iterable[tuple[str, int]], always: Iterable[int], *, is_partial: bool) -> None:
+    def __init__(self, globs: Iterable[tuple[str, Pattern]], *, is_partial: bool) -> None:
         self._root = _Directory()
-        for glob, number in globs:
-            self._add(glob, number)
+        for glob, pattern in globs:
+            self._add(glob, pattern)
         self._root.is_partial |= is_partial
-        self._root.settle(frozenset(always))
+        self._root.settle(NO_PATTERNS)
 
-    def match(self, path: str) -> Numbers | None:
-        """Return the numbers of all that matches the whole path; `None` when only expressions can tell."""
+    def match(self, path: str) -> Patterns | None:
+        """Return all that matches the whole path; `None` when only expressions can tell."""
         if not path.startswith("/"):
             return None
         directory, start = self._root, 1
@@ -46,16 +45,16 @@ class PathTree:
             directory, start = below, end + 1
         return None
 
-    def _add(self, glob: str, number: int) -> None:
+    def _add(self, glob: str, pattern: Pattern) -> None:
         literal, wildcard = _cut(glob)
         directory = self._root
         *segments, name = literal.split("/")
         for segment in segments[1:]:
             directory = directory.directories.setdefault(segment, _Directory())
         if not wildcard:
-            directory.paths[name] = directory.paths.get(name, frozenset()) | {number}
+            directory.paths[name] = directory.paths.get(name, NO_PATTERNS) | {pattern}
         elif wildcard == "**" and not name:
-            directory.below |= {number}
+            directory.below |= {pattern}
         else:
             directory.is_partial = True
 
@@ -64,8 +63,8 @@ class _Directory:
     """What begins with the same segments.
 
     Attributes:
-        paths: single paths by their last segment, with the numbers of all that matches them.
-        below: numbers of what matches all that is in here.
+        paths: single paths by their last segment, with all that matches them.
+        below: what matches all that is in here.
         is_partial: some expression matches only a part of it.
         hits: what matches a path in here of which no more is known; `None` when only expressions can tell.
     """
@@ -74,18 +73,18 @@ class _Directory:
 
     def __init__(self) -> None:
         self.directories: dict[str, _Directory] = {}
-        self.paths: dict[str, Numbers] = {}
-        self.below: Numbers = frozenset()
+        self.paths: dict[str, Patterns] = {}
+        self.below: Patterns = NO_PATTERNS
         self.is_partial = False
-        self.hits: Numbers | None = None
+        self.hits: Patterns | None = None
 
-    def settle(self, above: Numbers) -> None:
+    def settle(self, above: Patterns) -> None:
         """Find out what holds here and further down, now that everything is added."""
         if self.is_partial:
             return
         self.hits = hits = above | self.below
-        for name, numbers in self.paths.items():
-            self.paths[name] = numbers | hits
+        for name, patterns in self.paths.items():
+            self.paths[name] = patterns | hits
         for directory in self.directories.values():
             directory.settle(hits)
 

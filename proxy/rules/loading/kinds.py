@@ -22,7 +22,7 @@ from proxy.message.errors import TargetError
 from proxy.message.fields import HOP_BY_HOP, is_token
 from proxy.message.methods import METHODS, PATTERN
 from proxy.message.target import parse_target
-from proxy.rules.engine.globs import PatternError, check_regex, path_glob
+from proxy.rules.keys.globs import PatternError, check_regex, path_glob
 from proxy.rules.loading.diagnostics import Value, did_you_mean, show_text, show_value
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

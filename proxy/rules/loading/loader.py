@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from proxy.rules.engine.matching import X_REQUESTED_WITH, Ruleset
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.keys.fields import X_REQUESTED_WITH, FieldKey, ScriptRequest
+from proxy.rules.keys.key import Conditions, Key
+from proxy.rules.keys.methods import Methods
+from proxy.rules.keys.paths import PathRegexes, Paths
+from proxy.rules.keys.response import Attachment, ContentTypes, Statuses
 from proxy.rules.loading import schema
 from proxy.rules.loading.cases import Case, make_cases
 from proxy.rules.loading.diagnostics import Mistake, RulesError
 from proxy.rules.loading.references import check_references
 from proxy.rules.loading.validation import validate
 from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES, Document, read
-from proxy.rules.model import Conditions, FieldCondition, Policy, ResponseConditions, Rule
+from proxy.rules.model import Policy, Rule
 from proxy.rules.policies import BUILT_IN, extend
 
 __all__ = ["Mistake", "RulesError", "RulesFile", "load", "loads", "read_bytes"]
@@ -155,32 +160,32 @@ def _rule(rule: schema.RuleModel, policies: Mapping[str, Policy]) -> Rule:
 
 
 def _conditions(conditions: schema.ConditionsModel) -> Conditions:
-    """An empty list says nothing, as if the key were absent."""
-    methods = frozenset(conditions.methods)
-    return Conditions(
-        methods=(methods | {"HEAD"} if "GET" in methods else methods) or None,
-        paths=conditions.paths or None,
-        path_regexes=conditions.path_regexes or None,
-        fields=tuple(_field_conditions(conditions)),
-        script_request=conditions.script_request,
-        response=None if conditions.response is None else _response_conditions(conditions.response),
-    )
+    return Conditions(_keys(conditions))
 
 
-def _field_conditions(conditions: schema.ConditionsModel) -> Iterator[FieldCondition]:
+def _keys(conditions: schema.ConditionsModel) -> Iterator[Key]:
+    """Make the keys that say something: an empty list is as good as no key."""
+    if conditions.methods:
+        yield Methods(conditions.methods)
+    if conditions.paths:
+        yield Paths(conditions.paths)
+    if conditions.path_regexes:
+        yield PathRegexes(conditions.path_regexes)
     if conditions.x_requested_with not in (None, ()):
-        yield _field_condition(X_REQUESTED_WITH, conditions.x_requested_with, by_member=True)
-    for name, values in conditions.headers.items():
-        if values != ():
-            yield _field_condition(name, values, by_member=False)
+        yield FieldKey(X_REQUESTED_WITH, conditions.x_requested_with, by_member=True)
+    for name, wanted in conditions.headers.items():
+        if wanted != ():
+            yield FieldKey(name, wanted)
+    if conditions.script_request is not None:
+        yield ScriptRequest(is_wanted=conditions.script_request)
+    if conditions.response is not None:
+        yield from _response_keys(conditions.response)
 
 
-def _field_condition(name: str, values: tuple[str, ...] | bool | None, *, by_member: bool) -> FieldCondition:  # noqa: FBT001
-    if isinstance(values, tuple):
-        return FieldCondition(name, globs=values, by_member=by_member)
-    return FieldCondition(name, present=values, by_member=by_member)
-
-
-def _response_conditions(conditions: schema.ResponseConditionsModel) -> ResponseConditions | None:
-    made = ResponseConditions(conditions.status, conditions.content_types, conditions.attachment)
-    return None if made == ResponseConditions() else made
+def _response_keys(response: schema.ResponseConditionsModel) -> Iterator[Key]:
+    if response.status:
+        yield Statuses(response.status)
+    if response.content_types:
+        yield ContentTypes(response.content_types)
+    if response.attachment is not None:
+        yield Attachment(is_wanted=response.attachment)

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from proxy.message.rewrite import ETagMode, LastModifiedMode
 from proxy.rules.loading.diagnostics import Value
 from proxy.rules.loading.kinds import (
     AnyFieldName,
@@ -46,7 +47,7 @@ from proxy.rules.loading.kinds import (
     to_tuple,
     wrong,
 )
-from proxy.rules.model import ConditionalsMode, ETagMode, LastModifiedMode, Mode
+from proxy.rules.model import ConditionalsMode, Mode
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.message.errors import MessageError
+from proxy.rules.keys.key import Conditions
+from proxy.rules.keys.methods import Methods
+from proxy.rules.keys.paths import Paths
 from proxy.rules.loading.loader import RulesFile
-from proxy.rules.model import Conditions, Rule
+from proxy.rules.model import Rule
 from proxy.rules.tools.dry_run import Trial, TrialRequest, TrialResponse, run_trial
 
 ASKERS: Final = {
@@ -77,12 +80,14 @@ def _examples(rules_file: RulesFile) -> Iterator[tuple[TrialRequest, TrialRespon
     """Requests for every glob of every rule, one for each who may ask."""
     for rule in rules_file.rules:
         for path in _paths(rule):
-            for method in sorted(rule.match.methods or {"GET"}):
+            methods = rule.match.get(Methods)
+            for method in sorted({"GET"} if methods is None else methods.methods):
                 for fields in ASKERS.values():
                     yield TrialRequest(method, path, fields), TrialResponse()
 
 
 def _paths(rule: Rule) -> Iterator[bytes]:
     for conditions in (rule.match, rule.unless or Conditions()):
-        for glob in conditions.paths or ():
+        paths = conditions.get(Paths)
+        for glob in () if paths is None else paths.texts:
             yield re.sub(r"/\*\*/|\*\*|\*|\?", lambda found: _WILD[found[0]], glob).encode()

@@ -12,11 +12,11 @@ from typing import Final
 
 from proxy.message.errors import MalformedHeadError
 from proxy.message.fields import HOP_BY_HOP, Field, FieldSection
-from proxy.message.methods import RETRIEVALS
 from proxy.message.request import RequestHead, RequestTable, strip_conditionals
 from proxy.message.response import ResponseHead, render_response
-from proxy.message.status import BAD_GATEWAY, NOT_MODIFIED
-from proxy.rules.engine.matching import Resolution, Ruleset, Verdict
+from proxy.message.status import BAD_GATEWAY
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.engine.verdict import Resolution, Verdict
 from proxy.rules.loading.cases import TrialRequest, TrialResponse
 from proxy.rules.model import Policy
 from proxy.rules.policies import STRICT, treatment
@@ -63,12 +63,12 @@ def run_trial(
         MessageError: the gateway would not forward this request.
     """
     head = RequestTable(ruleset.field_names).read(_request_bytes(request))
-    verdict = ruleset.decide(head.method, head.path, head.values)
-    stripped = _strip(head) if verdict.strips_conditionals and head.method in RETRIEVALS else ()
+    verdict = ruleset.decide(head.method, head.target, head.values)
+    stripped = _strip(head) if verdict.strips(head.method) else ()
     resolution = verdict.resolve(response.status, response.fields)
     status, fault = response.status, ""
     fields: tuple[Field, ...] = ()
-    if status == NOT_MODIFIED and verdict.strips_conditionals and head.method in RETRIEVALS:
+    if verdict.forbids(head.method, status):
         fault = "the app answers 304 to a request without a condition"
     else:
         try:

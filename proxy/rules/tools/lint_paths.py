@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.rules.keys.glob_containment import may_agree, may_match_a_path
+from proxy.rules.keys.key import Conditions
+from proxy.rules.keys.paths import PathRegexes, Paths
 from proxy.rules.loading.diagnostics import Doubt, show_text
-from proxy.rules.model import Conditions
-from proxy.rules.tools.containment import may_match_a_path, paths_agree
 
 # Flask's <id>, braces and brackets of shells, :id of other routers, signs of regular expressions, and lists in one.
 _FOREIGN: Final = re.compile(
@@ -23,13 +24,14 @@ _SEGMENT_OF_GLOB: Final = re.compile(r"(?<!\\)/\*(?:/|$)")
 
 def doubts_about_paths(conditions: Conditions) -> Iterator[Doubt]:
     """Find what is doubtful in the path patterns of `match` or `unless`."""
-    for index, glob in enumerate(conditions.paths or ()):
+    paths, regexes = conditions.get(Paths), conditions.get(PathRegexes)
+    for index, glob in enumerate(paths.texts if paths is not None else ()):
         for code, text in _about_glob(glob):
             yield code, ("paths", index), text
-    for index, regex in enumerate(conditions.path_regexes or ()):
+    for index, regex in enumerate(regexes.texts if regexes is not None else ()):
         for code, text in _about_regex(regex):
             yield code, ("path_regexes", index), text
-    if not paths_agree(conditions):
+    if paths is not None and regexes is not None and not may_agree(paths.texts, regexes.texts):
         text = (
             "no path matches both 'paths' and 'path_regexes', and a rule asks for both; write two rules, or all "
             "of it under path_regexes"

@@ -8,7 +8,6 @@ from typing import Final
 
 from proxy.message.errors import MessageError
 from proxy.message.fields import Field, list_members, values_of
-from proxy.message.methods import RETRIEVALS
 from proxy.rules.loading.cases import Case, Lines, Wanted
 from proxy.rules.loading.diagnostics import Mistake, Path, show_text
 from proxy.rules.loading.loader import RulesFile
@@ -57,8 +56,7 @@ def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
 
 
 def _conditionals(trial: Trial) -> str:
-    is_stripped = trial.verdict.strips_conditionals and trial.head.method in RETRIEVALS
-    return "stripped" if is_stripped else "kept"
+    return "stripped" if trial.verdict.strips(trial.head.method) else "kept"
 
 
 def _name(rule: Rule | None) -> str | None:
