@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 
 _ENVIRONMENT: Final = "NOCACHE_PROXY"
@@ -91,6 +90,12 @@ def _networks(text: str) -> object:
     return parse_networks(text)
 
 
+def _hosts(text: str) -> object:
+    from proxy.settings import parse_hosts
+
+    return parse_hosts(text)
+
+
 def _flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
     """Declare a flag that can also be set by the environment."""
     options.setdefault("envvar", f"{_ENVIRONMENT}_{flag.strip('-').replace('-', '_').upper()}")
@@ -144,6 +149,13 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
     default="127.0.0.1:9901",
     metavar="ADDRESS",
     help="Where probes, metrics and the admin page are; 'off' for none. Keep it off public networks.",
+)
+@_flag(
+    "--admin-hosts",
+    type=_Parsed("names", _hosts),
+    default="",
+    metavar="NAMES",
+    help="Names by which the admin listener may be asked, comma-separated; its address and 'localhost' always may.",
 )
 @_flag(
     "--workers",

@@ -37,6 +37,7 @@ _NAMED_NETWORKS: Final = {"loopback": LOOPBACK_NETWORKS, "private": PRIVATE_NETW
 _MAX_PORT: Final = 65535
 _MAX_LABEL: Final = 63  # of a host name, RFC 1035 section 2.3.4
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]*):(?P<port>[0-9]{1,5})")
+_HOST_NAME: Final = re.compile(r"[a-z0-9_.-]+")
 
 
 class SettingsError(ValueError):
@@ -125,6 +126,7 @@ class Settings:
     listen: Address = Address("127.0.0.1", 8080)
     rules: Path = Path("config/rules.yaml")
     admin: Address | None = Address("127.0.0.1", 9901)
+    admin_hosts: tuple[str, ...] = ()
     workers: int = 1
     access_log: Literal["json", "text", "off"] = "json"
     access_log_file: Path | None = None
@@ -156,6 +158,19 @@ def _can_be_resolved(host: str) -> bool:
     """Tell whether a resolver can be asked: Python's raises no OSError for a label that is empty or too long."""
     labels = host.removesuffix(".").split(".")
     return not host or (host.isascii() and all(0 < len(label) <= _MAX_LABEL for label in labels))
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Read a comma-separated list of host names, or nothing.
+
+    Raises:
+        SettingsError: a member is no host name.
+    """
+    names = [member.strip().lower().rstrip(".") for member in text.split(",") if member.strip()]
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise SettingsError(f"{name!r} is no host name; allowed are names without a port")
+    return tuple(names)
 
 
 def parse_networks(text: str) -> tuple[IPNetwork, ...]:

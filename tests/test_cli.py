@@ -176,6 +176,7 @@ FLAGS: dict[str, tuple[str, Any, str, Any]] = {
     "listen": ("0.0.0.0:80", Address("0.0.0.0", 80), "[::]:80", Address("::", 80)),
     "rules": ("a.yaml", Path("a.yaml"), "b.yaml", Path("b.yaml")),
     "admin": ("off", None, "unix:/s", Address(path=Path("/s"))),
+    "admin_hosts": ("A.example, b", ("a.example", "b"), "c", ("c",)),
     "workers": ("2", 2, "64", 64),
     "access_log": ("text", "text", "off", "off"),
     "access_log_file": ("a.log", Path("a.log"), "b.log", Path("b.log")),

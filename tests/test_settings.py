@@ -19,6 +19,7 @@ from proxy.settings import (
     Settings,
     SettingsError,
     Upstream,
+    parse_hosts,
     parse_networks,
 )
 
@@ -307,3 +308,16 @@ def test_every_setting_is_a_flag_and_has_its_default():
 @pytest.mark.parametrize(("access_log", "log_format"), [("json", "json"), ("text", "text"), ("off", "json")])
 def test_application_log_has_the_format_of_the_access_log(access_log, log_format):
     assert Settings(upstream=APP, access_log=access_log).log_format == log_format
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"), [("", ()), (" , ", ()), ("a, B.Example. ,c", ("a", "b.example", "c"))]
+)
+def test_hosts_are_names_in_lower_case(text, hosts):
+    assert parse_hosts(text) == hosts
+
+
+@pytest.mark.parametrize("text", ["a:1", "http://a", "a b", "\xe4", "*"])
+def test_what_is_no_host_name_is_told(text):
+    with pytest.raises(SettingsError, match="is no host name"):
+        parse_hosts(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from aiohttp import web
 from proxy import __version__
 from proxy.admin.answers import json_answer
 from proxy.admin.slices import in_slices
-from proxy.admin.state import STATE
+from proxy.admin.state import AdminState
 from proxy.message.errors import MessageError
 
 if TYPE_CHECKING:
@@ -29,15 +28,17 @@ if TYPE_CHECKING:
 
 _PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
 _STATUSES: Final = range(100, 600)  # RFC 9110 section 15
+# Whoever may ask must not be able to keep the data path waiting.
+_MAX_TEXT: Final = 1024
+_MAX_FIELDS: Final = 32
 _TO_EXPLAIN: Final = (  # loaded only for those who ask
     *(f"proxy.rules.tools.{name}" for name in ("dry_run", "explain", "explain_text", "commands")),
     *("proxy.audit.assess", "proxy.audit.explained"),
 )
 
 
-async def rules(request: web.Request) -> web.Response:
+async def rules(state: AdminState, _: web.BaseRequest) -> web.Response:
     """Tell the rules in force, in order, and what each has done so far."""
-    state = request.app[STATE]
     rules_file, status = state.rules_file, state.rules_status
     snapshot = await state.snapshot()
     hits = await _hits(snapshot)
@@ -53,25 +54,16 @@ async def rules(request: web.Request) -> web.Response:
     return json_answer(body)
 
 
-class Explainer:
-    """Answers `/api/explain`, one request at a time and in slices: with 1,000 rules it takes a second.
+async def explain(state: AdminState, request: web.BaseRequest) -> web.Response:
+    """Explain what the gateway would do with the request and the response that the query describes.
 
-    Not in a thread: each event of the loop would wait for the interpreter's lock, 5 ms a time.
+    In slices, as it may take a second with 1,000 rules.
     """
-
-    def __init__(self) -> None:
-        self._turn = asyncio.Lock()
-
-    async def answer(self, request: web.Request) -> web.Response:
-        """Explain what the gateway would do with the request and the response that the query describes."""
-        rules_file = request.app[STATE].rules_file
-        async with self._turn:
-            return await _explain(rules_file, request.query)
+    return await _explain(state.rules_file, request.query)
 
 
-async def config(request: web.Request) -> web.Response:
+async def config(state: AdminState, _: web.BaseRequest) -> web.Response:
     """Tell the settings. There are no secrets among them: an upstream cannot have credentials."""
-    state = request.app[STATE]
     settings = {field.name: _plain(getattr(state.settings, field.name)) for field in fields(state.settings)}
     uptime_s = round(time.time() - state.started_at_s, 1)
     return json_answer({"version": __version__, "uptime_s": uptime_s, "settings": settings})
@@ -141,15 +133,20 @@ def _trial(query: MultiMapping[str]) -> tuple[TrialRequest, TrialResponse]:
     target, status = query.get("target", ""), query.get("status", "200")
     if not target:
         raise ValueError("no target; it is the request target as a client sends it, such as /path?query")
+    request_fields, response_fields = query.getall("header", []), query.getall("response_header", [])
+    if len(target) > _MAX_TEXT or any(len(text) > _MAX_TEXT for text in (*request_fields, *response_fields)):
+        raise ValueError(f"found a target or field of more than {_MAX_TEXT} characters")
+    if len(request_fields) + len(response_fields) > _MAX_FIELDS:
+        raise ValueError(f"found more than {_MAX_FIELDS} fields")
     if not (status.isascii() and status.isdigit() and int(status) in _STATUSES):
         raise ValueError(f"found status {json.dumps(status)}, allowed: 100 to 599")
     return (
         TrialRequest(
             query.get("method", "GET"),
             target.encode("utf-8", "surrogateescape"),
-            tuple(parse_field(text) for text in query.getall("header", [])),
+            tuple(parse_field(text) for text in request_fields),
         ),
-        TrialResponse(int(status), tuple(parse_field(text) for text in query.getall("response_header", []))),
+        TrialResponse(int(status), tuple(parse_field(text) for text in response_fields)),
     )
 
 

@@ -1,70 +1,124 @@
-"""The admin application: its routes, and what all its answers have in common."""
+"""The admin application: its endpoints, and what all its answers have in common. It answers GET and HEAD, and changes nothing."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from proxy.admin import api, metrics, page, probes
 from proxy.admin.answers import json_answer
-from proxy.admin.state import STATE, AdminState
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from proxy.admin.state import AdminState
 
 _log = logging.getLogger(__name__)
 
-_PATHS: Final = {
-    "/": "a page for people: state, rules with their hits, explain",
-    "/livez": "the process is alive; never depends on the app",
-    "/readyz": "rules are loaded, the app is reachable and nothing is being drained",
-    "/metrics": "for Prometheus",
-    "/api/rules": "the rules in force, with the hits of each",
-    "/api/explain": "which rule decides: ?method=GET&target=/path&header=Name: value&status=200"
-    "&response_header=Name: value; header and response_header as often as needed; format=text for people",
-    "/api/config": "the settings",
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a path answers.
+
+    Attributes:
+        text: for people who ask for a path that does not exist; empty for files of the page.
+        is_exclusive: one request at a time, as it takes long; more are refused.
+    """
+
+    answer: Callable[[AdminState, web.BaseRequest], Awaitable[web.Response]]
+    text: str = ""
+    is_exclusive: bool = False
+
+
+ENDPOINTS: Final = {
+    "/": Endpoint(page.page, "a page for people: state, rules with their hits, explain"),
+    "/page.css": Endpoint(page.asset),
+    "/page.js": Endpoint(page.asset),
+    "/livez": Endpoint(probes.livez, "the process is alive; never depends on the app"),
+    "/readyz": Endpoint(probes.readyz, "rules are loaded, the app is reachable and nothing is being drained"),
+    "/metrics": Endpoint(metrics.answer, "for Prometheus"),
+    "/api/rules": Endpoint(api.rules, "the rules in force, with the hits of each"),
+    "/api/explain": Endpoint(
+        api.explain,
+        "which rule decides: ?method=GET&target=/path&header=Name: value&status=200"
+        "&response_header=Name: value; header and response_header as often as needed; format=text for people; "
+        "one request at a time",
+        is_exclusive=True,
+    ),
+    "/api/config": Endpoint(api.config, "the settings"),
 }
 
 
-def build_app(state: AdminState) -> web.Application:
-    """Make the application for a service. It answers GET and HEAD, and changes nothing."""
-    app = web.Application(middlewares=[_answer])
-    app[STATE] = state
-    app.add_routes(
-        [
-            web.get("/", page.page),
-            web.get("/page.css", page.asset),
-            web.get("/page.js", page.asset),
-            web.get("/livez", probes.livez),
-            web.get("/readyz", probes.readyz),
-            web.get("/metrics", _metrics),
-            web.get("/api/rules", api.rules),
-            web.get("/api/explain", api.Explainer().answer),
-            web.get("/api/config", api.config),
-        ]
-    )
-    return app
+class Admin:
+    """Answers the requests of the admin listener, for a service."""
+
+    def __init__(self, state: AdminState) -> None:
+        self._state = state
+        self._names = {"localhost", *state.settings.admin_hosts}
+        self._in_use: set[str] = set()
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request. No answer may be stored, and every error is told in JSON."""
+        try:
+            response = await self._answer(request)
+        except Exception:  # noqa: BLE001 - the last one to tell; aiohttp's own 500 would not say no-store
+            _log.exception("the admin listener failed on %s", request.path)
+            response = json_answer({"error": "the proxy failed; its log says how"}, 500)
+        return finished(response)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        if not self._is_ours(request.headers.get("Host", "")):
+            text = "Host is neither an address nor localhost nor one of --admin-hosts"
+            return json_answer({"error": text}, 421)
+        endpoint = ENDPOINTS.get(request.path)
+        if endpoint is None:
+            return _refusal("Not Found", 404)
+        if request.method not in {"GET", "HEAD"}:
+            response = _refusal("Method Not Allowed", 405)
+            response.headers["Allow"] = "GET,HEAD"
+            return response
+        if not endpoint.is_exclusive:
+            return await endpoint.answer(self._state, request)
+        return await self._answer_alone(endpoint, request)
+
+    async def _answer_alone(self, endpoint: Endpoint, request: web.BaseRequest) -> web.Response:
+        if request.path in self._in_use:
+            response = json_answer({"error": f"{request.path} answers one request at a time"}, 503)
+            response.headers["Retry-After"] = "1"
+            return response
+        self._in_use.add(request.path)
+        try:
+            return await endpoint.answer(self._state, request)
+        finally:
+            self._in_use.remove(request.path)
+
+    def _is_ours(self, host: str) -> bool:
+        """Tell whether a name in `Host` is this listener's.
+
+        A page of any site can have its own name resolve to this address (DNS rebinding) and then read what is answered
+        here. Only its name tells; addresses and Unix sockets have none.
+        """
+        admin = self._state.settings.admin
+        if not host or admin is None or admin.path is not None:
+            return True
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        name = name.lower().rstrip(".")
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self._names or name == admin.host.lower()
+        return True
 
 
-@web.middleware
-async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Tell every answer not to be stored, and every error in JSON."""
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        response = json_answer({"error": error.reason, "paths": _PATHS}, error.status)
-        if "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
-    except Exception:  # noqa: BLE001 - the last one to tell; aiohttp's own 500 would not say no-store
-        _log.exception("the admin listener failed on %s", request.path)
-        response = json_answer({"error": "the proxy failed; its log says how"}, 500)
+def finished(response: web.Response) -> web.Response:
+    """Add what every answer says. Which library answers, and in which version, is nobody's business."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "nocache-proxy"
     return response
 
 
-async def _metrics(request: web.Request) -> web.Response:
-    body = await metrics.render(request.app[STATE])
-    return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+def _refusal(error: str, status: int) -> web.Response:
+    paths = {path: endpoint.text for path, endpoint in ENDPOINTS.items() if endpoint.text}
+    return json_answer({"error": error, "paths": paths}, status)

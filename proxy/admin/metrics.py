@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -83,6 +84,11 @@ _REASONS: Final = {
         known.reason for known in _FAILURES if not known.is_upstream and known is not failures.CLIENT_LEFT
     ],
 }
+
+
+async def answer(state: AdminState, _: web.BaseRequest) -> web.Response:
+    """Answer a scrape."""
+    return web.Response(body=await render(state), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def render(state: AdminState) -> bytes:

@@ -7,6 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.admin.state import AdminState
+
 # The icon is a data: URL, so that browsers do not ask for one.
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
@@ -15,14 +17,14 @@ _POLICY: Final = (
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
-async def page(_: web.Request) -> web.Response:
+async def page(_: AdminState, __: web.BaseRequest) -> web.Response:
     """Answer with the page; the rest it asks of the API."""
     response = _file("page.html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
 
-async def asset(request: web.Request) -> web.Response:
+async def asset(_: AdminState, request: web.BaseRequest) -> web.Response:
     """Answer with a file that the page loads, one of those that have a route."""
     return _file(request.path.lstrip("/"))
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from aiohttp import web
 
 from proxy.admin.answers import json_answer
-from proxy.admin.state import STATE, RulesStatus
+from proxy.admin.state import AdminState, RulesStatus
 
 
-async def livez(_: web.Request) -> web.Response:
+async def livez(_: AdminState, __: web.BaseRequest) -> web.Response:
     """Say that the process runs. Restarting it would not help an app that is down, so that is not asked here."""
     return web.Response(text="alive\n")
 
 
-async def readyz(request: web.Request) -> web.Response:
+async def readyz(state: AdminState, _: web.BaseRequest) -> web.Response:
     """Say whether to send traffic here, why not, and what an operator should know although it is ready."""
-    state = request.app[STATE]
     reasons = await state.reasons_not_ready()
     status = state.rules_status
     body = {"ready": not reasons, "reasons": reasons, "notes": _notes(status), "rules": status.digest}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from proxy.rules.loading.loader import RulesFile
@@ -58,7 +56,3 @@ class AdminState(Protocol):
 
     def pids(self) -> list[int]:
         """Of the processes that serve, for `process_*` metrics."""
-
-
-STATE: Final[web.AppKey[AdminState]] = web.AppKey("state")
-"""Where handlers find it."""

@@ -15,7 +15,7 @@ import uvloop
 
 from proxy import __version__
 from proxy.gateway.access_log import AccessLog
-from proxy.service import runtime
+from proxy.service import descriptors, runtime
 from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_watcher import RulesSource, RulesStatus, mount_that_never_changes
 from proxy.service.sockets import ListenError, bind, bound_address, remove
@@ -45,6 +45,7 @@ def serve(settings: Settings) -> int:
         SettingsError: a file that the settings name cannot be used.
         ListenError: an address cannot be listened on.
     """
+    settings = descriptors.fit_connections(settings, descriptors.raise_limit())
     source = RulesSource(settings.rules)
     _check_files(settings)
     admin_socket = bind(settings.admin) if settings.admin is not None else None
@@ -172,15 +173,10 @@ class Service:
         await asyncio.sleep(self.settings.drain_delay_s)
         return await self._fleet.drain(self.settings.drain_timeout_s)
 
-    async def _start_admin(self, listening: socket.socket) -> web.AppRunner:
-        from aiohttp import web  # noqa: PLC0415 - not needed with `--admin off`
+    async def _start_admin(self, listening: socket.socket) -> web.ServerRunner:
+        from proxy.admin import listener  # noqa: PLC0415 - not needed with `--admin off`
 
-        from proxy.admin.app import build_app  # noqa: PLC0415
-
-        runner = web.AppRunner(build_app(self), access_log=None, handle_signals=False, shutdown_timeout=1)
-        await runner.setup()
-        await web.SockSite(runner, listening).start()
-        return runner
+        return await listener.start(self, [listening])
 
     # The rules
 

@@ -6,6 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer
+
+from proxy.admin.app import Admin
+from proxy.admin.listener import AdminServer
 from proxy.rules.loading import loader
 from proxy.rules.loading.loader import RulesFile
 from proxy.service.rules_watcher import RulesStatus
@@ -46,6 +51,17 @@ class Service:
 
     def pids(self) -> list[int]:
         return [os.getpid()]
+
+
+class AdminTestServer(BaseTestServer):
+    """The listener as `serve` runs it."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+
+    async def _make_runner(self, **_: object) -> web.ServerRunner:
+        return web.ServerRunner(AdminServer(Admin(self._service)), handle_signals=False, shutdown_timeout=1)
 
 
 def difference(after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.admin.app import build_app
-from tests.admin.standing import EXPLAIN, PATHS, RULES, Service
+from tests.admin.standing import EXPLAIN, PATHS, RULES, AdminTestServer, Service
 from tests.service.serving import App, get, sidecar
 
 
@@ -18,7 +17,7 @@ def service() -> Service:
 
 @pytest.fixture
 async def client(aiohttp_client, service):
-    return await aiohttp_client(build_app(service))
+    return await aiohttp_client(AdminTestServer(service))
 
 
 # Probes, DESIGN section 7

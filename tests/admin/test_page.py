@@ -8,8 +8,7 @@ from importlib import resources
 
 import pytest
 
-from proxy.admin.app import build_app
-from tests.admin.standing import Service
+from tests.admin.standing import AdminTestServer, Service
 
 HTML, CSS, JS = (
     resources.files("proxy.admin").joinpath(f"page.{suffix}").read_text("utf-8")
@@ -45,7 +44,7 @@ PAGE = Page()
 
 @pytest.fixture
 async def client(aiohttp_client):
-    return await aiohttp_client(build_app(Service()))
+    return await aiohttp_client(AdminTestServer(Service()))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def collected(*pids: int, proc: Path = PROC) -> dict[str, float]:
 def child():
     """A process that does nothing."""
     with subprocess.Popen(["sleep", "60"]) as process:
+        while Path(f"/proc/{process.pid}/statm").read_text().split()[1] == "0":
+            time.sleep(0.001)  # it is not yet loaded
         yield process.pid
         process.kill()
 

@@ -290,11 +290,11 @@ async def test_port_that_is_taken_leaves_no_socket_file_of_the_admin_listener_be
 
 
 async def test_variable_that_cannot_be_read_is_named(rules):
-    env = {"NOCACHE_PROXY_MAX_CONNECTIONS": "many"}
+    env = {"NOCACHE_PROXY_MAX_HEAD_SIZE": "many"}
     async with command(*serve_command(APP, rules), env=env) as running:
         assert await running.ended() == 2
         assert (
-            "(env var: 'NOCACHE_PROXY_MAX_CONNECTIONS'): 'many' is not a valid integer"
+            "(env var: 'NOCACHE_PROXY_MAX_HEAD_SIZE'): 'many' is not a valid integer range"
             in running.log.read[-1]
         )
 
