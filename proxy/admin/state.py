@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RulesStatus(Protocol):
-    """What became of the rules file; see `proxy.service.rules_watcher.RulesStatus`."""
+    """What became of the rules file; see `proxy.service.rules_source.RulesStatus`."""
 
     @property
     def source(self) -> str: ...

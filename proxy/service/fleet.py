@@ -12,7 +12,7 @@ from proxy.service.sockets import bind, bound_address, remove
 from proxy.stats import Snapshot, Stats, merge
 
 if TYPE_CHECKING:
-    from proxy.service.rules_watcher import RulesSource
+    from proxy.service.rules_source import RulesSource
     from proxy.settings import Address, Settings
 
 

@@ -1,197 +1,120 @@
-"""The rules file as it changes: read by content, checked and tested before it takes effect.
-
-An editor renames, an orchestrator swaps a symbolic link, a bind mount keeps the inode, a copy is half
-written: all of them are told by the bytes. A file that cannot be used leaves the rules in force.
-"""
+"""Watching the rules file: what is new takes effect, and is linted meanwhile. Nothing here holds the event loop up."""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import contextlib
 import logging
-import os
-import time
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeVar
 
-from proxy.rules.loading import loader
-from proxy.rules.loading.diagnostics import RulesError
+from proxy.rules.loading.diagnostics import Mistake
+from proxy.rules.loading.loader import RulesFile
+from proxy.service.background import Background
+from proxy.service.rules_source import PATIENCE_S, RulesSource, mount_that_never_changes
 
-if TYPE_CHECKING:
-    from proxy.rules.loading.loader import RulesFile
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-# Size and times can lie (a mount may keep them): the bytes are read again at least this often.
-_READ_ANYWAY_S: Final = 30.0
-_NEVER: Final[tuple[int, ...] | None] = (-1,)
-_MOUNT_POINT_FIELD: Final = 4
+_WATCH_S: Final = 0.1  # between two looks, which cost some 50 us each
+_MAX_WARNINGS: Final = 20  # a thousand would bury the line that says what listens
 
 
-@dataclass(frozen=True, slots=True)
-class RulesStatus:
-    """What became of the rules file.
+class RulesWatcher:
+    """Watches until it is cancelled.
 
-    Attributes:
-        source: its path.
-        digest: of the bytes in force, the first 12 hex digits of their SHA-256.
-        loaded_at_s: when they took effect, seconds since the epoch.
-        last_reload_ok: whether the newest content is the one in force.
-        last_error: why not, one line a mistake; empty when it is.
-        reloads, failed_reloads: counted since the start.
+    Args:
+        source: is told to look and to reload, in a thread.
+        use_rules: puts what the source holds in force.
     """
 
-    source: str
-    digest: str
-    loaded_at_s: float
-    last_reload_ok: bool = True
-    last_error: str = ""
-    reloads: int = 0
-    failed_reloads: int = 0
+    def __init__(self, source: RulesSource, use_rules: Callable[[], None]) -> None:
+        self._source = source
+        self._use_rules = use_rules
+        self._told_to_reload = asyncio.Event()
+        self._linter = _Linter()
 
+    def reload(self) -> None:
+        """Read the file again, even if it looks unchanged."""
+        self._told_to_reload.set()
 
-class RulesSource:
-    """Reads a rules file, at the start and again whenever its content has changed.
-
-    Raises:
-        RulesError: the file cannot be used at the start.
-
-    Attributes:
-        rules_file: in force.
-        status: what became of the newest content.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        # As of no file: what rests is read once more, in case it was being written just now.
-        self._last_stat = self._read_stat = _NEVER
-        data = loader.read_bytes(path)
-        self._seen_digest = _digest(data)
-        self._read_at_s = time.monotonic()
-        self.data = data
-        self.rules_file = use(data, str(path))
-        self.status = RulesStatus(str(path), self.rules_file.digest, time.time())
-
-    def has_changed(self) -> bytes | None:
-        """Return the file's content when it is new; cheap as long as the file is not touched.
-
-        A file is read once it looks the same twice in a row: who writes it may not be done, and one that is
-        missing may be about to come back.
-        """
-        seen = _stat(self._path)
-        is_settled = seen == self._last_stat
-        self._last_stat = seen
-        is_due = time.monotonic() - self._read_at_s >= _READ_ANYWAY_S
-        if not is_settled or (seen == self._read_stat and not is_due):
-            return None
-        self._read_stat = seen
-        self._read_at_s = time.monotonic()
+    async def run(self) -> None:
+        """Watch."""
         try:
-            data = loader.read_bytes(self._path)
-        except RulesError as error:
-            if self._seen_digest:
-                self._fail(str(error))
-            self._seen_digest = b""  # whatever comes next is news
-            return None
-        digest = _digest(data)
-        if digest == self._seen_digest:
-            return None
-        self._seen_digest = digest
-        return data
+            self._linter.begin(self._source.rules_file)
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_WATCH_S):
+                        await self._told_to_reload.wait()
+                if await self._has_new_rules():
+                    self._use_rules()
+                    self._linter.begin(self._source.rules_file)
+        finally:
+            self._linter.stop()
 
-    def reload(self, data: bytes | None = None) -> bool:
-        """Put content in force, that of the file when none is given; say whether it could be used.
-
-        May run in a thread: it compiles anew and assigns once.
-        """
-        try:
-            if data is None:
-                data = loader.read_bytes(self._path)
-                self._seen_digest = _digest(data)
-            rules_file = use(data, str(self._path))
-        except RulesError as error:
-            self._fail(str(error))
+    async def _has_new_rules(self) -> bool:
+        data = None
+        if self._told_to_reload.is_set():
+            self._told_to_reload.clear()
+            _log.info("SIGHUP: reloading the rules")
+        elif (data := await self._in_time(self._source.has_changed)) is None:
             return False
-        except Exception as error:  # noqa: BLE001 - a mistake of ours: old rules stay, and the watching goes on
-            self._fail(f"{self._path}: the proxy failed on this file: {error!r}", is_ours=True)
-            return False
-        self.data = data
-        self.rules_file = rules_file
-        self.status = replace(
-            self.status,
-            digest=rules_file.digest,
-            loaded_at_s=time.time(),
-            last_reload_ok=True,
-            last_error="",
-            reloads=self.status.reloads + 1,
-        )
-        _log.info(
-            "rules reloaded from %s: %d rules, digest %s",
-            self._path,
-            len(rules_file.rules),
-            rules_file.digest,
-        )
-        return True
+        self._linter.stop()  # what it would say is of the rules before
+        return await self._in_time(self._source.reload, data)
 
-    def _fail(self, text: str, *, is_ours: bool = False) -> None:
-        self.status = replace(
-            self.status, last_reload_ok=False, last_error=text, failed_reloads=self.status.failed_reloads + 1
-        )
-        _log.error(
-            "rules not reloaded, those of digest %s stay in force: %s",
-            self.status.digest,
-            text.replace("\n", "; "),
-            exc_info=is_ours,
-        )
+    async def _in_time(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call in the source's thread; say so when that takes too long, and go on waiting."""
+        calling = asyncio.wrap_future(self._source.background.call(function, *arguments))
+        done, _ = await asyncio.wait({calling}, timeout=PATIENCE_S)
+        if not done:
+            self._source.is_late()
+        return await calling
 
 
-def use(data: bytes, source: str) -> RulesFile:
-    """Read, check and test the content of a rules file.
+class _Linter:
+    """Lints in a thread: one file at a time, the newest."""
 
-    Raises:
-        RulesError: it has mistakes, or a test in it fails.
-    """
-    from proxy.rules.tools import rule_tests  # noqa: PLC0415 - only a file with tests needs it
+    def __init__(self) -> None:
+        self._background = Background("lint")
+        self._is_stopped = threading.Event()
 
-    rules_file = loader.loads(data, source)
-    failures = rule_tests.run(rules_file)
-    if failures:
-        raise RulesError(failures)
-    return rules_file
+    def begin(self, rules_file: RulesFile) -> None:
+        """Give up what is being linted, and lint this."""
+        self.stop()
+        self._is_stopped = threading.Event()
+        self._background.call(_warn, rules_file, self._is_stopped)
+
+    def stop(self) -> None:
+        """Give up what is being linted; its warnings are not told."""
+        self._is_stopped.set()
 
 
-def mount_that_never_changes(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Tell whether the rules file itself is a mount point: such a mount keeps showing the old inode.
+def _warn(rules_file: RulesFile, is_stopped: threading.Event) -> None:
+    """Say what may be wrong with rules that can be used."""
+    from proxy.rules.tools.lint import steps  # noqa: PLC0415 - in a thread that requests do not wait for
 
-    A ConfigMap mounted by `subPath`, or a file bind-mounted alone, never shows what replaces it.
-    """
+    found: set[Mistake] = set()
     try:
-        lines = mountinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    resolved = os.path.realpath(path)
-    return any(
-        _unescape(line.split(" ")[_MOUNT_POINT_FIELD]) == resolved
-        for line in lines
-        if line.count(" ") > _MOUNT_POINT_FIELD
-    )
+        for mistakes in steps(rules_file):
+            if is_stopped.is_set():
+                return
+            found.update(mistakes)
+    except Exception:  # noqa: BLE001 - a mistake of ours: the rules are in force
+        _log.exception("the rules could not be linted")
+        return
+    for warning in _to_tell(sorted(found), rules_file.source):
+        _log.warning("%s", warning)
 
 
-def _unescape(mount_point: str) -> str:
-    return (
-        mount_point.encode("latin-1", "replace").decode("unicode_escape")
-        if "\\" in mount_point
-        else mount_point
-    )
-
-
-def _stat(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+def _to_tell(warnings: list[Mistake], source: str) -> Iterator[str]:
+    yield from map(str, warnings[:_MAX_WARNINGS])
+    if len(warnings) > _MAX_WARNINGS:
+        yield f"{len(warnings) - _MAX_WARNINGS} more warnings: nocache-proxy check {source}"
+    if mount_that_never_changes(Path(source)):
+        yield (
+            f"{source} is itself a mount (a subPath, or a single bind-mounted file) and will not show changes; "
+            "mount its directory instead"
+        )

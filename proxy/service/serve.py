@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import ssl
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -17,7 +15,8 @@ from proxy import __version__
 from proxy.gateway.access_log import AccessLog
 from proxy.service import descriptors, runtime
 from proxy.service.fleet import Fleet, InProcess
-from proxy.service.rules_watcher import RulesSource, RulesStatus, mount_that_never_changes
+from proxy.service.rules_source import RulesSource, RulesStatus
+from proxy.service.rules_watcher import RulesWatcher
 from proxy.service.sockets import ListenError, bind, bound_address, remove
 from proxy.settings import SettingsError
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MAX_WARNINGS: Final = 20  # of the lint at start; a thousand would bury the line that says what listens
-_WATCH_S: Final = 0.1  # a look at the file costs 10 us; it is read when two looks agree
 _PROBE_FRESH_S: Final = 1.0  # readiness checks that come closer than this share a probe of the app
 
 
@@ -74,7 +71,7 @@ class Service:
         self._fleet = fleet
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
-        self._told_to_reload = asyncio.Event()
+        self._watcher = RulesWatcher(source, fleet.use_rules)
         self._probe: tuple[float, str | None] = (float("-inf"), None)
 
     # What the admin listener asks
@@ -117,7 +114,7 @@ class Service:
         for number, act in (
             (signal.SIGTERM, self._end),
             (signal.SIGINT, self._end),
-            (signal.SIGHUP, self._told_to_reload.set),
+            (signal.SIGHUP, self._watcher.reload),
             (signal.SIGUSR1, self._fleet.reopen_log),
         ):
             loop.add_signal_handler(number, act)
@@ -125,7 +122,7 @@ class Service:
         admin = None if admin_socket is None else await self._start_admin(admin_socket)
         runtime.settle()
         self._announce(None if admin_socket is None else bound_address(admin_socket))
-        watching = loop.create_task(self._watch())
+        watching = loop.create_task(self._watcher.run())
         await self._ending.wait()
         watching.cancel()
         await self._drain()
@@ -177,48 +174,6 @@ class Service:
         from proxy.admin import listener  # noqa: PLC0415 - not needed with `--admin off`
 
         return await listener.start(self, [listening])
-
-    # The rules
-
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, _warn, self._source)
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH_S):
-                    await self._told_to_reload.wait()
-            data = None
-            if self._told_to_reload.is_set():
-                self._told_to_reload.clear()
-                _log.info("SIGHUP: reloading the rules")
-            elif (data := self._source.has_changed()) is None:
-                continue
-            # In a thread: a thousand rules take longer to compile than a request may wait.
-            if await loop.run_in_executor(None, self._source.reload, data):
-                self._fleet.use_rules()
-                await loop.run_in_executor(None, _warn, self._source)
-
-
-def _warn(source: RulesSource) -> None:
-    """Say what may be wrong with rules that can be used."""
-    from proxy.rules.tools.lint import lint  # noqa: PLC0415 - in a thread that requests do not wait for
-
-    try:
-        warnings = tuple(lint(source.rules_file))
-    except Exception:  # noqa: BLE001 - a mistake of ours: the rules are in force, and the watching goes on
-        _log.exception("the rules could not be linted")
-        return
-    for warning in warnings[:_MAX_WARNINGS]:
-        _log.warning("%s", warning)
-    if len(warnings) > _MAX_WARNINGS:
-        more = len(warnings) - _MAX_WARNINGS
-        _log.warning("%d more warnings: nocache-proxy check %s", more, source.status.source)
-    if mount_that_never_changes(Path(source.status.source)):
-        _log.warning(
-            "%s is itself a mount (a subPath, or a single bind-mounted file) and will not show changes; "
-            "mount its directory instead",
-            source.status.source,
-        )
 
 
 def _check_files(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from proxy.settings import Address
 from proxy.stats import Snapshot, Stats, merge
 
 if TYPE_CHECKING:
-    from proxy.service.rules_watcher import RulesSource
+    from proxy.service.rules_source import RulesSource
     from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)

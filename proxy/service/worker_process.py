@@ -17,6 +17,7 @@ from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
 from proxy.rules.loading import loader
 from proxy.service import logs, runtime
+from proxy.service.background import Background
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
 from proxy.stats import Stats
 
@@ -47,6 +48,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
     ruleset = loader.loads(start.rules, str(settings.rules)).ruleset
     gateway = Gateway(settings, ruleset, stats, access_log, loop)
     told_to_end = asyncio.Event()
+    loading = Background("rules")
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
     await gateway.start([listening])
     runtime.settle()
@@ -68,7 +70,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
             case "reopen-log":
                 access_log.reopen()
             case UseRules(rules):
-                loaded = await loop.run_in_executor(None, loader.loads, rules, str(settings.rules))
+                loaded = await asyncio.wrap_future(loading.call(loader.loads, rules, str(settings.rules)))
                 gateway.ruleset = loaded.ruleset
             case Drain():
                 timeout_s = order.timeout_s

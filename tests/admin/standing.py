@@ -13,7 +13,7 @@ from proxy.admin.app import Admin
 from proxy.admin.listener import AdminServer
 from proxy.rules.loading import loader
 from proxy.rules.loading.loader import RulesFile
-from proxy.service.rules_watcher import RulesStatus
+from proxy.service.rules_source import RulesStatus
 from proxy.settings import Settings, Upstream
 from proxy.stats import Snapshot, Stats, merge
 

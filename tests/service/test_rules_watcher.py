@@ -1,261 +1,213 @@
-"""The contract of the watched rules file: whatever replaces it is found, and nothing bad ever takes effect."""
+"""Watching holds nothing up: neither a file system that hangs, nor a linter that takes long, nor a mistake of either."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
+import threading
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from proxy.rules.loading.diagnostics import RulesError
-from proxy.service import rules_watcher
-from proxy.service.rules_watcher import RulesSource, mount_that_never_changes
+from proxy.rules.loading.loader import Mistake
+from proxy.rules.tools import lint
+from proxy.service import rules_source, rules_watcher
+from proxy.service.rules_source import RulesSource
+from proxy.service.rules_watcher import RulesWatcher
+from tests.service.serving import LIMIT_S, XHR, Sidecar, sidecar
 
 GOOD = "version: 1\nrules: [{name: %s, match: {paths: [/a]}}]\n"
-BAD = "version: 1\nrules: [{nam: %s}]\n"
-TESTED = GOOD + "tests: [{request: {path: /b}, expect: {rule: %s}}]\n"
 
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    path = tmp_path / "config" / "rules.yaml"
-    path.parent.mkdir()
+    path = tmp_path / "rules.yaml"
     path.write_text(GOOD % "first")
     return path
 
 
-@pytest.fixture
-def source(path) -> RulesSource:
-    return RulesSource(path)
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(rules_source, "_STILL_S", 0.0)
+    monkeypatch.setattr(rules_watcher, "_WATCH_S", 0.001)
+    monkeypatch.setattr(rules_watcher, "PATIENCE_S", 0.05)
 
 
-def look(source: RulesSource) -> bool | None:
-    """Look until a file at rest has been read: whether it was taken, `None` when it brought nothing new."""
-    data = source.has_changed() or source.has_changed()
-    return None if data is None else source.reload(data)
+@asynccontextmanager
+async def watching(path: Path):
+    """A watcher at work, its source, and the names of rules that it has put in force."""
+    source, used = RulesSource(path), []
+    watcher = RulesWatcher(source, lambda: used.append([rule.name for rule in source.rules_file.rules]))
+    task = asyncio.create_task(watcher.run())
+    yield watcher, source, used
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
-def names(source: RulesSource) -> list[str]:
-    return [rule.name for rule in source.rules_file.rules]
+async def until(holds) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
-def swap_directory(path: Path, text: str, number: int) -> None:
-    """Replace a ConfigMap's content as the kubelet does: a new directory, and one rename of a symbolic link."""
-    fresh = path.parent / f"..{number}"
-    fresh.mkdir()
-    (fresh / path.name).write_text(text)
-    link = path.parent / "..data_tmp"
-    link.symlink_to(fresh.name)
-    link.rename(path.parent / "..data")
+class Hanging:
+    """A function that does not return before it is let."""
+
+    def __init__(self, function):
+        self._function = function
+        self.was_called = threading.Event()
+        self.goes_on = threading.Event()
+
+    def __call__(self, *arguments):
+        self.was_called.set()
+        self.goes_on.wait()
+        return self._function(*arguments)
 
 
-def test_file_that_nobody_touches_brings_nothing(source):
-    assert [look(source) for _ in range(3)] == [None] * 3
-    assert source.status.reloads == 0
+@pytest.mark.parametrize("function", ["_stat", "_read"])
+async def test_file_system_that_hangs_is_told_and_its_answer_is_taken_when_it_comes(
+    path, monkeypatch, caplog, function
+):
+    async with watching(path) as (_, source, used):
+        hanging = Hanging(getattr(rules_source, function))
+        monkeypatch.setattr(rules_source, function, hanging)
+        path.write_text(GOOD % "second")
+        await until(hanging.was_called.is_set)
+        await until(lambda: not source.status.last_reload_ok)
+        assert source.status.last_error == f"{path}: its file system has not answered for 10 s"
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        hanging.goes_on.set()
+        await until(lambda: used == [["second"]])
+        assert source.status.last_reload_ok
 
 
-def test_edit_in_place_is_taken(source, path):
-    path.write_text(GOOD % "second")
-    assert look(source) is True
-    assert names(source) == ["second"]
-    assert (source.status.reloads, source.status.last_reload_ok) == (1, True)
-    assert source.status.digest == source.rules_file.digest
+async def test_file_system_that_hangs_without_a_change_is_no_failure_any_more_when_it_answers(
+    path, monkeypatch
+):
+    async with watching(path) as (_, source, _used):
+        hanging = Hanging(rules_source._stat)
+        monkeypatch.setattr(rules_source, "_stat", hanging)
+        await until(lambda: not source.status.last_reload_ok)
+        hanging.goes_on.set()
+        await until(lambda: source.status.last_reload_ok)
 
 
-def test_file_renamed_over_it_is_taken(source, path):
-    fresh = path.with_suffix(".new")
-    fresh.write_text(GOOD % "second")
-    fresh.rename(path)
-    assert look(source) is True
-    assert names(source) == ["second"]
+async def test_end_does_not_wait_for_a_file_system_that_hangs(path, monkeypatch):
+    async with watching(path):
+        hanging = Hanging(rules_source._stat)
+        monkeypatch.setattr(rules_source, "_stat", hanging)
+        await until(hanging.was_called.is_set)
+    hanging.goes_on.set()
 
 
-def test_symbolic_link_swapped_by_the_kubelet_is_taken(tmp_path):
-    path = tmp_path / "mounted" / "rules.yaml"
-    path.parent.mkdir()
-    swap_directory(path, GOOD % "first", 1)
-    path.symlink_to("..data/rules.yaml")
-    source = RulesSource(path)
-    assert look(source) is None
-    swap_directory(path, GOOD % "second", 2)
-    assert look(source) is True
-    assert names(source) == ["second"]
-
-
-def test_file_gone_for_a_moment_changes_nothing(source, path):
-    path.unlink()
-    assert source.has_changed() is None
-    path.write_text(GOOD % "first")
-    assert look(source) is None
-    assert source.status.last_reload_ok
-    assert names(source) == ["first"]
-
-
-def test_file_that_stays_away_is_told_once_and_its_return_ends_it(source, path, caplog):
-    path.unlink()
-    assert [look(source) for _ in range(3)] == [None] * 3
-    assert (source.status.last_error, source.status.failed_reloads) == (f"{path}: no such file", 1)
-    assert len(caplog.records) == 1
-    assert names(source) == ["first"]
-    path.write_text(GOOD % "first")
-    assert look(source) is True
-    assert (source.status.last_reload_ok, source.status.last_error) == (True, "")
-
-
-def test_file_that_is_being_written_is_not_read_before_it_rests(source, path):
-    """A prefix of a file may well be a valid file with fewer rules."""
-    whole = GOOD % "second" + "# the rest\n" * 5
-    with path.open("w") as file:
-        for piece in whole.splitlines(keepends=True):
-            file.write(piece)
-            file.flush()
-            assert source.has_changed() is None
-    assert look(source) is True
-    assert source.data.decode() == whole
-
-
-def test_half_a_file_that_rests_is_refused_and_the_whole_one_taken(source, path):
-    path.write_text((TESTED % ("second", "null"))[:40])
-    assert look(source) is False
-    assert names(source) == ["first"]
-    path.write_text(TESTED % ("second", "null"))
-    assert look(source) is True
-    assert names(source) == ["second"]
-
-
-def test_bad_file_keeps_the_old_rules_with_one_log_line_for_each_content(source, path, caplog):
-    digest = source.status.digest
-    path.write_text(BAD % "a")
-    assert look(source) is False
-    assert [look(source) for _ in range(3)] == [None] * 3
-    path.write_text(BAD % "other")
-    assert look(source) is False
-    assert names(source) == ["first"]
-    assert (source.status.digest, source.status.last_reload_ok) == (digest, False)
-    assert source.status.failed_reloads == 2
-    assert f"{path}:2:10: rules[0].nam: unknown key" in source.status.last_error
-    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 2
-    assert all(f"those of digest {digest} stay in force" in error and "\n" not in error for error in errors)
-
-
-def test_return_to_the_rules_in_force_ends_the_failure(source, path):
-    path.write_text(BAD % "a")
-    assert look(source) is False
-    path.write_text(GOOD % "first")
-    assert look(source) is True
-    assert (source.status.last_reload_ok, source.status.last_error) == (True, "")
-
-
-def test_file_whose_own_test_fails_keeps_the_old_rules(source, path):
-    path.write_text(TESTED % ("second", "second"))
-    assert look(source) is False
-    assert names(source) == ["first"]
-    assert "tests[0].expect.rule: test failed: expected second, got none" in source.status.last_error
-
-
-def test_file_that_may_not_be_read_for_a_while_is_taken_when_it_may(source, path, monkeypatch):
-    def refuse(path: Path) -> bytes:
-        raise RulesError(
-            [rules_watcher.loader.Mistake(0, 0, "", "found a file that may not be read", source=str(path))]
-        )
-
-    with monkeypatch.context() as patch:
-        patch.setattr(rules_watcher.loader, "read_bytes", refuse)
-        path.touch()
-        assert look(source) is None
-        assert not source.status.last_reload_ok
-    path.touch()
-    assert look(source) is True
-    assert source.status.last_reload_ok
-
-
-def test_change_that_keeps_the_modification_time_is_found(source, path):
-    assert look(source) is None
-    before = path.stat()
-    path.write_text(GOOD % "tenth")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert look(source) is True
-    assert names(source) == ["tenth"]
-
-
-def test_change_that_shows_in_no_attribute_is_found_by_content(source, path, monkeypatch):
-    """Some mounts keep size and times: the bytes are read again every so often."""
-    monkeypatch.setattr(rules_watcher, "_stat", lambda _: (1,))
-    assert look(source) is None
-    path.write_text(GOOD % "tenth")
-    assert look(source) is None
-    monkeypatch.setattr(rules_watcher, "_READ_ANYWAY_S", 0.0)
-    assert look(source) is True
-
-
-def test_forced_reload_reads_and_tells_even_what_has_not_changed(source, path, caplog):
-    assert source.reload() is True
-    path.write_text(BAD % "a")
-    assert source.reload() is False
-    assert source.reload() is False
-    assert look(source) is None
-    assert (source.status.reloads, source.status.failed_reloads) == (1, 2)
-    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
-
-
-def test_mistake_of_the_proxy_itself_keeps_the_old_rules(source, path, monkeypatch, caplog):
-    """Watching goes on after any exception, and its traceback is in the log."""
-    path.write_text(GOOD % "second")
-    with monkeypatch.context() as patch:
-        patch.setattr(rules_watcher.loader, "loads", lambda *_: 1 / 0)
-        assert look(source) is False
-    assert names(source) == ["first"]
-    assert "ZeroDivisionError" in source.status.last_error
-    assert caplog.records[-1].exc_info
-
-
-@pytest.mark.parametrize("text", [BAD % "a", TESTED % ("a", "a"), "", "rules: ["])
-def test_rules_that_cannot_be_used_at_the_start_are_an_error(path, text):
-    path.write_text(text)
-    with pytest.raises(RulesError):
+def test_start_does_not_wait_for_a_file_system_that_hangs(path, monkeypatch):
+    hanging = Hanging(rules_source._read)
+    monkeypatch.setattr(rules_source, "_read", hanging)
+    monkeypatch.setattr(rules_source, "PATIENCE_S", 0.01)
+    with pytest.raises(rules_source.RulesError, match="its file system has not answered"):
         RulesSource(path)
+    hanging.goes_on.set()
 
 
-def mountinfo(tmp_path: Path, *mount_points: object) -> Path:
-    lines = [f"36 35 98:0 /x {point} rw,noatime - ext4 /dev/root rw" for point in mount_points]
-    file = tmp_path / "mountinfo"
-    file.write_text("\n".join(["malformed", *lines]) + "\n")
-    return file
+async def test_file_that_becomes_a_fifo_is_refused_and_holds_nothing_up(path, caplog):
+    async with watching(path) as (_, source, used):
+        path.unlink()
+        os.mkfifo(path)
+        await until(lambda: "found a named pipe" in source.status.last_error)
+        path.unlink()
+        path.write_text(GOOD % "second")
+        await until(lambda: used == [["second"]])
 
 
-def test_single_file_that_is_a_mount_is_recognised(tmp_path, path):
-    link = tmp_path / "link.yaml"
-    link.symlink_to(path)
-    assert mount_that_never_changes(path, mountinfo(tmp_path, "/", path))
-    assert mount_that_never_changes(link, mountinfo(tmp_path, "/", path))
+async def test_signal_reloads_what_looks_unchanged(path):
+    async with watching(path) as (watcher, source, used):
+        watcher.reload()
+        await until(lambda: used == [["first"]])
+        assert source.status.reloads == 1
 
 
-def test_mounted_directory_is_no_such_mount(tmp_path, path):
-    assert not mount_that_never_changes(path, mountinfo(tmp_path, "/", path.parent))
-    assert not mount_that_never_changes(path, tmp_path / "no-mountinfo")
-    assert not mount_that_never_changes(path)
+class Steps:
+    """A linter that takes its time over each of the files that it is given.
+
+    Attributes:
+        begun: names of the first rules of the files, as their linting begins; `given_up` likewise.
+        may_end: one more file may be done.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.given_up: list[str] = []
+        self.may_end = threading.Event()
+
+    def __call__(self, rules_file):
+        name = rules_file.rules[0].name
+        self.begun.append(name)
+        try:
+            yield [Mistake(1, 1, "", f"{name} is doubtful", source="r")]
+            while not self.may_end.wait(0.001):
+                yield []
+        except GeneratorExit:
+            self.given_up.append(name)
+            raise
 
 
-def test_mount_point_with_a_space_is_recognised(tmp_path):
-    path = tmp_path / "my rules.yaml"
-    path.write_text(GOOD % "first")
-    assert mount_that_never_changes(path, mountinfo(tmp_path, str(path).replace(" ", r"\040")))
+async def test_reload_does_not_wait_for_the_linter_and_ends_it(path, monkeypatch, caplog):
+    steps = Steps()
+    monkeypatch.setattr(lint, "steps", steps)
+    async with watching(path) as (_, _source, used):
+        await until(lambda: steps.begun == ["first"])
+        path.write_text(GOOD % "second")
+        await until(lambda: used == [["second"]])
+        await until(lambda: steps.begun == ["first", "second"])
+        assert steps.given_up == ["first"]
+        steps.may_end.set()
+        await until(lambda: "second is doubtful" in caplog.text)
+    assert "first is doubtful" not in caplog.text
 
 
-def test_mistake_of_the_linter_is_logged_and_ends_nothing(monkeypatch, caplog):
-    """It is asked after each reload, by the task that watches for the next one."""
-    from types import SimpleNamespace
+async def test_end_ends_the_linter(path, monkeypatch, caplog):
+    steps = Steps()
+    monkeypatch.setattr(lint, "steps", steps)
+    async with watching(path):
+        await until(lambda: steps.begun == ["first"])
+    await until(lambda: steps.given_up == ["first"])
+    assert "doubtful" not in caplog.text
 
-    from proxy.rules.tools import lint
-    from proxy.service import serve
 
+async def test_mistake_of_the_linter_is_logged_and_ends_nothing(path, monkeypatch, caplog):
     def broken(_rules_file):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(lint, "lint", broken)
-    serve._warn(SimpleNamespace(rules_file=None))
-    (record,) = caplog.records
-    assert record.exc_info
-    assert record.getMessage() == "the rules could not be linted"
+    monkeypatch.setattr(lint, "steps", broken)
+    async with watching(path) as (_, _source, used):
+        await until(lambda: caplog.records)
+        path.write_text(GOOD % "second")
+        await until(lambda: used == [["second"]])
+    assert caplog.records[0].exc_info
+    assert caplog.records[0].getMessage() == "the rules could not be linted"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_rules_that_take_long_to_lint_hold_up_neither_the_next_ones_nor_the_end(app, tmp_path, workers):
+    """600 rules on one path made a reload wait 9 to 23 s, and SIGTERM 8 to 16 s."""
+    rules = tmp_path / "rules.yaml"
+    rule = "  - {name: r%d, match: {paths: ['/a/**'], headers: {X-Field-%d: '*a%d*'}}}\n"
+    text = "version: 1\nrules:\n" + "".join(rule % (number, number, number) for number in range(600))
+    rules.write_text(text)
+    async with sidecar(app.url, rules, "--workers", workers) as running:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        rules.write_text(f"{text}  - {{name: ajax, match: {{x_requested_with: XMLHttpRequest}}}}\n")
+        await running.log.matching("rules reloaded from .*; added ajax")
+        await running.until(lambda: is_protected(running))
+        running.send(signal.SIGTERM)
+        assert await running.ended() == 0
+        assert loop.time() - began_s < 6
+
+
+async def is_protected(running: Sidecar) -> bool:
+    return (await running.get("/", *XHR)).is_protected

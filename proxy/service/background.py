@@ -1,0 +1,39 @@
+"""A thread for what may hang, or take long: nothing ever waits for its end, the end of the process neither."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Background:
+    """Calls functions one after the other in a thread of its own.
+
+    Unlike an executor's, the thread does not keep the process: a file system that hangs would.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> Future[T]:  # noqa: ANN401 - the function's
+        """Have a function called; `asyncio.wrap_future` makes what is returned awaitable."""
+        future: Future[T] = Future()
+        self._calls.put((future, lambda: function(*arguments)))
+        return future
+
+    def _run(self) -> None:
+        while True:
+            future, call = self._calls.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - it belongs to who called
+                future.set_exception(error)
+            del future, call  # not kept until the next one
