@@ -134,7 +134,7 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
     type=_Parsed("address", _address),
     default="127.0.0.1:8080",
     metavar="ADDRESS",
-    help="Where clients come: HOST:PORT, [IPV6]:PORT or unix:PATH.",
+    help="Where clients come: HOST:PORT, :PORT for all addresses, [IPV6]:PORT or unix:PATH.",
 )
 @_flag(
     "--rules",
@@ -257,11 +257,8 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
     Exit codes: 0 after a drain, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """
-    from proxy.service import logs, runtime
-
-    runtime.import_aiohttp()  # before anything else does
-
     from proxy.rules.loading.diagnostics import RulesError
+    from proxy.service import logs
     from proxy.service.serve import serve as run
     from proxy.service.sockets import ListenError
     from proxy.settings import Settings, SettingsError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Iterable
 from typing import Final, cast
 
 from aiohttp import web
@@ -23,7 +24,7 @@ _MAX_LOGGED: Final = 200
 _log = logging.getLogger(__name__)
 
 
-async def start(state: AdminState, listening: list[socket.socket]) -> web.ServerRunner:
+async def start(state: AdminState, listening: Iterable[socket.socket]) -> web.ServerRunner:
     """Begin to answer on sockets that are bound; `cleanup()` of what is returned ends it."""
     runner = web.ServerRunner(AdminServer(Admin(state)), handle_signals=False, shutdown_timeout=1)
     await runner.setup()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
-from proxy.service.sockets import bind, bound_address, remove
+from proxy.service.sockets import bind
 from proxy.stats import Snapshot, Stats, merge
 
 if TYPE_CHECKING:
@@ -61,20 +61,20 @@ class InProcess:
     def __init__(self, settings: Settings, source: RulesSource) -> None:
         self._settings = settings
         self._source = source
-        self._socket = bind(settings.listen)
+        self._listening = bind(settings.listen)
         self._stats = Stats()
         self._access_log = AccessLog(settings.access_log, settings.access_log_file)
         self._gateway: Gateway
 
     @property
     def address(self) -> Address:
-        return bound_address(self._socket)
+        return self._listening.address
 
     async def start(self) -> None:
         ruleset = self._source.rules_file.ruleset
         loop = asyncio.get_running_loop()
         self._gateway = Gateway(self._settings, ruleset, self._stats, self._access_log, loop)
-        await self._gateway.start([self._socket])
+        await self._gateway.start(self._listening.sockets)
 
     def use_rules(self) -> None:
         self._gateway.ruleset = self._source.rules_file.ruleset
@@ -100,4 +100,4 @@ class InProcess:
     def close(self) -> None:
         self._gateway.close()
         self._access_log.close()
-        remove(self._settings.listen)
+        self._listening.remove_file()

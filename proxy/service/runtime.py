@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib
-import os
 import sys
 from typing import Final
 
@@ -17,20 +15,6 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_BYTES: Final = 1 << 20
 _TRIM_BYTES: Final = 4 << 20
-
-
-def import_aiohttp() -> None:
-    """Import aiohttp without the certificates that the system trusts: 2 MiB that only its client would use."""
-    name = "SSL_CERT_FILE"
-    before = os.environ.get(name)
-    os.environ[name] = os.devnull
-    try:
-        importlib.import_module("aiohttp")
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def share_fairly() -> None:

@@ -17,12 +17,10 @@ from proxy.service import descriptors, runtime
 from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_source import RulesSource, RulesStatus
 from proxy.service.rules_watcher import RulesWatcher
-from proxy.service.sockets import ListenError, bind, bound_address, remove
+from proxy.service.sockets import Listening, bind, reaches
 from proxy.settings import SettingsError
 
 if TYPE_CHECKING:
-    import socket
-
     from aiohttp import web
 
     from proxy.rules.loading.loader import RulesFile
@@ -44,16 +42,15 @@ def serve(settings: Settings) -> int:
     """
     settings = descriptors.fit_connections(settings, descriptors.raise_limit())
     source = RulesSource(settings.rules)
-    _check_files(settings)
-    admin_socket = bind(settings.admin) if settings.admin is not None else None
+    _check(settings)
+    admin = bind(settings.admin) if settings.admin is not None else None
     try:
         fleet = _fleet(settings, source)
-    except ListenError:
-        if settings.admin is not None:
-            remove(settings.admin)
-        raise
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Service(settings, source, fleet).run(admin_socket))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Service(settings, source, fleet).run(admin))
+    finally:
+        if admin is not None:
+            admin.remove_file()
 
 
 class Service:
@@ -106,7 +103,7 @@ class Service:
 
     # Running
 
-    async def run(self, admin_socket: socket.socket | None) -> int:
+    async def run(self, admin_listening: Listening | None) -> int:
         """Serve until a signal ends it."""
         loop = asyncio.get_running_loop()
         runtime.share_fairly()
@@ -119,9 +116,9 @@ class Service:
         ):
             loop.add_signal_handler(number, act)
         await self._fleet.start()
-        admin = None if admin_socket is None else await self._start_admin(admin_socket)
+        admin = None if admin_listening is None else await self._start_admin(admin_listening)
         runtime.settle()
-        self._announce(None if admin_socket is None else bound_address(admin_socket))
+        self._announce(None if admin_listening is None else admin_listening.address)
         watching = loop.create_task(self._watcher.run())
         await self._ending.wait()
         watching.cancel()
@@ -129,8 +126,6 @@ class Service:
         self._fleet.close()
         if admin is not None:
             await admin.cleanup()
-        if self.settings.admin is not None:
-            remove(self.settings.admin)
         return 0
 
     def _announce(self, admin: Address | None) -> None:
@@ -170,14 +165,18 @@ class Service:
         await asyncio.sleep(self.settings.drain_delay_s)
         return await self._fleet.drain(self.settings.drain_timeout_s)
 
-    async def _start_admin(self, listening: socket.socket) -> web.ServerRunner:
+    async def _start_admin(self, listening: Listening) -> web.ServerRunner:
         from proxy.admin import listener  # noqa: PLC0415 - not needed with `--admin off`
 
-        return await listener.start(self, [listening])
+        return await listener.start(self, listening.sockets)
 
 
-def _check_files(settings: Settings) -> None:
-    """Find out now what each worker would stumble over."""
+def _check(settings: Settings) -> None:
+    """Find out now what each worker, or each request, would stumble over."""
+    if reaches(settings.upstream, settings.listen):
+        raise SettingsError(
+            f"--upstream {settings.upstream} is --listen {settings.listen} itself: requests would go round in a circle"
+        )
     try:
         AccessLog(settings.access_log, settings.access_log_file).close()
     except OSError as error:

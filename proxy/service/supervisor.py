@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
-from proxy.service.sockets import ListenError, bind, bound_address, remove
+from proxy.service.sockets import ListenError, Listening, bind
 from proxy.settings import Address
 from proxy.stats import Snapshot, Stats, merge
 
@@ -45,7 +45,7 @@ class _Worker:
     """
 
     number: int
-    listening: socket.socket
+    listening: Listening
     process: asyncio.subprocess.Process | None = None
     channel: Channel | None = None
     is_serving: bool = False
@@ -75,7 +75,7 @@ class Processes:
 
     @property
     def address(self) -> Address:
-        return bound_address(self._workers[0].listening)
+        return self._workers[0].listening.address
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ class Processes:
             worker.listening.close()
         for life in self._lives:
             life.cancel()
-        remove(self._settings.listen)
+        self._workers[0].listening.remove_file()
 
     async def _keep_alive(self, worker: _Worker) -> None:
         """Run one process after the other in a worker's place."""
@@ -157,10 +157,11 @@ class Processes:
     async def _live(self, worker: _Worker) -> str:
         """Run one process until it ends; say how it did."""
         ours, theirs = socket.socketpair()
+        descriptors = [theirs.fileno(), *(one.fileno() for one in worker.listening.sockets)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "proxy.service.worker_process"),
-            *(str(theirs.fileno()), str(worker.listening.fileno())),
-            pass_fds=(theirs.fileno(), worker.listening.fileno()),
+            *map(str, descriptors),
+            pass_fds=descriptors,
             # The code that the supervisor runs, whatever lies in the current directory.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
@@ -195,10 +196,10 @@ class Processes:
 
 def _leave_connections_to_others(worker: _Worker) -> None:
     """Have a worker that cannot start get none: they would wait for it, perhaps for ever."""
-    if worker.listening.family == socket.AF_UNIX:
+    if worker.listening.address.path is not None:
         return  # it is the others' socket too
     with contextlib.suppress(ListenError):
-        not_yet_listening = bind(bound_address(worker.listening), is_shared=True)
+        not_yet_listening = bind(worker.listening.address, is_shared=True)
         worker.listening.close()
         worker.listening = not_yet_listening
 
@@ -220,12 +221,12 @@ def _counters_of(snapshot: Snapshot) -> Snapshot:
     return {**snapshot, **dict.fromkeys(gauges, 0)}
 
 
-def _shared_sockets(settings: Settings) -> list[socket.socket]:
+def _shared_sockets(settings: Settings) -> list[Listening]:
+    others = range(settings.workers - 1)
     if settings.listen.path is not None:
-        only = bind(settings.listen)  # a Unix socket is shared by its descriptor
-        return [only, *(only.dup() for _ in range(settings.workers - 1))]
+        first = bind(settings.listen)  # a Unix socket is shared by its descriptor
+        return [first, *(Listening(first.address, [first.sockets[0].dup()]) for _ in others)]
     if settings.listen.port:
         bind(settings.listen).close()  # else a port that another sidecar shares would be shared with it
     first = bind(settings.listen, is_shared=True)
-    settled = Address(settings.listen.host, first.getsockname()[1])
-    return [first, *(bind(settled, is_shared=True) for _ in range(settings.workers - 1))]
+    return [first, *(bind(first.address, is_shared=True) for _ in others)]

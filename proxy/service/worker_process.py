@@ -1,6 +1,6 @@
 """The body of a worker process: a gateway that does what its supervisor says, and ends when that is gone.
 
-Run as `python -m proxy.service.worker_process CHANNEL_FD LISTEN_FD`.
+Run as `python -m proxy.service.worker_process CHANNEL_FD LISTEN_FD...`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _ORPHAN_DRAIN_S: Final = 5.0
 
 def main() -> None:
     """Run a worker on the two descriptors that it has inherited."""
-    channel_end, listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    channel_end, *listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's business, a terminal's Ctrl-C too
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(channel_end, listening))
 
 
-async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
+async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     channel = await Channel.open(channel_end)
     start = await channel.receive()
@@ -50,7 +50,7 @@ async def _run(channel_end: socket.socket, listening: socket.socket) -> None:
     told_to_end = asyncio.Event()
     loading = Background("rules")
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
-    await gateway.start([listening])
+    await gateway.start(listening)
     runtime.settle()
     channel.send(Report("serving"))
     ending = loop.create_task(told_to_end.wait())

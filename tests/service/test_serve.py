@@ -223,6 +223,16 @@ async def test_port_that_is_taken_is_told_in_one_line(rules, workers):
             assert second.log.read == [f"cannot listen on {flags[1]}: Address already in use"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_upstream_that_is_the_sidecar_itself_is_told_in_one_line(rules, host):
+    port = _free_port()
+    words = serve_command(f"http://{host}:{port}", rules, "--listen", f"127.0.0.1:{port}")
+    async with command(*words) as running:
+        assert await running.ended() == 78
+    (line,) = running.log.read
+    assert line.startswith(f"--upstream http://{host}:{port} is --listen 127.0.0.1:{port} itself: ")
+
+
 async def test_app_that_is_not_there_at_the_start_is_no_error(rules):
     """502 under the strict policy until it comes; /readyz says why, /livez does not care."""
     app = App(port=_free_port())
