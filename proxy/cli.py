@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from proxy import __version__
 from proxy.cli_audit import audit, init
+from proxy.message.status import FINAL
 
 if TYPE_CHECKING:
     from proxy.settings import Address, Upstream
@@ -24,7 +26,6 @@ _ENVIRONMENT: Final = "NOCACHE_PROXY"
 _CONTEXT: Final = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
-    "auto_envvar_prefix": _ENVIRONMENT,
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -259,12 +260,15 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
     """
     from proxy.rules.loading.diagnostics import RulesError
     from proxy.service import logs
+    from proxy.service.environment import warn_of_unknown
     from proxy.service.serve import serve as run
     from proxy.service.sockets import ListenError
     from proxy.settings import Settings, SettingsError
 
     settings = Settings(**flags)
     logs.configure(settings.log_format, settings.log_level)
+    known = {parameter.envvar for command in cli.commands.values() for parameter in command.params}
+    warn_of_unknown(os.environ, [name for name in known if isinstance(name, str)])
     try:
         sys.exit(run(settings))
     except (RulesError, ListenError, SettingsError) as error:
@@ -323,7 +327,11 @@ def check(file: Path, strict: bool, against: Path | None, as_json: bool) -> None
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field of the request."
 )
 @click.option(
-    "--response-status", type=click.IntRange(200, 599), default=200, show_default=True, help="Of the app."
+    "--response-status",
+    type=click.IntRange(FINAL.start, FINAL.stop - 1),
+    default=200,
+    show_default=True,
+    help="Of the app.",
 )
 @click.option(
     "--response-header",

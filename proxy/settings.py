@@ -90,6 +90,20 @@ class Upstream:
 
     @classmethod
     def parse(cls, text: str) -> Upstream:
+        """Read an upstream, and suggest what is meant by one without a scheme.
+
+        Raises:
+            SettingsError: see `_parse`.
+        """
+        try:
+            return cls._parse(text)
+        except SettingsError as error:
+            if "//" in text or text.endswith(":") or not _can_be_parsed(f"http://{text}"):
+                raise
+            raise SettingsError(f"{text!r} has no scheme; did you mean http://{text}?") from error
+
+    @classmethod
+    def _parse(cls, text: str) -> Upstream:
         """Read `http://host[:port]`, `https://host[:port]` or `unix:PATH`.
 
         Raises:
@@ -152,6 +166,14 @@ class Settings:
     def log_format(self) -> Literal["json", "text"]:
         """The application log follows the access log, so that one collector reads both."""
         return "text" if self.access_log == "text" else "json"
+
+
+def _can_be_parsed(text: str) -> bool:
+    try:
+        Upstream.parse(text)
+    except SettingsError:
+        return False
+    return True
 
 
 def _can_be_resolved(host: str) -> bool:

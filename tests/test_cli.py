@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from dataclasses import fields
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from click.testing import CliRunner, Result
 import proxy.demo
 from proxy import __version__
 from proxy.cli import cli
-from proxy.service import healthcheck, live, logs, serve
+from proxy.service import healthcheck, live, logs, serve, sockets
 from proxy.settings import PRIVATE_NETWORKS, Address, Settings, Upstream, parse_networks
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +151,7 @@ def test_version_is_told():
         (["explain", "GET", "/", "-H", "a: b\r\nc: d"], "found"),
         (["explain", "GET", "/", "--response-header", ": b"], "found"),
         (["explain", "GET", "/", "--response-status", "103"], "103 is not in the range 200<=x<=599."),
-        (["explain", "GET", "/", "--live", "app"], "'app' is no upstream; allowed are"),
+        (["explain", "GET", "/", "--live", "app"], "'app' has no scheme; did you mean http://app?"),
         (["healthcheck", "--timeout", "0"], "0.0 is not in the range 0.1<=x<=60."),
         (["healthcheck", "--timeout", "nan"], "'nan' is not a number of seconds."),
         (["healthcheck", "--admin", "9901"], "'9901' is no address; allowed are"),
@@ -259,7 +262,7 @@ def test_private_networks_can_be_named(served):
         (None, 0),
         (SystemExit(3), 3),
         (serve.SettingsError("--x y: broken"), 78),
-        (serve.ListenError("cannot"), 78),
+        (sockets.ListenError("cannot"), 78),
     ],
 )
 def test_exit_code_of_serve_says_how_it_ended(monkeypatch, raised, code):
@@ -342,6 +345,31 @@ def test_explain_tells_what_keeps_it_from_answering_on_standard_error(rules):
     unusable = run("explain", "GET", "/", "--rules", str(rules))
     assert (unusable.exit_code, unusable.stdout) == (1, "")
     assert unusable.stderr.count("unknown key") == 2
+
+
+def test_explain_suggests_the_method_that_is_meant(rules):
+    refused = run("explain", "get", "/api/a", "--rules", str(rules))
+    assert refused.exit_code == 1
+    assert refused.stderr.endswith("Methods are in upper case: did you mean GET?\n")
+
+
+EXPIRED = "Thu, 01 Dec 1994 16:00:00 GMT"  # what the policy sets Expires to
+
+
+def test_explain_invents_no_date(rules):
+    """`classic` sets Last-Modified to the response's date: of a response without one, now."""
+    rules.write_text("version: 1\nrules: [{name: all, match: {methods: [GET]}, policy: classic}]\n")
+    before = int(time.time())
+    shown = json.loads(run("explain", "GET", "/", "--rules", str(rules), "--json").stdout)
+    (date,) = set(re.findall(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", json.dumps(shown).replace(EXPIRED, "")))
+    assert before <= parsedate_to_datetime(date).timestamp() <= time.time()
+
+
+@pytest.mark.parametrize("status", ["100", "199", "600"])
+def test_statuses_of_the_command_are_those_of_the_api(rules, status):
+    result = run("explain", "GET", "/", "--rules", str(rules), "--response-status", status)
+    assert result.exit_code == 2
+    assert "is not in the range 200<=x<=599" in result.stderr
 
 
 def test_explain_asks_the_app_with_what_would_reach_it(rules, monkeypatch):

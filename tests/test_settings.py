@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from pathlib import Path
 
 import click
@@ -122,9 +123,6 @@ def test_upstream_is_read_with_the_port_of_its_scheme_and_its_name_as_written(te
     [
         *(
             "",
-            "app",
-            "app:80",
-            "127.0.0.1:5000",
             "//app",
             "http:app",
             "http:/app",
@@ -321,3 +319,17 @@ def test_hosts_are_names_in_lower_case(text, hosts):
 def test_what_is_no_host_name_is_told(text):
     with pytest.raises(SettingsError, match="is no host name"):
         parse_hosts(text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:5000", "localhost:5000", "app", "app:80", "[::1]:80"])
+def test_upstream_without_a_scheme_is_told_what_it_may_mean(text):
+    with pytest.raises(
+        SettingsError, match=f"{re.escape(text)}' has no scheme; did you mean http://{re.escape(text)}"
+    ):
+        Upstream.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "user:word@app", "app/root"])
+def test_no_upstream_is_suggested_that_would_be_none(text):
+    with pytest.raises(SettingsError, match="allowed are http://"):
+        Upstream.parse(text)

@@ -17,6 +17,7 @@ from proxy.admin.answers import json_answer
 from proxy.admin.slices import in_slices
 from proxy.admin.state import AdminState
 from proxy.message.errors import MessageError
+from proxy.message.status import FINAL
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from proxy.stats import Snapshot
 
 _PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
-_STATUSES: Final = range(100, 600)  # RFC 9110 section 15
 # Whoever may ask must not be able to keep the data path waiting.
 _MAX_TEXT: Final = 1024
 _MAX_FIELDS: Final = 32
@@ -65,8 +65,15 @@ async def explain(state: AdminState, request: web.BaseRequest) -> web.Response:
 async def config(state: AdminState, _: web.BaseRequest) -> web.Response:
     """Tell the settings. There are no secrets among them: an upstream cannot have credentials."""
     settings = {field.name: _plain(getattr(state.settings, field.name)) for field in fields(state.settings)}
-    uptime_s = round(time.time() - state.started_at_s, 1)
-    return json_answer({"version": __version__, "uptime_s": uptime_s, "settings": settings})
+    return json_answer(
+        {
+            "version": __version__,
+            "started_at_s": state.started_at_s,
+            "uptime_s": round(time.time() - state.started_at_s, 1),
+            "workers_running": len(state.pids()),
+            "settings": settings,
+        }
+    )
 
 
 async def _hits(snapshot: Snapshot) -> Counter[str]:
@@ -103,7 +110,7 @@ async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Respo
         return f"{rules_file.source}:{rules_file.document.place_of(('rules', index))[0]}"
 
     try:
-        explanation, reports = begin(rules_file.ruleset, *_trial(query), now=dry_run.SOME_DATE)
+        explanation, reports = begin(rules_file.ruleset, *_trial(query), now=dry_run.current_date())
     except MessageError as error:
         return json_answer({"refused": {"status": error.status, "reason": str(error)}})
     except ValueError as error:
@@ -138,8 +145,8 @@ def _trial(query: MultiMapping[str]) -> tuple[TrialRequest, TrialResponse]:
         raise ValueError(f"found a target or field of more than {_MAX_TEXT} characters")
     if len(request_fields) + len(response_fields) > _MAX_FIELDS:
         raise ValueError(f"found more than {_MAX_FIELDS} fields")
-    if not (status.isascii() and status.isdigit() and int(status) in _STATUSES):
-        raise ValueError(f"found status {json.dumps(status)}, allowed: 100 to 599")
+    if not (status.isascii() and status.isdigit() and int(status) in FINAL):
+        raise ValueError(f"found status {json.dumps(status)}, allowed: 200 to 599")
     return (
         TrialRequest(
             query.get("method", "GET"),

@@ -4,9 +4,14 @@ const by = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
 
 async function show() {
-  const [ready, rules] = await Promise.all(["/readyz", "/api/rules"].map((path) => fetch(path).then((r) => r.json())));
+  const paths = ["/readyz", "/api/rules", "/api/config"];
+  const [ready, rules, config] = await Promise.all(paths.map((path) => fetch(path).then((r) => r.json())));
   const said = ready.ready ? ["Ready: takes traffic."] : ["Not ready:", ...ready.reasons];
-  tell([...said, ...ready.notes].join("\n"), ready.ready && !ready.notes.length);
+  // Rules that are refused need somebody, but the rules before them protect as they did.
+  tell([...said, ...ready.notes].join("\n"), ready.ready ? (ready.notes.length ? "warn" : "good") : "bad");
+  const since = new Date(config.started_at_s * 1000).toLocaleString();
+  const workers = `${config.workers_running} of ${config.settings.workers} ${config.settings.workers === 1 ? "worker" : "workers"}`;
+  by("process").textContent = `Version ${config.version}, before ${config.settings.upstream}, since ${since}, ${workers}.`;
   const unmatched = rules.unmatched === 1 ? "1 request" : `${number(rules.unmatched)} requests`;
   by("source").textContent = `${rules.source}, version ${rules.digest}. ${unmatched} matched no rule.`;
   by("rules").replaceChildren(...rules.rules.map((rule) => {
@@ -19,9 +24,9 @@ async function show() {
   }));
 }
 
-function tell(text, isGood) {
+function tell(text, kind) {
   by("state").textContent = text;
-  by("state").className = isGood ? "good" : "bad";
+  by("state").className = kind;
 }
 
 async function explain(form) {
@@ -46,7 +51,7 @@ by("explain").addEventListener("submit", async (event) => {
 
 async function again() {
   // A page that nobody looks at asks for nothing.
-  if (!document.hidden) await show().catch((error) => tell(`No answer: ${error.message}`, false));
+  if (!document.hidden) await show().catch((error) => tell(`No answer: ${error.message}`, "bad"));
   setTimeout(again, AGAIN_MS);
 }
 again();

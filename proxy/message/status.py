@@ -10,3 +10,6 @@ NO_CONTENT: Final = 204
 PARTIAL_CONTENT: Final = 206
 NOT_MODIFIED: Final = 304
 BAD_GATEWAY: Final = 502
+
+FINAL: Final = range(200, 600)
+"""Statuses of final responses: those that a policy can apply to."""

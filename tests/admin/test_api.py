@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from proxy.rules.loading import loader
 from proxy.settings import Settings, SettingsError, Upstream
 from tests.admin.standing import RULES, AdminTestServer, Service
 from tests.service.serving import XHR, App, sidecar
+
+DATE = re.compile(r"\w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT")  # may change between two answers
 
 
 @pytest.fixture
@@ -116,11 +119,11 @@ async def test_explanation_is_the_commands(client, service, query, words):
     as_json = CliRunner().invoke(cli, ["explain", *words, *rules, "--json"])
     answer = await client.get("/api/explain", params=parameters)
     assert (answer.status, as_json.exit_code) == (200, 0)
-    assert json.loads(await answer.text()) == json.loads(as_json.output)
+    assert json.loads(without_date(await answer.text())) == json.loads(without_date(as_json.output))
     as_text = CliRunner().invoke(cli, ["explain", *words, *rules])
     answer = await client.get("/api/explain", params=[*parameters, ("format", "text")])
     assert answer.content_type == "text/plain"
-    assert await answer.text() == as_text.output
+    assert without_date(await answer.text()) == without_date(as_text.output)
 
 
 async def test_explanation_names_the_rule_that_decides_and_where_it_stands(client, service):
@@ -152,10 +155,10 @@ async def test_request_that_would_be_refused_is_explained_as_refused(client):
             "target=/&path=/",
             "found parameter path, allowed: method, target, header, status, response_header, format",
         ),
-        ("target=/&status=99", 'found status "99", allowed: 100 to 599'),
-        ("target=/&status=600", 'found status "600", allowed: 100 to 599'),
-        ("target=/&status=2xx", 'found status "2xx", allowed: 100 to 599'),
-        ("target=/&status=%D9%A2%D9%A0%D9%A0", "allowed: 100 to 599"),  # digits, but not ASCII's
+        ("target=/&status=199", 'found status "199", allowed: 200 to 599'),
+        ("target=/&status=600", 'found status "600", allowed: 200 to 599'),
+        ("target=/&status=2xx", 'found status "2xx", allowed: 200 to 599'),
+        ("target=/&status=%D9%A2%D9%A0%D9%A0", "allowed: 200 to 599"),  # digits, but not ASCII's
         ("target=/&header=Accept", "allowed: 'Name: value'"),
         ("target=/&header=A%20b:%20c", "allowed: 'Name: value'"),
         ("target=/&response_header=Cache-Control", "allowed: 'Name: value'"),
@@ -261,3 +264,7 @@ async def test_environment_is_not_told(tmp_path):
     assert body["settings"]["log_level"] == "info"
     assert body["settings"]["rules"] == str(Path(rules))
     assert "hunter2" not in json.dumps(body)
+
+
+def without_date(text: str) -> str:
+    return DATE.sub("(now)", text)

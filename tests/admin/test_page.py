@@ -117,7 +117,23 @@ async def test_keys_that_the_script_reads_are_told(client):
     """One that is renamed would show as `undefined`."""
     ready = await (await client.get("/readyz")).json()
     rules = await (await client.get("/api/rules")).json()
-    for name, told in (("ready", ready), ("rules", rules), ("rule", rules["rules"][0])):
+    config = await (await client.get("/api/config")).json()
+    for name, told in (
+        ("ready", ready),
+        ("rules", rules),
+        ("rule", rules["rules"][0]),
+        ("config", config),
+        ("settings", config["settings"]),
+    ):
         read = set(re.findall(rf"\b{name}\.([a-z_]+)", JS)) - {"map", "length"}
         assert read
         assert read <= set(told), name
+
+
+def test_each_state_that_the_script_tells_has_a_colour_of_its_own():
+    """Refused rules are no outage: amber, not red."""
+    (kinds,) = re.findall(r'ready\.ready \? \(ready\.notes\.length \? "(\w+)" : "(\w+)"\) : "(\w+)"', JS)
+    assert kinds == ("warn", "good", "bad")
+    for kind in kinds:
+        assert f"#state.{kind} {{ border-color: var(--{kind})" in CSS
+        assert CSS.count(f"--{kind}: #") == 2  # in the light and in the dark

@@ -94,7 +94,7 @@ def explain(
     Args:
         target: the request target as a client sends it.
         fields, response_fields: in wire order; see `parse_field`.
-        now: an IMF-fixdate, for a response without `Date`.
+        now: an IMF-fixdate, for a response without `Date`; the current one where it is not given.
         caches_of: tells what caches may do with the response; the audit knows.
 
     Returns:
@@ -111,9 +111,11 @@ def explain(
     request = dry_run.TrialRequest(method, target.encode("utf-8", "surrogateescape"), tuple(fields))
     response = dry_run.TrialResponse(status, tuple(response_fields))
     try:
-        explanation = explain_request(rules_file.ruleset, request, response, now=now or dry_run.SOME_DATE)
+        explanation = explain_request(
+            rules_file.ruleset, request, response, now=now or dry_run.current_date()
+        )
     except MessageError as error:
-        return 1, _refusal(error, as_json=as_json)
+        return 1, _refusal(error, method, as_json=as_json)
 
     def place_of(index: int) -> str:
         return f"{path}:{rules_file.document.place_of(('rules', index))[0]}"
@@ -148,10 +150,12 @@ def schema() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False)
 
 
-def _refusal(error: MessageError, *, as_json: bool) -> str:
+def _refusal(error: MessageError, method: str, *, as_json: bool) -> str:
     if as_json:
         return json.dumps({"refused": {"status": error.status, "reason": str(error)}})
-    return f"The gateway answers {error.status} itself, under the strict policy: {error}."
+    meant = method.upper()
+    hint = f" Methods are in upper case: did you mean {meant}?" if meant != method else ""
+    return f"The gateway answers {error.status} itself, under the strict policy: {error}.{hint}"
 
 
 def _report(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Final
 
 from proxy.message.errors import MalformedHeadError
@@ -22,7 +23,14 @@ from proxy.rules.model import Policy
 from proxy.rules.policies import STRICT, treatment
 
 SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
+"""For what is computed and not shown."""
+
 _AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
+
+def current_date() -> bytes:
+    """Return now as an IMF-fixdate, as a response of this moment would carry it."""
+    return formatdate(usegmt=True).encode()
 
 
 @dataclass(frozen=True, slots=True)
