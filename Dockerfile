@@ -1,10 +1,11 @@
 # nocache-proxy; with `--target demo`, the legacy app of its demo instead.
 #
-#   docker build -t nocache-proxy .
+#   docker build -t nocache-proxy .        (podman build --format docker: its own format knows no HEALTHCHECK)
 #   docker run -p 8080:8080 -v ./config:/app/config:ro -e NOCACHE_PROXY_UPSTREAM=http://app:8000 nocache-proxy
 #
 # Mount config/ as a directory, not rules.yaml alone: a mounted file stays the old one when an editor replaces it.
 
+# For builds that can be repeated, name it by its digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.13-slim
 
 # What every request passes through is compiled: a third less CPU. `--build-arg COMPILE=0` does without a compiler.
@@ -20,7 +21,7 @@ RUN if [ "$COMPILE" = 1 ]; then \
     fi
 # The last step that needs a network. The list is complete, build backend included: nothing is left to resolve.
 COPY config/constraints.txt config/
-RUN pip wheel --no-deps --wheel-dir /wheels --requirement config/constraints.txt
+RUN pip wheel --no-deps --require-hashes --wheel-dir /wheels --requirement config/constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY config/rules.yaml config/
 COPY proxy proxy
@@ -57,7 +58,8 @@ ENV PATH=/opt/nocache-proxy/bin:$PATH \
     NOCACHE_PROXY_ADMIN=0.0.0.0:9901 \
     NOCACHE_PROXY_RULES=/app/config/rules.yaml
 USER 10001:10001
-EXPOSE 8080 9901
+# Not the admin port: `docker run -P` would publish it.
+EXPOSE 8080
 STOPSIGNAL SIGTERM
 # Readiness, for those who wait for it; an engine that restarts what is unhealthy is better told "healthcheck --live".
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["nocache-proxy", "healthcheck"]

@@ -9,11 +9,26 @@ from packaging.requirements import Requirement
 
 from tests.containers.podman import ROOT
 
-PINS = [
-    Requirement(line)
-    for line in (ROOT / "config" / "constraints.txt").read_text().splitlines()
+LINES = [
+    line
+    for line in (ROOT / "config" / "constraints.txt").read_text().replace("\\\n", "").splitlines()
     if line and not line.startswith("#")
 ]
+PINS = [Requirement(line.partition(" ")[0]) for line in LINES]
+
+
+def test_every_pin_has_the_hashes_of_its_files() -> None:
+    for line in LINES:
+        hashes = line.split()[1:]
+        assert hashes, line
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes), line
+
+
+def test_image_installs_nothing_whose_hash_is_not_listed() -> None:
+    (install,) = re.findall(
+        r"^RUN pip wheel .*constraints\.txt$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert {"--require-hashes", "--no-deps"} <= set(install.split())
 
 
 def test_every_line_pins_one_version() -> None:
