@@ -124,8 +124,7 @@ def render_response(
         client_minor: 0 for an HTTP/1.0 client: it gets no chunked coding.
         keep_alive: whether the gateway wants to keep the client's connection.
         now: an IMF-fixdate, used when the upstream sent no `Date` (RFC 9110 section 6.6.1).
-        hides_validators: leave out the validators that the treatment would change: the request's condition is met
-            by any that there is (`RequestHead.matches_any`).
+        hides_validators: leave out those that the treatment would change; see `RequestHead.matches_any`.
 
     Raises:
         MalformedHeadError: framing that two parsers could read differently; 502.
@@ -142,15 +141,7 @@ def render_response(
     )
     if dates is None:
         lines.append(b"Date: " + now)
-    is_chunked = framing >= Framing.CHUNKED and client_minor == 1
-    if is_chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif framing >= Framing.CHUNKED:
-        keep_alive = False
-    if not keep_alive:
-        lines.append(b"Connection: close")
-    elif client_minor == 0:
-        lines.append(b"Connection: keep-alive")
+    is_chunked, keep_alive = _frame_for_client(lines, framing, client_minor, keep_alive=keep_alive)
     return OutgoingHead(
         data=render_lines(_status_line(status, head.reason), lines),
         framing=framing,
@@ -166,6 +157,22 @@ def render_response(
         changed=changed,
         was_cached=AGE in noted,
     )
+
+
+def _frame_for_client(
+    lines: list[bytes], framing: int, client_minor: int, *, keep_alive: bool
+) -> tuple[bool, bool]:
+    """Add the fields of the client's connection; whether content is chunked there, and whether it stays open."""
+    has_no_length = framing >= Framing.CHUNKED
+    if has_no_length and client_minor == 1:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif has_no_length:
+        keep_alive = False
+    if not keep_alive:
+        lines.append(b"Connection: close")
+    elif client_minor == 0:
+        lines.append(b"Connection: keep-alive")
+    return has_no_length and client_minor == 1, keep_alive
 
 
 def _drop_announced_content(lines: list[bytes], noted: Noted) -> bool:

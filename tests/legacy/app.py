@@ -1,7 +1,7 @@
 """A legacy Flask app for tests: conditional and range requests as Werkzeug does them, and a log of arrivals.
 
 It runs unchanged under every WSGI server of `servers`. Its one entity tag never changes although its content
-does, as in the apps that the one-time tags are for.
+does, as in the apps that marked tags are for.
 """
 
 from __future__ import annotations
