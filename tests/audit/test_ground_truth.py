@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from proxy.audit.evidence import Evidence
 from proxy.demo.cache import InternetExplorerCache, Response
 from tests.audit.truth.resources import resources
 from tests.audit.truth.trial import USERS, Shown, compare, observe, request_fields
+from tests.support.peers import free_port, program, running
 
 RESOURCES = list(resources())
 STEPS = 9
@@ -187,41 +187,3 @@ async def varnish(directory: Path, app: int):
     )
     async with running(port, program("varnishd"), *words, "-j", "none"):
         yield port
-
-
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@asynccontextmanager
-async def running(port: int, *command: str):
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(30):
-            while True:
-                assert process.returncode is None, f"{command[0]} ended with {process.returncode}"
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    break
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,19 +17,13 @@ import pytest
 from proxy.message.entity_tags import mark
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC, STRICT
+from tests.support.peers import free_port, program, running
 from tests.wire.harness import Bench, Peer, bench
 
-VARNISHD = shutil.which("varnishd") or "/usr/sbin/varnishd"
-STARTED_S = 30.0  # its configuration is compiled first
 TAG = b'"v1"'
 KEEPS_TAG = replace(STRICT, name="keeps-tag", etag="keep")
 
-pytestmark = [
-    pytest.mark.peer,
-    pytest.mark.skipif(
-        not Path(VARNISHD).exists() and not os.environ.get("CI"), reason="varnish is not installed"
-    ),
-]
+pytestmark = pytest.mark.peer
 
 
 def app():
@@ -56,24 +47,10 @@ def app():
 @asynccontextmanager
 async def varnish(gateway: Bench, directory: Path) -> AsyncIterator[int]:
     """Run Varnish as it comes, in front of a gateway."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        *(VARNISHD, "-F", "-j", "none", "-n", str(directory), "-s", "malloc,8m", "-p", "thread_pools=1"),
-        *("-a", f"127.0.0.1:{port}", "-b", f"127.0.0.1:{gateway.address[1]}"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(STARTED_S):
-            while b"Child starts" not in (line := await process.stdout.readline()):
-                assert line, "Varnish ended"
+    port = free_port()
+    words = ("-F", "-j", "none", "-n", str(directory), "-s", "malloc,8m", "-a", f"127.0.0.1:{port}")
+    async with running(port, program("varnishd"), *words, "-b", f"127.0.0.1:{gateway.address[1]}"):
         yield port
-    finally:
-        process.terminate()
-        await process.communicate()
 
 
 async def ask(port: int, *lines: bytes, method: bytes = b"GET") -> bytes:
