@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import select
 import subprocess
 import sys
 
@@ -67,3 +68,23 @@ def test_libraries_do_not_log_requests():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) == logging.WARNING
+
+
+def test_line_of_a_long_message_or_traceback_is_within_what_a_pipe_takes_whole():
+    """Several workers share standard error: a longer line may be torn by another's."""
+    script = """
+import logging
+from proxy.service import logs
+logs.configure("json", "info")
+def deeper(depth):
+    deeper(depth - 1) if depth else 1 / 0
+logging.info("\u00e4" * 100_000)
+try:
+    exec("\\n".join(f"def f{n}(): {f'f{n - 1}()' if n else '1 / 0'}" for n in range(200)) + "\\nf199()")
+except ZeroDivisionError:
+    logging.exception("\u00e4" * 100_000)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found = done.stderr.splitlines()
+    assert [len(line) < select.PIPE_BUF for line in found] == [True, True]
+    assert json.loads(found[1])["exception"].endswith("ZeroDivisionError: division by zero")
