@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 # Not a tuple to mypyc, which would make it anew for each exchange.
 DURATION_BOUNDS_S: Final[Sequence[float]] = (
@@ -45,7 +45,14 @@ _COUNTERS: Final = (
     "tunnels_total",
     "access_log_lines_dropped_total",
 )
-_TABLES: Final = ("client_errors", "upstream_errors", "fields_changed", "conditionals_stripped", "observed")
+_TABLES: Final = (
+    "client_errors",
+    "upstream_errors",
+    "proxy_errors",
+    "fields_changed",
+    "conditionals_stripped",
+    "observed",
+)
 
 
 class Stats:
@@ -53,7 +60,7 @@ class Stats:
 
     Attributes:
         requests: finished exchanges by (rule or `""`, known method, status // 100).
-        client_errors: requests refused by reason; `upstream_errors` likewise.
+        client_errors, upstream_errors, proxy_errors: failures by reason; whose they are is the failure's `source`.
         fields_changed, conditionals_stripped, observed: by rule.
         in_flight, client_connections, upstream_connections, tunnels: gauges; what ends in `_total` only rises.
     """
@@ -77,6 +84,7 @@ class Stats:
     access_log_lines_dropped_total: int
     client_errors: Counter[str]
     upstream_errors: Counter[str]
+    proxy_errors: Counter[str]
     fields_changed: Counter[str]
     conditionals_stripped: Counter[str]
     observed: Counter[str]
@@ -96,6 +104,15 @@ class Stats:
         self.requests[key] = self.requests.get(key, 0) + 1
         self.duration_buckets[bisect_left(DURATION_BOUNDS_S, duration_s)] += 1
         self.duration_sum_s += duration_s
+
+    def count_failure(self, source: Literal["client", "upstream", "proxy"], reason: str) -> None:
+        """Count a failure against whom it is to be blamed on."""
+        if source == "client":
+            self.client_errors[reason] += 1
+        elif source == "upstream":
+            self.upstream_errors[reason] += 1
+        else:
+            self.proxy_errors[reason] += 1
 
     def snapshot(self) -> Snapshot:
         """Copy everything, at once: no request is served meanwhile, so nothing is done for each of its rows."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Final
+from typing import Final, get_args
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -69,6 +69,7 @@ _COUNTERS: Final = {
 }
 _BY_REASON: Final = {
     "upstream_errors": ("upstream_errors", "Failures of the app or of the way to it."),
+    "proxy_errors": ("proxy_errors", "Requests refused or broken off because of the proxy itself."),
     "client_errors": ("client_errors", "Requests refused or given up because of their client."),
 }
 _BY_RULE: Final = {
@@ -79,10 +80,10 @@ _BY_RULE: Final = {
 
 _FAILURES: Final = [known for known in vars(failures).values() if isinstance(known, failures.Failure)]
 _REASONS: Final = {
-    "upstream_errors": [known.reason for known in _FAILURES if known.is_upstream],
-    "client_errors": [
-        known.reason for known in _FAILURES if not known.is_upstream and known is not failures.CLIENT_LEFT
-    ],
+    f"{source}_errors": [
+        known.reason for known in _FAILURES if known.source == source and known is not failures.CLIENT_LEFT
+    ]
+    for source in get_args(failures.Source)
 }
 
 

@@ -7,20 +7,23 @@ import logging
 import re
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, Literal, cast
+import time
+from collections.abc import Iterator
+from typing import Final, Literal, cast
 
 from proxy.gateway import failures
+from proxy.gateway.context import Context
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure, render_failure
+from proxy.gateway.pool import Pool
+from proxy.gateway.record import Record
 from proxy.gateway.write_batch import Sender
 from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
 from proxy.message.methods import PATTERN
 from proxy.message.request import RequestHead
 from proxy.message.syntax import HEAD_END
-
-if TYPE_CHECKING:
-    from proxy.gateway.server import Gateway
+from proxy.rules.policies import STRICT
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ _HEAD, _CONTENT, _RESPONSE, _TUNNEL, _LINGER = range(5)
 _MAX_PIPELINED_BYTES: Final = 64 * 1024  # read ahead while a response is under way
 _LINGER_S: Final = 2.0  # how long a refused request may go on, so that its sender reads the refusal
 _REQUEST_LINE: Final = re.compile(PATTERN.encode() + rb" [^ \r\n]+ HTTP/1\.[01]\r")
+_METHOD: Final = re.compile(rb"[A-Za-z0-9_-]{1,32}")
 _EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _NO_HEAD_YET: Final = (b"", b"\r")  # an empty line may come before a head: it begins none
 _NO_DEADLINE: Final = float("inf")
@@ -49,9 +53,11 @@ class ClientConnection(Sender):
 
     __slots__ = (
         "_buffer",
+        "_clients",
+        "_context",
         "_decoder",
-        "_gateway",
         "_holders",
+        "_pool",
         "_remaining",
         "_state",
         "_unsent",
@@ -63,9 +69,11 @@ class ClientConnection(Sender):
         "peer",
     )
 
-    def __init__(self, gateway: Gateway) -> None:
-        super().__init__(gateway.outbox)
-        self._gateway = gateway
+    def __init__(self, context: Context, pool: Pool, clients: Clients) -> None:
+        super().__init__(context.outbox)
+        self._context = context
+        self._pool = pool
+        self._clients = clients
         self._state = _HEAD
         self._buffer = b""  # a part of a head, or what was pipelined
         self._remaining = 0
@@ -81,21 +89,21 @@ class ClientConnection(Sender):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        gateway = self._gateway
+        context = self._context
         peername = transport.get_extra_info("peername")
-        self.peer, self.address = gateway.peer_of(peername)
-        gateway.stats.client_connections_total += 1
-        gateway.stats.client_connections += 1
-        gateway.clients.add(self)
+        self.peer, self.address = context.peers.of(peername)
+        context.stats.client_connections_total += 1
+        context.stats.client_connections += 1
+        self._clients.add(self)
         if peername is None:  # it left before it was accepted: nobody can say who it was
             self._state = _LINGER
             self.transport.abort()
-        elif len(gateway.clients) > gateway.settings.max_connections:
+        elif len(self._clients) > context.settings.max_connections:
             self._refuse(failures.TOO_MANY_CONNECTIONS)
-        elif gateway.is_draining:
+        elif context.is_draining:
             self.transport.abort()
         else:
-            self.deadline_s = gateway.clock.now_s + gateway.settings.keepalive_timeout_s
+            self.deadline_s = context.clock.now_s + context.settings.keepalive_timeout_s
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -119,14 +127,12 @@ class ClientConnection(Sender):
         return False  # a client that half-closes is taken to have left, as in nginx
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._gateway.stats.client_connections -= 1
-        self._gateway.clients.discard(self)
+        self._context.stats.client_connections -= 1
+        self._clients.discard(self)
         exchange = self.exchange
         if exchange is not None:
             self.exchange = None
             exchange.client_left()
-        if not self._gateway.clients:
-            self._gateway.last_client_left()
 
     def pause_writing(self) -> None:
         self.is_congested = True
@@ -140,7 +146,7 @@ class ClientConnection(Sender):
             self.exchange.touch()
             self.exchange.resume_upstream()
         elif self._state == _HEAD:
-            self.deadline_s = self._gateway.clock.now_s + self._gateway.settings.keepalive_timeout_s
+            self.deadline_s = self._context.clock.now_s + self._context.settings.keepalive_timeout_s
             if self._buffer:
                 self._read_pipelined()
 
@@ -149,17 +155,17 @@ class ClientConnection(Sender):
     def exchange_done(self, *, keep_alive: bool) -> None:
         """The response is written: read the next request, or close."""
         self.exchange = None
-        if not keep_alive or self._gateway.is_draining:
+        if not keep_alive or self._context.is_draining:
             self._close()
             return
         self._state = _HEAD
-        self.deadline_s = self._gateway.clock.now_s + self._gateway.settings.keepalive_timeout_s
+        self.deadline_s = self._context.clock.now_s + self._context.settings.keepalive_timeout_s
         if self._holders:  # an exchange that ended before its content was sent on holds nobody any more
             self.release_reading("connecting")
             self.release_reading("upstream")
         if self._buffer:
             # Not from here: the upstream's callback that ends one exchange must not begin the next.
-            self._gateway.loop.call_soon(self._read_pipelined)
+            self._context.loop.call_soon(self._read_pipelined)
 
     def switch_protocols(self) -> None:
         """Relay bytes as they are from here on, beginning with those that came early."""
@@ -213,22 +219,22 @@ class ClientConnection(Sender):
 
     def takes_some(self) -> bool:
         """Whether a slow client still takes what was written: some of it within the idle time-out."""
-        now_s = self._gateway.clock.now_s
+        now_s = self._context.clock.now_s
         unsent = self.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._unsent_since_s = unsent, now_s
-        return unsent > 0 and now_s - self._unsent_since_s < self._gateway.settings.idle_timeout_s
+        return unsent > 0 and now_s - self._unsent_since_s < self._context.settings.idle_timeout_s
 
     def timed_out(self) -> None:
         """The deadline has passed."""
         self.deadline_s = _NO_DEADLINE
         if self.takes_some():
-            self.deadline_s = self._gateway.clock.now_s + _LINGER_S
+            self.deadline_s = self._context.clock.now_s + _LINGER_S
             return
         if self.exchange is not None:
             self.exchange.timed_out()
         elif self._state == _HEAD and self._buffer:
-            self._refuse(failures.REQUEST_TIMEOUT)
+            self._refuse(failures.REQUEST_TIMEOUT, self._buffer)
         else:
             self.give_up()
 
@@ -256,27 +262,27 @@ class ClientConnection(Sender):
         if data.startswith(b"\r\n"):  # RFC 9112 section 2.2: empty lines before a request
             data = _EMPTY_LINES.sub(b"", data)
         end = data.find(HEAD_END)
-        limit = self._gateway.settings.max_head_size_bytes
+        limit = self._context.settings.max_head_size_bytes
         if end < 0 or end > limit:
             self._keep_partial_head(data, limit)
             if partial in _NO_HEAD_YET and self._buffer not in _NO_HEAD_YET:
-                settings = self._gateway.settings
-                self.deadline_s = self._gateway.clock.now_s + settings.request_head_timeout_s
+                settings = self._context.settings
+                self.deadline_s = self._context.clock.now_s + settings.request_head_timeout_s
             return
         size = end + len(HEAD_END)
         try:
-            head = self._gateway.requests.read(data if size == len(data) else data[:size], self.peer)
+            head = self._context.requests.read(data if size == len(data) else data[:size], self.peer)
         except MessageError as error:
-            self._refuse(_REFUSALS[error.status].with_detail(str(error)))
+            self._refuse(_REFUSALS[error.status].with_detail(str(error)), data)
             return
         if head.distrusted:
-            self._gateway.say_distrusted(self.peer)
+            self._context.peers.say_distrusted(self.peer)
         self._begin(head, data[size:])
 
     def _keep_partial_head(self, data: bytes, limit: int) -> None:
         """Wait for the rest of a head, unless what there is of it can never become one."""
         if len(data) >= limit + len(HEAD_END):
-            self._refuse(failures.HEAD_TOO_LARGE if b"\n" in data[:limit] else failures.TARGET_TOO_LONG)
+            self._refuse(failures.HEAD_TOO_LARGE if b"\n" in data[:limit] else failures.TARGET_TOO_LONG, data)
             return
         line, newline, _ = data.partition(b"\n")
         if data and (
@@ -284,13 +290,13 @@ class ClientConnection(Sender):
             or not _may_begin_request(data)
             or data.count(b"\n") != data.count(b"\r\n")
         ):
-            self._refuse(failures.BAD_REQUEST.with_detail("not an HTTP/1.x request"))
+            self._refuse(failures.BAD_REQUEST.with_detail("not an HTTP/1.x request"), data)
             return
         self._buffer = data
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
-        self.exchange = exchange = Exchange(self._gateway, self, head)
-        self._gateway.stats.in_flight += 1
+        self.exchange = exchange = Exchange(self._context, self._pool, self, head)
+        self._context.stats.in_flight += 1
         content_length = head.content_length
         if content_length == 0:
             self._state = _RESPONSE
@@ -342,18 +348,34 @@ class ClientConnection(Sender):
         if self.exchange is not None:
             self.exchange.fail(failures.INTERNAL)
         elif self._state == _HEAD:
-            self._refuse(failures.INTERNAL)
+            self._refuse(failures.INTERNAL, self._buffer)
         else:
             self.transport.abort()
 
-    def _refuse(self, failure: Failure) -> None:
-        """Answer what never became an exchange, and close."""
-        gateway = self._gateway
-        data = render_failure(
-            failure, method="GET", client_minor=1, keep_alive=False, vary=(), date=gateway.clock.date
+    def _refuse(self, failure: Failure, data: bytes = b"") -> None:
+        """Answer what never became an exchange, and close.
+
+        Args:
+            data: what there is of the request, for the log.
+        """
+        context = self._context
+        method, target = readable_request_line(data)
+        head, content = render_failure(
+            failure, method=method, client_minor=1, keep_alive=False, vary=(), date=context.clock.date
         )
-        gateway.count_refusal(failure, self.address, len(data))
-        self.send(data)
+        context.recorder.add(
+            Record(
+                method=method,
+                target=target,
+                client=self.address,
+                ended_s=time.time(),
+                status=failure.status,
+                bytes_out=len(content),
+                policy=STRICT.name,
+                failure=failure,
+            )
+        )
+        self.send(head + content)
         self._buffer = b"refused"
         self._close()
 
@@ -369,7 +391,7 @@ class ClientConnection(Sender):
         self._decoder = None
         self._state = _LINGER
         self.takes_some()
-        self.deadline_s = self._gateway.clock.now_s + _LINGER_S
+        self.deadline_s = self._context.clock.now_s + _LINGER_S
         for holder in tuple(self._holders):
             self.release_reading(holder)
         if sends_on and self.transport.can_write_eof() and not self.transport.is_closing():
@@ -384,6 +406,46 @@ _REFUSALS: Final = {
     431: failures.HEAD_TOO_LARGE,
     501: failures.NOT_IMPLEMENTED,
 }
+
+
+def readable_request_line(data: bytes) -> tuple[str, bytes]:
+    """Find method and target in what may be no request at all, for the log; empty where they cannot be told."""
+    method, _, rest = data.partition(b"\n")[0].removesuffix(b"\r").partition(b" ")
+    if not _METHOD.fullmatch(method):
+        return "", b""
+    return method.decode("ascii"), rest.rpartition(b" HTTP/")[0] or rest
+
+
+class Clients:
+    """The open client connections of a worker.
+
+    Attributes:
+        all_left: set while there is none.
+    """
+
+    __slots__ = ("_open", "all_left")
+
+    def __init__(self) -> None:
+        self._open: set[ClientConnection] = set()
+        self.all_left = asyncio.Event()
+        self.all_left.set()
+
+    def add(self, client: ClientConnection) -> None:
+        """Count one in."""
+        self._open.add(client)
+        self.all_left.clear()
+
+    def discard(self, client: ClientConnection) -> None:
+        """Count one out."""
+        self._open.discard(client)
+        if not self._open:
+            self.all_left.set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[ClientConnection]:
+        return iter(tuple(self._open))
 
 
 def _may_begin_request(data: bytes) -> bool:

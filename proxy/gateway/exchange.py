@@ -7,16 +7,16 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from proxy.gateway import failures
-from proxy.gateway.access_log import Entry
+from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure, render_failure
+from proxy.gateway.record import Record
 from proxy.message.errors import MalformedHeadError
 from proxy.message.framing import LAST_CHUNK, chunk
-from proxy.message.methods import IDEMPOTENT, METHODS
+from proxy.message.methods import IDEMPOTENT
 from proxy.message.request import RequestHead, render_request
 from proxy.message.response import ResponseHead, render_informational, render_response, render_switch
 from proxy.message.rewrite import UNTOUCHED
 from proxy.message.status import SWITCHING_PROTOCOLS
-from proxy.message.target import readable
 from proxy.rules.engine.verdict import FAIL_SAFE, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from proxy.gateway.client import ClientConnection
-    from proxy.gateway.server import Gateway
+    from proxy.gateway.pool import Pool
     from proxy.gateway.upstream import UpstreamConnection
 
 _log = logging.getLogger(__name__)
@@ -46,25 +46,19 @@ class Exchange:
 
     __slots__ = (
         "_attempt",
-        "_bytes_in",
-        "_bytes_out",
-        "_gateway",
+        "_context",
         "_informational",
         "_is_chunked",
         "_is_half_closed",
         "_keep_alive",
         "_pending",
-        "_policy",
+        "_pool",
+        "_record",
         "_replayed",
         "_resolution",
         "_reuse_upstream",
-        "_started_s",
-        "_status",
         "_upstream",
-        "_upstream_s",
-        "_upstream_status",
         "_verdict",
-        "changed",
         "client",
         "head",
         "is_tunnel",
@@ -73,23 +67,25 @@ class Exchange:
         "responded",
     )
 
-    def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead) -> None:
-        self._gateway = gateway
+    def __init__(self, context: Context, pool: Pool, client: ClientConnection, head: RequestHead) -> None:
+        self._context = context
+        self._pool = pool
         self.client = client
         self.head = head
         self.responded = False
         self.request_complete = head.content_length == 0
         self.is_tunnel = False
-        self.changed = 0
         self._attempt: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._pending: list[bytes] = []  # request content read before there was a connection
-        self._started_s = time.perf_counter()
-        self._upstream_s = 0.0
-        self._bytes_in = 0
-        self._bytes_out = 0
-        self._status = 0
-        self._upstream_status = 0
+        self._record = Record(
+            method=head.method,
+            target=head.target,
+            host=head.host,
+            client=client.address,
+            started_s=time.perf_counter(),
+            request=head,
+        )
         self._informational = 0
         self._is_chunked = False
         self._is_half_closed = False
@@ -102,16 +98,16 @@ class Exchange:
 
     def begin(self) -> None:
         """Decide, and send the head as soon as there is a connection."""
-        gateway = self._gateway
+        context = self._context
         head = self.head
         self._verdict = verdict = self._decide()
         self.rendered, stripped = render_request(head, strips_conditionals=verdict.strips_conditionals)
         if stripped:
-            gateway.stats.conditionals_stripped[self._rule_name()] += stripped
+            context.stats.conditionals_stripped[verdict.rule.name if verdict.rule else ""] += stripped
         if self._is_too_large(head.content_length or 0):
             self.fail(failures.CONTENT_TOO_LARGE)
             return
-        upstream = gateway.pool.take(must_be_fresh=not self._can_replay())
+        upstream = self._pool.take(must_be_fresh=not self._can_replay())
         if upstream is not None:
             self.upstream_ready(upstream)
         else:
@@ -137,9 +133,9 @@ class Exchange:
 
     def request_content(self, data: bytes) -> None:
         """Forward content, framed anew when it is chunked."""
-        self._bytes_in += len(data)
+        self._record.bytes_in += len(data)
         if self.head.content_length is None:
-            if self._is_too_large(self._bytes_in):
+            if self._is_too_large(self._record.bytes_in):
                 self.fail(failures.CONTENT_TOO_LARGE)
                 return
             data = chunk(data)
@@ -161,12 +157,12 @@ class Exchange:
             self.client.hold_reading("connecting")
 
     def _is_too_large(self, size: int) -> bool:
-        limit = self._gateway.settings.max_request_body_bytes
+        limit = self._context.settings.max_request_body_bytes
         return 0 < limit < size
 
     def _connect(self) -> None:
-        self.client.deadline_s = self._gateway.clock.now_s + 2 * self._gateway.settings.connect_timeout_s + 1
-        self._attempt = self._gateway.pool.connect(self)
+        self.client.deadline_s = self._context.clock.now_s + 2 * self._context.settings.connect_timeout_s + 1
+        self._attempt = self._pool.connect(self)
 
     def _can_replay(self) -> bool:
         """Whether the request may be sent twice, RFC 9110 section 9.2.2, and is still at hand."""
@@ -174,10 +170,10 @@ class Exchange:
 
     def _decide(self) -> Verdict:
         try:
-            return self._gateway.ruleset.decide(self.head.method, self.head.target, self.head.values)
+            return self._context.ruleset.decide(self.head.method, self.head.target, self.head.values)
         except Exception:  # noqa: BLE001 - the guarantee holds even when a rule does not: "fails safe", DESIGN 4
             _log.exception("deciding failed; the response is protected by the strict policy")
-            self._gateway.stats.decision_failures_total += 1
+            self._context.stats.decision_failures_total += 1
             return FAIL_SAFE
 
     # The response
@@ -196,8 +192,10 @@ class Exchange:
         Raises:
             MalformedHeadError: its framing is ambiguous, or it switches to what was not asked for.
         """
-        self._upstream_s = time.perf_counter() - self._started_s
-        self._upstream_status = response.status
+        record = self._record
+        record.upstream_s = time.perf_counter() - record.started_s
+        record.upstream_status = response.status
+        record.response = response
         if response.status == SWITCHING_PROTOCOLS:
             self._switch_protocols(response)
             return
@@ -212,20 +210,20 @@ class Exchange:
             resolution.treatment,
             method=head.method,
             client_minor=head.minor,
-            keep_alive=head.keep_alive and self.request_complete and not self._gateway.is_draining,
-            now=self._gateway.clock.date,
+            keep_alive=head.keep_alive and self.request_complete and not self._context.is_draining,
+            now=self._context.clock.date,
             hides_validators=head.matches_any,
         )
         self.responded = True
-        self._status = response.status
+        record.status = response.status
         self._is_chunked = outgoing.is_chunked
         self._keep_alive = outgoing.keep_alive
         self._reuse_upstream = outgoing.reuse_upstream
-        self.changed = outgoing.changed
+        record.changed = outgoing.changed
         self.client.send(outgoing.data)
         if self._upstream is not None:
             self._upstream.expect_content(outgoing.framing, outgoing.content_length)
-        stats = self._gateway.stats
+        stats = self._context.stats
         stats.upstream_cache_hits_total += outgoing.was_cached
         if outgoing.changed and resolution.rule is not None:
             stats.fields_changed[resolution.rule.name] += outgoing.changed
@@ -234,12 +232,12 @@ class Exchange:
 
     def response_content(self, data: bytes) -> None:
         """Relay content."""
-        self._bytes_out += len(data)
+        self._record.bytes_out += len(data)
         self.client.send(chunk(data) if self._is_chunked else data)
 
     def large_content(self, data: bytes | memoryview) -> None:
         """Relay content of a known length; a view's buffer is in use until the client has nothing left to write."""
-        self._bytes_out += len(data)
+        self._record.bytes_out += len(data)
         self.client.send_now(data)
 
     def response_end(self, *, reuse: bool) -> None:
@@ -258,7 +256,7 @@ class Exchange:
             if reuse and self._reuse_upstream and is_sent:
                 if self.client.is_congested:
                     upstream.transport.resume_reading()
-                self._gateway.pool.put(upstream)
+                self._pool.put(upstream)
             else:
                 upstream.transport.abort()
         self._finish(None)
@@ -269,7 +267,7 @@ class Exchange:
             return self._verdict.resolve(response.status, response.section.fields)
         except Exception:  # noqa: BLE001 - as in `_decide`
             _log.exception("deciding failed; the response is protected by the strict policy")
-            self._gateway.stats.decision_failures_total += 1
+            self._context.stats.decision_failures_total += 1
             return Resolution(None, STRICT, treatment(STRICT, self._verdict.vary))
 
     # The tunnel
@@ -279,10 +277,11 @@ class Exchange:
             raise MalformedHeadError("101 before the request was complete")  # RFC 9110 section 7.8
         data = render_switch(response, self.head.upgrade)
         self.is_tunnel = self.responded = True
-        self._status = SWITCHING_PROTOCOLS
+        self._record.status = SWITCHING_PROTOCOLS
+        self._record.is_tunnel = True
         self._keep_alive = False
-        self._gateway.stats.tunnels += 1
-        self._gateway.stats.tunnels_total += 1
+        self._context.stats.tunnels += 1
+        self._context.stats.tunnels_total += 1
         self.client.send(data)
         if self._upstream is not None:
             self._upstream.switch_protocols()
@@ -290,14 +289,14 @@ class Exchange:
 
     def from_client(self, data: bytes) -> None:
         """Relay tunnelled bytes to the upstream."""
-        self._bytes_in += len(data)
+        self._record.bytes_in += len(data)
         if self._upstream is not None:
             self._upstream.send(data)
             self.touch()
 
     def from_upstream(self, data: bytes) -> None:
         """Relay tunnelled bytes to the client."""
-        self._bytes_out += len(data)
+        self._record.bytes_out += len(data)
         self.client.send(data)
 
     def upstream_half_closed(self) -> bool:
@@ -344,11 +343,11 @@ class Exchange:
 
         Once the request is complete, only the final response's head ends the wait for it.
         """
-        settings = self._gateway.settings
+        settings = self._context.settings
         if self.responded or not self.request_complete:
-            self.client.deadline_s = self._gateway.clock.now_s + settings.idle_timeout_s
+            self.client.deadline_s = self._context.clock.now_s + settings.idle_timeout_s
         else:
-            self.client.deadline_s = self._gateway.clock.now_s + settings.response_head_timeout_s
+            self.client.deadline_s = self._context.clock.now_s + settings.response_head_timeout_s
 
     def upstream_lost(self, *, saw_bytes: bool, detail: str) -> None:
         """The upstream's connection closed before a final response's head."""
@@ -357,7 +356,7 @@ class Exchange:
         saw_bytes = saw_bytes or self._informational > 0
         if was_used_before and not saw_bytes and not self._replayed and self._can_replay():
             self._replayed = True
-            self._gateway.stats.retries_total += 1
+            self._context.stats.retries_total += 1
             self._connect()
             return
         self.fail(failures.UPSTREAM_CLOSED.with_detail(detail))
@@ -387,20 +386,20 @@ class Exchange:
             return
         self._drop_upstream()
         self.responded = True
-        self._status = failure.status
         self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
-        keep_alive = self.head.keep_alive and self.request_complete and not self._gateway.is_draining
-        keep_alive = keep_alive and failure.is_upstream and failure is not failures.INTERNAL
-        self.client.send(
-            render_failure(
-                failure,
-                method=self.head.method,
-                client_minor=self.head.minor,
-                keep_alive=keep_alive,
-                vary=self._verdict.vary,
-                date=self._gateway.clock.date,
-            )
+        keep_alive = self.head.keep_alive and self.request_complete and not self._context.is_draining
+        keep_alive = keep_alive and failure.source == "upstream"
+        head, content = render_failure(
+            failure,
+            method=self.head.method,
+            client_minor=self.head.minor,
+            keep_alive=keep_alive,
+            vary=self._verdict.vary,
+            date=self._context.clock.date,
         )
+        self._record.status = failure.status
+        self._record.bytes_out = len(content)
+        self.client.send(head + content)
         self._finish(failure)
         self.client.exchange_done(keep_alive=keep_alive)
 
@@ -416,7 +415,6 @@ class Exchange:
         if self.is_tunnel:
             self._finish(None)
             return
-        self._gateway.stats.client_aborts_total += 1
         self._finish(failures.CLIENT_LEFT)
 
     def pause_upstream(self) -> None:
@@ -437,51 +435,28 @@ class Exchange:
             self._upstream.abort()
             self._upstream = None
 
-    def _rule_name(self) -> str:
-        rule = self._resolution.rule if self._resolution is not None else self._verdict.rule
-        return rule.name if rule is not None else ""
-
     def _finish(self, failure: Failure | None) -> None:
-        """Count it and log it."""
-        stats = self._gateway.stats
-        duration_s = time.perf_counter() - self._started_s
-        rule = self._rule_name()
+        """Hand over the record."""
+        record = self._record
+        stats = self._context.stats
         stats.in_flight -= 1
-        stats.tunnels -= self.is_tunnel
-        stats.request_bytes_total += self._bytes_in
-        stats.response_bytes_total += self._bytes_out
-        status = failure.status if failure is failures.CLIENT_LEFT else self._status
-        # A tunnel may be open for days: among durations, its answer counts.
-        answered_s = self._upstream_s if self.is_tunnel else duration_s
-        method = self.head.method
-        # Any client may make up methods, and none may make up labels.
-        stats.count_exchange(rule, method if method in METHODS else "other", status, answered_s)
-        if failure is not None and failure.is_upstream:
-            stats.upstream_errors[failure.reason] += 1
-        elif failure is not None and failure is not failures.CLIENT_LEFT:
-            stats.client_errors[failure.reason] += 1
+        if record.is_tunnel:
+            stats.tunnels -= 1
+        record.duration_s = time.perf_counter() - record.started_s
+        record.ended_s = time.time()
         resolution = self._resolution
-        error = ""
+        if resolution is None:
+            rule = self._verdict.rule
+        else:
+            rule = resolution.rule
+            if resolution.policy is not PASS:
+                record.policy = resolution.policy.name
+            if resolution.observed is not None:
+                record.observed = resolution.observed.name
+        if rule is not None:
+            record.rule = rule.name
         if failure is not None:
-            error = f"{failure.reason}: {failure.detail}" if failure.detail else failure.reason
-        self._gateway.access_log.write(
-            Entry(
-                time.time(),
-                self.head.method,
-                readable(self.head.target),
-                status,
-                self._upstream_status,
-                duration_s,
-                self._upstream_s,
-                self._bytes_in,
-                self._bytes_out,
-                self.client.address,
-                rule,
-                resolution.policy.name if resolution is not None and resolution.policy is not PASS else "",
-                self.changed,
-                error,
-                resolution.observed.name
-                if resolution is not None and resolution.observed is not None
-                else "",
-            )
-        )
+            record.failure = failure
+            if failure is failures.CLIENT_LEFT:
+                record.status = failure.status
+        self._context.recorder.add(record)

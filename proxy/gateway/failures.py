@@ -11,12 +11,15 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal
 
 from proxy.message.field_index import render_lines
 from proxy.message.fields import FieldSection
 from proxy.message.rewrite import Treatment
 from proxy.rules.policies import STRICT, treatment
+
+Source = Literal["client", "upstream", "proxy"]
+"""Who failed. It cannot be told by a status: a 502 may be the proxy's own, a 503 nobody's but its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Failure:
     """Why the gateway answers itself.
 
     Attributes:
+        source: who failed; metrics and alerts go by it.
         status: sent to the client; 499 is only ever logged.
         reason: a short name for log and metrics: `connect_refused`.
         proxy_status: the error type of RFC 9209, empty when the client failed.
@@ -31,16 +35,12 @@ class Failure:
         detail: more for the log: the parser's words, the operating system's.
     """
 
+    source: Source
     status: int
     reason: str
     proxy_status: str
     text: str
     detail: str = ""
-
-    @property
-    def is_upstream(self) -> bool:
-        """Whether it counts against the upstream."""
-        return self.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 
     def with_detail(self, detail: str) -> Failure:
         """The same with words for the log."""
@@ -48,73 +48,87 @@ class Failure:
 
 
 CONNECT_REFUSED: Final = Failure(
-    502, "connect_refused", "connection_refused", "the app does not accept connections"
+    "upstream", 502, "connect_refused", "connection_refused", "the app does not accept connections"
 )
-CONNECT_FAILED: Final = Failure(502, "connect_failed", "destination_unavailable", "the app cannot be reached")
+CONNECT_FAILED: Final = Failure(
+    "upstream", 502, "connect_failed", "destination_unavailable", "the app cannot be reached"
+)
 CONNECT_TIMEOUT: Final = Failure(
-    504, "connect_timeout", "connection_timeout", "the app could not be reached in time"
+    "upstream", 504, "connect_timeout", "connection_timeout", "the app could not be reached in time"
 )
-DNS_ERROR: Final = Failure(502, "dns_error", "dns_error", "the app's host name cannot be resolved")
+DNS_ERROR: Final = Failure(
+    "upstream", 502, "dns_error", "dns_error", "the app's host name cannot be resolved"
+)
 TLS_ERROR: Final = Failure(
-    502, "tls_error", "tls_certificate_error", "the app's TLS certificate is not accepted"
+    "upstream", 502, "tls_error", "tls_certificate_error", "the app's TLS certificate is not accepted"
 )
 TLS_HANDSHAKE_FAILED: Final = Failure(
-    502, "tls_handshake_failed", "tls_protocol_error", "the app does not speak TLS as it is spoken to"
+    "upstream",
+    502,
+    "tls_handshake_failed",
+    "tls_protocol_error",
+    "the app does not speak TLS as it is spoken to",
 )
 UPSTREAM_CLOSED: Final = Failure(
-    502, "upstream_closed", "connection_terminated", "the app closed its connection"
+    "upstream", 502, "upstream_closed", "connection_terminated", "the app closed its connection"
 )
 UPSTREAM_MALFORMED: Final = Failure(
-    502, "upstream_malformed", "http_protocol_error", "the app sent what is not HTTP"
+    "upstream", 502, "upstream_malformed", "http_protocol_error", "the app sent what is not HTTP"
 )
 UPSTREAM_NOT_MODIFIED: Final = Failure(
+    "upstream",
     502,
     "upstream_not_modified",
     "http_protocol_error",
     "the app answered 304 to a request without a condition",
 )
 UPSTREAM_TOO_LARGE: Final = Failure(
+    "upstream",
     502,
     "upstream_head_too_large",
     "http_response_header_section_size",
     "the app sent too large a header section",
 )
 UPSTREAM_TRUNCATED: Final = Failure(
-    502, "upstream_truncated", "http_response_incomplete", "the app broke off within its response"
+    "upstream", 502, "upstream_truncated", "http_response_incomplete", "the app broke off within its response"
 )
 UPSTREAM_TIMEOUT: Final = Failure(
-    504, "upstream_timeout", "http_response_timeout", "the app did not answer in time"
+    "upstream", 504, "upstream_timeout", "http_response_timeout", "the app did not answer in time"
 )
 UPSTREAM_STALLED: Final = Failure(
-    504, "upstream_stalled", "http_response_timeout", "the app stopped within an exchange"
+    "upstream", 504, "upstream_stalled", "http_response_timeout", "the app stopped within an exchange"
 )
-INTERNAL: Final = Failure(502, "internal_error", "proxy_internal_error", "the proxy failed")
-BAD_REQUEST: Final = Failure(400, "bad_request", "http_request_error", "the request is malformed")
-NOT_IMPLEMENTED: Final = Failure(501, "not_implemented", "http_request_error", "the method is not supported")
+INTERNAL: Final = Failure("proxy", 502, "internal_error", "proxy_internal_error", "the proxy failed")
+BAD_REQUEST: Final = Failure("client", 400, "bad_request", "http_request_error", "the request is malformed")
+NOT_IMPLEMENTED: Final = Failure(
+    "client", 501, "not_implemented", "http_request_error", "the method is not supported"
+)
 HEAD_TOO_LARGE: Final = Failure(
-    431, "head_too_large", "http_request_error", "the header section is too large"
+    "client", 431, "head_too_large", "http_request_error", "the header section is too large"
 )
 TARGET_TOO_LONG: Final = Failure(
-    414, "target_too_long", "http_request_error", "the request target is too long"
+    "client", 414, "target_too_long", "http_request_error", "the request target is too long"
 )
-CONTENT_TOO_LARGE: Final = Failure(413, "content_too_large", "http_request_error", "the content is too large")
+CONTENT_TOO_LARGE: Final = Failure(
+    "client", 413, "content_too_large", "http_request_error", "the content is too large"
+)
 REQUEST_TIMEOUT: Final = Failure(
-    408, "request_timeout", "http_request_error", "the request did not arrive in time"
+    "client", 408, "request_timeout", "http_request_error", "the request did not arrive in time"
 )
 TOO_MANY_CONNECTIONS: Final = Failure(
-    503, "too_many_connections", "connection_limit_reached", "too many connections are open"
+    "proxy", 503, "too_many_connections", "connection_limit_reached", "too many connections are open"
 )
-CLIENT_LEFT: Final = Failure(499, "client_left", "", "the client left")
-CLIENT_STALLED: Final = Failure(499, "client_stalled", "", "the client stopped reading")
-DRAINED: Final = Failure(503, "drained", "", "the proxy is shutting down")
+CLIENT_LEFT: Final = Failure("client", 499, "client_left", "", "the client left")
+CLIENT_STALLED: Final = Failure("client", 499, "client_stalled", "", "the client stopped reading")
+DRAINED: Final = Failure("proxy", 503, "drained", "", "the proxy is shutting down")
 
 _STRICT: Final = treatment(STRICT)
 
 
 def render_failure(
     failure: Failure, *, method: str, client_minor: int, keep_alive: bool, vary: Iterable[str], date: bytes
-) -> bytes:
-    """Render the gateway's own response: head and, but for HEAD, one line of text."""
+) -> tuple[bytes, bytes]:
+    """Render the gateway's own response: its head, and one line of text, which is empty in answer to HEAD."""
     phrase = HTTPStatus(failure.status).phrase
     content = f"{failure.status} {phrase}: {failure.text}\n".encode()
     names = tuple(vary)
@@ -133,7 +147,7 @@ def render_failure(
     elif client_minor == 0:
         lines.append(b"Connection: keep-alive")
     head = render_lines(b"HTTP/1.1 %d %b" % (failure.status, phrase.encode()), lines)
-    return head if method == "HEAD" else head + content
+    return head, b"" if method == "HEAD" else content
 
 
 def connect_failure(error: BaseException) -> Failure:

@@ -8,13 +8,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from proxy.gateway import failures
+from proxy.gateway.context import Context
 from proxy.gateway.upstream import UpstreamConnection
+from proxy.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from proxy.gateway.exchange import Exchange
-    from proxy.gateway.server import Gateway
 
 _RETRY_PAUSE_S: Final = 0.1  # what a server that is being restarted may need to listen again
 
@@ -23,14 +24,14 @@ class Pool:
     """The upstream connections of a worker.
 
     Args:
-        gateway: whose settings and clock it uses.
+        context: whose settings and clock it uses.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._idle: deque[UpstreamConnection] = deque()  # longest at rest first
         self._attempts: set[asyncio.Task[None]] = set()
-        self._tls = _tls_context(gateway)
+        self._tls = _tls_context(context.settings)
 
     def take(self, *, must_be_fresh: bool) -> UpstreamConnection | None:
         """Take a resting connection, the one used last first.
@@ -39,22 +40,22 @@ class Pool:
             must_be_fresh: the request cannot be sent twice, so ask the operating system first whether the
                 upstream has closed the connection: a race lost means a 502 (its price is a system call).
         """
-        oldest_s = self._gateway.clock.now_s - self._gateway.settings.upstream_keepalive_timeout_s
+        oldest_s = self._context.clock.now_s - self._context.settings.upstream_keepalive_timeout_s
         while self._idle:
             connection = self._idle.pop()
             is_usable = connection.idle_since_s >= oldest_s and not connection.transport.is_closing()
             if is_usable and not (must_be_fresh and connection.is_stale()):
-                self._gateway.stats.upstream_reused_total += 1
+                self._context.stats.upstream_reused_total += 1
                 return connection
             connection.transport.abort()
         return None
 
     def put(self, connection: UpstreamConnection) -> None:
         """Let a connection rest until it is needed or too old."""
-        if self._gateway.is_draining or connection.transport.is_closing():
+        if self._context.is_draining or connection.transport.is_closing():
             connection.transport.abort()
             return
-        connection.idle_since_s = self._gateway.clock.now_s
+        connection.idle_since_s = self._context.clock.now_s
         self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -73,7 +74,7 @@ class Pool:
 
     def sweep(self) -> None:
         """Close what has rested too long."""
-        oldest_s = self._gateway.clock.now_s - self._gateway.settings.upstream_keepalive_timeout_s
+        oldest_s = self._context.clock.now_s - self._context.settings.upstream_keepalive_timeout_s
         while self._idle and self._idle[0].idle_since_s < oldest_s:
             self._idle.popleft().transport.abort()
 
@@ -90,7 +91,7 @@ class Pool:
         Raises:
             OSError, ssl.SSLError: it cannot be had.
         """
-        connection = UpstreamConnection(self._gateway)
+        connection = UpstreamConnection(self._context, self)
         try:
             await self._dial(connection)
         except BaseException:
@@ -110,7 +111,7 @@ class Pool:
 
     async def _dial(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
-        upstream = self._gateway.settings.upstream
+        upstream = self._context.settings.upstream
         if upstream.scheme == "unix":
             transport, _ = await loop.create_unix_connection(lambda: protocol, str(upstream.path))
         else:
@@ -124,7 +125,7 @@ class Pool:
         return transport
 
     async def _connect(self, exchange: Exchange) -> None:
-        timeout_s = self._gateway.settings.connect_timeout_s
+        timeout_s = self._context.settings.connect_timeout_s
         for is_last in (False, True):
             try:
                 async with asyncio.timeout(timeout_s):
@@ -134,7 +135,7 @@ class Pool:
                 if is_last or isinstance(error, TimeoutError):
                     exchange.fail(failures.connect_failure(error))
                     return
-                self._gateway.stats.retries_total += 1
+                self._context.stats.retries_total += 1
                 await asyncio.sleep(_RETRY_PAUSE_S)
             else:
                 exchange.upstream_ready(connection)
@@ -147,8 +148,7 @@ class Pool:
         return task
 
 
-def _tls_context(gateway: Gateway) -> ssl.SSLContext | None:
-    settings = gateway.settings
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
     if settings.upstream.scheme != "https":
         return None
     context = ssl.create_default_context(cafile=str(settings.upstream_ca) if settings.upstream_ca else None)

@@ -11,6 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.gateway import failures
+from proxy.gateway.context import Context
 from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.write_batch import LARGE_BYTES, Sender
 from proxy.message.chunked import ChunkedDecoder
@@ -22,7 +23,7 @@ from proxy.message.syntax import HEAD_END
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
-    from proxy.gateway.server import Gateway
+    from proxy.gateway.pool import Pool
 
 _log = logging.getLogger(__name__)
 
@@ -42,22 +43,24 @@ class UpstreamConnection(Sender):
     """
 
     __slots__ = (
+        "_context",
         "_decoder",
         "_framing",
-        "_gateway",
         "_has_ended",
         "_is_counted",
         "_is_large",
         "_partial",
+        "_pool",
         "_remaining",
         "exchange",
         "idle_since_s",
         "served",
     )
 
-    def __init__(self, gateway: Gateway) -> None:
-        super().__init__(gateway.outbox)
-        self._gateway = gateway
+    def __init__(self, context: Context, pool: Pool) -> None:
+        super().__init__(context.outbox)
+        self._context = context
+        self._pool = pool
         self._partial = bytearray()
         self._framing = _HEAD
         self._remaining = 0
@@ -100,7 +103,7 @@ class UpstreamConnection(Sender):
 
     def count_out(self) -> None:
         """Count it among those that are open no more."""
-        self._gateway.stats.upstream_connections -= self._is_counted
+        self._context.stats.upstream_connections -= self._is_counted
         self._is_counted = False
 
     def abort(self) -> None:
@@ -113,13 +116,13 @@ class UpstreamConnection(Sender):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._is_counted = True
-        self._gateway.stats.upstream_connections += 1
-        self._gateway.stats.upstream_connections_total += 1
+        self._context.stats.upstream_connections += 1
+        self._context.stats.upstream_connections_total += 1
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            self._gateway.pool.forget(self)
+            self._pool.forget(self)
             self.transport.abort()  # nobody asked: it could be taken for the next response
             return
         try:
@@ -169,7 +172,7 @@ class UpstreamConnection(Sender):
             self._read_what_the_socket_holds()
         exchange = self.exchange
         if exchange is None:
-            self._gateway.pool.forget(self)
+            self._pool.forget(self)
             return
         self.exchange = None
         # RFC 9112 section 9.8: without TLS's close_notify, anybody on the way may have ended it.
@@ -237,7 +240,7 @@ class UpstreamConnection(Sender):
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> int:
         """Read heads until a final one; return where its content begins, or -1 when there is nothing more to do."""
-        limit = self._gateway.settings.max_head_size_bytes
+        limit = self._context.settings.max_head_size_bytes
         start = 0
         while start < len(data):
             end = find_head_end(data, start)
@@ -245,7 +248,7 @@ class UpstreamConnection(Sender):
                 self._keep_partial(exchange, data[start:])
                 break
             try:
-                response = read_response(data[start:end], self._gateway.response_parser)
+                response = read_response(data[start:end], self._context.response_parser)
                 self._hand_over(exchange, response)
             except MessageError as error:
                 exchange.fail(failures.UPSTREAM_MALFORMED.with_detail(str(error)))
@@ -264,7 +267,7 @@ class UpstreamConnection(Sender):
             exchange.informational(response)
 
     def _keep_partial(self, exchange: Exchange, data: bytes) -> None:
-        if len(data) >= self._gateway.settings.max_head_size_bytes + len(HEAD_END):
+        if len(data) >= self._context.settings.max_head_size_bytes + len(HEAD_END):
             exchange.fail(failures.UPSTREAM_TOO_LARGE)
         elif not b"HTTP/1."[: len(data)].startswith(data[:7]):
             exchange.fail(failures.UPSTREAM_MALFORMED.with_detail("not HTTP/1.x"))
@@ -306,7 +309,7 @@ class UpstreamConnection(Sender):
         # uvloop has a buffer of its own for TLS, from which it would be copied all the same.
         if self.transport.get_extra_info("ssl_object") is None:
             self._is_large = True
-            self.transport.set_protocol(LargeContentReader(self, self._gateway.inbox))
+            self.transport.set_protocol(LargeContentReader(self, self._context.inbox))
 
     def _end_large_content(self) -> None:
         self._is_large = False

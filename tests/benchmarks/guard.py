@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.client import ClientConnection
 from proxy.gateway.server import Gateway
 from proxy.gateway.upstream import UpstreamConnection
 from proxy.rules.loading import loader
@@ -123,7 +122,10 @@ class Scenario:
         ruleset = ruleset or loader.load(RULES).ruleset
         self.gateway = Gateway(settings, ruleset, Stats(), self.access_log, self.loop)  # type: ignore[arg-type]
         self.to_client, self.to_upstream = Transport(), Transport()
-        self.client, self.upstream = ClientConnection(self.gateway), UpstreamConnection(self.gateway)
+        self.client, self.upstream = (
+            self.gateway._protocol(),
+            UpstreamConnection(self.gateway.context, self.gateway.pool),
+        )
         self.client.connection_made(self.to_client)  # type: ignore[arg-type]
         self.upstream.connection_made(self.to_upstream)  # type: ignore[arg-type]
         self.gateway.pool.put(self.upstream)
@@ -136,7 +138,7 @@ class Scenario:
     def run(self, count: int) -> None:
         """Exchange so many requests and responses."""
         client, server = self.client.data_received, self.upstream.data_received
-        flush = self.gateway.outbox.flush
+        flush = self.gateway.context.outbox.flush
         for _ in range(count):
             client(next(self.requests))
             flush()
@@ -149,10 +151,10 @@ class Scenario:
     def exchange(self) -> tuple[bytes, bytes]:
         """Do one exchange; return what upstream and client got."""
         self.client.data_received(next(self.requests))
-        self.gateway.outbox.flush()
+        self.gateway.context.outbox.flush()
         for piece in self.pieces:
             self.upstream.data_received(piece)
-        self.gateway.outbox.flush()
+        self.gateway.context.outbox.flush()
         return self.to_upstream.take(), self.to_client.take()
 
     def close(self) -> None:

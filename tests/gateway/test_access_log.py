@@ -1,4 +1,4 @@
-"""The access log, DESIGN section 7: one entry one line, whatever a client sends, and never in the way.
+"""The access log, DESIGN section 7: one record one line, whatever a client sends, and never in the way.
 
 What becomes of a line whose reader is slow is in `test_log_target.py`.
 """
@@ -9,37 +9,50 @@ import json
 import re
 import select
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.gateway import access_log
-from proxy.gateway.access_log import AccessLog, Entry
+from proxy.gateway.access_log import AccessLog
+from proxy.gateway.failures import Failure
+from proxy.gateway.record import Record
+from proxy.message.target import readable
 
 KEYS = [
     *["ts", "method", "target", "status", "upstream_status", "duration_s", "upstream_s", "bytes_in"],
     *["bytes_out", "client", "rule", "policy", "changed", "error"],
 ]
 NOON_S = 1_795_435_200.25  # 2026-11-23T12:00:00.250Z
-ENTRY = Entry(
-    ts_s=NOON_S,
-    method="GET",
-    target="/a?b=c",
-    status=200,
-    upstream_status=304,
-    duration_s=0.0123456,
-    upstream_s=0.01,
-    bytes_in=5,
-    bytes_out=512,
-    client="203.0.113.7",
-    rule="ajax",
-    policy="classic",
-    changed=9,
-    error="",
-    observed="",
-)
-NOTHING = Entry(NOON_S, "", "", 0, 0, 0.0, 0.0, 0, 0, "", "", "", 0, "", "")
+KNOWN: dict[str, Any] = {
+    "ended_s": NOON_S,
+    "method": "GET",
+    "target": b"/a?b=c",
+    "status": 200,
+    "upstream_status": 304,
+    "duration_s": 0.0123456,
+    "upstream_s": 0.01,
+    "bytes_in": 5,
+    "bytes_out": 512,
+    "client": "203.0.113.7",
+    "rule": "ajax",
+    "policy": "classic",
+    "changed": 9,
+}
+NOTHING = Record(ended_s=NOON_S)
+
+
+def record(**changes: Any) -> Record:
+    """A record with everything in it, but for what is changed."""
+    return Record(**{**KNOWN, **changes})
+
+
+def failed(text: str) -> Failure:
+    return Failure("client", 400, text, "", "")
+
+
 HOSTILE = [
     '/"quoted"',
     "/back\\slash",
@@ -53,10 +66,10 @@ HOSTILE = [
 ]
 
 
-def lines(form, *entries, path) -> list[str]:
+def lines(form, *records, path) -> list[str]:
     log = AccessLog(form, path)
-    for entry in entries:
-        log.write(entry)
+    for each in records:
+        log.write(each)
     log.close()
     written = path.read_bytes()
     assert written.isascii()
@@ -77,7 +90,7 @@ def wait_until(holds) -> None:
 
 class Test_Json:  # noqa: N801 - read as a sentence
     def test_line_is_an_object_with_exactly_the_documented_keys_in_their_order(self, path):
-        (line,) = lines("json", ENTRY, path=path)
+        (line,) = lines("json", record(), path=path)
         assert list(json.loads(line).items()) == [
             ("ts", "2026-11-23T12:00:00.250Z"),
             ("method", "GET"),
@@ -109,43 +122,59 @@ class Test_Json:  # noqa: N801 - read as a sentence
         ]
 
     def test_observing_rule_is_named_where_there_is_one(self, path):
-        (line,) = lines("json", ENTRY._replace(observed="tried-out"), path=path)
+        (line,) = lines("json", record(observed="tried-out"), path=path)
         assert list(json.loads(line)) == [*KEYS, "observed"]
         assert json.loads(line)["observed"] == "tried-out"
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_nothing_that_a_client_or_the_app_sends_breaks_a_line(self, path, text):
-        hostile = ENTRY._replace(target=text, error=text, rule=text, policy=text, observed=text)
-        first, second = lines("json", hostile, ENTRY, path=path)
+        hostile = record(
+            target=text.encode("utf-8", "surrogatepass"),
+            failure=failed(text),
+            rule=text,
+            policy=text,
+            observed=text,
+        )
+        first, second = lines("json", hostile, record(), path=path)
         found = json.loads(first)
-        assert [found[key] for key in ("target", "error", "rule", "policy", "observed")] == [text] * 5
+        assert [found[key] for key in ("error", "rule", "policy", "observed")] == [text] * 4
+        assert found["target"] == readable(hostile.target)
         assert json.loads(second)["target"] == "/a?b=c"
 
-    @given(st.text(st.characters(exclude_categories=())), st.integers(0, 2**40), st.floats(0, 1e6))
-    def test_every_line_is_json_and_says_what_the_entry_says(self, text, number, seconds):
-        entry = ENTRY._replace(target=text, error=text, bytes_out=number, duration_s=seconds)
-        line = access_log._json("ts", entry)
+    @given(
+        st.binary(),
+        st.text(st.characters(exclude_categories=()), max_size=40),
+        st.integers(0, 2**40),
+        st.floats(0, 1e6),
+    )
+    def test_every_line_is_json_and_says_what_the_record_says(self, target, text, number, seconds):
+        line = access_log._json(
+            "ts", record(target=target, failure=failed(text), bytes_out=number, duration_s=seconds)
+        )
         assert line.count("\n") == 1
         found = json.loads(line)
-        assert (found["target"], found["bytes_out"]) == (text, number)
+        assert found["target"] == readable(target)
+        assert (found["error"] or "", found["bytes_out"]) == (text, number)
         assert found["duration_s"] == pytest.approx(seconds, abs=1e-6)
 
     @pytest.mark.parametrize("character", ["x", '"', "\x00", "\xe9", "\U0001f600"])
     def test_line_of_the_longest_request_is_within_what_a_pipe_takes_whole(self, character):
         """Several workers share the pipe: a longer line may be torn by another's."""
         long = character * 65_536
-        entry = ENTRY._replace(target=long, error=long, method="M" * 65_536, rule="r" * 64, policy="p" * 64)
-        line = access_log._json("2026-11-23T12:00:00.250Z", entry)
+        logged = record(
+            target=long.encode(), failure=failed(long), method="M" * 65_536, rule="r" * 64, policy="p" * 64
+        )
+        line = access_log._json("2026-11-23T12:00:00.250Z", logged)
         assert len(line) <= select.PIPE_BUF
-        assert len(access_log._text("2026-11-23T12:00:00.250Z", entry)) <= select.PIPE_BUF
+        assert len(access_log._text("2026-11-23T12:00:00.250Z", logged)) <= select.PIPE_BUF
         found = json.loads(line)
         kept = re.fullmatch(rf"({character}+)\.\.\.\[(\d+) more\]", found["target"])
         assert kept is not None
         assert len(kept[1]) + int(kept[2]) == 65_536
 
-    def test_time_is_that_of_each_entry_in_milliseconds(self, path):
-        entries = [ENTRY._replace(ts_s=NOON_S + later) for later in (0, 0.0009, 0.7, 1, 59.999, -1)]
-        assert [json.loads(line)["ts"][17:] for line in lines("json", *entries, path=path)] == [
+    def test_time_is_that_of_each_record_in_milliseconds(self, path):
+        records = [record(ended_s=NOON_S + later) for later in (0, 0.0009, 0.7, 1, 59.999, -1)]
+        assert [json.loads(line)["ts"][17:] for line in lines("json", *records, path=path)] == [
             "00.250Z",
             "00.250Z",
             "00.950Z",
@@ -159,25 +188,32 @@ class Test_Text:  # noqa: N801
     START = "2026-11-23T12:00:00.250Z 203.0.113.7 GET /a?b=c 200 12.3ms in=5 out=512"
 
     @pytest.mark.parametrize(
-        ("entry", "line"),
+        ("logged", "line"),
         [
             (
-                ENTRY,
+                record(),
                 START + " upstream=304 rule=ajax policy=classic changed=9",
             ),
             (
-                ENTRY._replace(upstream_status=200, rule="", observed="tried", error="bad \n thing"),
+                record(
+                    upstream_status=200, rule="", policy="", observed="tried", failure=failed("bad \n thing")
+                ),
                 START + ' observed=tried error="bad \\n thing"',
             ),
             (NOTHING, "2026-11-23T12:00:00.250Z - - - - 0.0ms in=0 out=0"),
         ],
     )
-    def test_line_is_for_people(self, path, entry, line):
-        assert lines("text", entry, path=path) == [line]
+    def test_line_is_for_people(self, path, logged, line):
+        assert lines("text", logged, path=path) == [line]
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_nothing_that_a_client_or_the_app_sends_breaks_a_line_or_reaches_a_terminal(self, path, text):
-        first, second = lines("text", ENTRY._replace(target=text, error=text), ENTRY, path=path)
+        first, second = lines(
+            "text",
+            record(target=text.encode("utf-8", "surrogatepass"), failure=failed(text)),
+            record(),
+            path=path,
+        )
         assert first.replace("\x7f", "").isprintable()
         assert second.startswith("2026-11-23T12:00:00.250Z 203.0.113.7 GET /a?b=c ")
 
@@ -185,7 +221,7 @@ class Test_Text:  # noqa: N801
 class Test_File:  # noqa: N801
     def test_off_opens_and_writes_nothing(self, path):
         log = AccessLog("off", path)
-        log.write(ENTRY)
+        log.write(record())
         log.flush()
         log.reopen()
         log.close()
@@ -194,38 +230,38 @@ class Test_File:  # noqa: N801
     def test_lines_are_appended_to_what_is_there_and_the_file_is_not_for_everybody(self, path):
         path.write_text("earlier\n")
         path.chmod(0o600)
-        assert lines("json", ENTRY, path=path)[0] == "earlier"
+        assert lines("json", record(), path=path)[0] == "earlier"
         other = path.with_name("new.log")
-        lines("json", ENTRY, path=other)
+        lines("json", record(), path=other)
         assert other.stat().st_mode & 0o007 == 0
 
     def test_lines_wait_for_a_flush_or_a_full_batch(self, path):
         log = AccessLog("json", path)
-        log.write(ENTRY)
+        log.write(record())
         assert path.read_bytes() == b""
         log.flush()
         wait_until(lambda: path.read_bytes().count(b"\n") == 1)
         for _ in range(500):
-            log.write(ENTRY)
+            log.write(record())
         wait_until(lambda: path.stat().st_size >= access_log._BATCH_BYTES)
         log.close()
 
     def test_close_writes_what_is_pending_and_ends_it(self, path):
         log = AccessLog("json", path)
-        log.write(ENTRY)
+        log.write(record())
         log.close()
         assert path.read_bytes().count(b"\n") == 1
-        log.write(ENTRY)
+        log.write(record())
         log.close()
         assert path.read_bytes().count(b"\n") == 1
 
     def test_after_a_rotation_lines_go_to_the_new_file(self, path):
         log = AccessLog("json", path)
-        log.write(ENTRY._replace(target="/1"))
+        log.write(record(target=b"/1"))
         path.rename(path.with_suffix(".1"))
-        log.write(ENTRY._replace(target="/2"))
+        log.write(record(target=b"/2"))
         log.reopen()
-        log.write(ENTRY._replace(target="/3"))
+        log.write(record(target=b"/3"))
         log.close()
         assert path.with_suffix(".1").read_text().count("\n") == 2
         assert json.loads(path.read_text())["target"] == "/3"

@@ -137,7 +137,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
 
 class Test_Tls:  # noqa: N801
     def test_certificate_and_name_of_the_app_are_verified(self):
-        context = pool._tls_context(make_gateway("https://app.example"))
+        context = pool._tls_context(make_gateway("https://app.example").settings)
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
@@ -147,7 +147,7 @@ class Test_Tls:  # noqa: N801
 
     @pytest.mark.parametrize("upstream", ["http://app.example", "unix:/run/app"])
     def test_there_is_none_where_it_was_not_asked_for(self, upstream):
-        assert pool._tls_context(make_gateway(upstream)) is None
+        assert pool._tls_context(make_gateway(upstream).settings) is None
 
 
 class Test_On_the_wire:  # noqa: N801

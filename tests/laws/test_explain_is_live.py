@@ -11,7 +11,8 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, given, settings
 
-from proxy.gateway.access_log import AccessLog, Entry
+from proxy.gateway.access_log import AccessLog
+from proxy.gateway.record import Record
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.loading.loader import loads
 from proxy.rules.tools.dry_run import SOME_DATE, TrialRequest, TrialResponse, read_fields
@@ -27,38 +28,38 @@ class Live:
     """A gateway on a loop of its own, between one client and an app that answers as it is told."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.records: list[Record] = []
         self._response = b""
         self._loop = uvloop.new_event_loop()
         self._stack = contextlib.AsyncExitStack()
         self._bench = self._loop.run_until_complete(self._stack.enter_async_context(bench(self._app)))
-        self._bench.gateway.access_log = self
+        self._bench.gateway.context.recorder.access_log = self
         self._client = self._loop.run_until_complete(self._bench.connect())
 
     # What the gateway asks of an access log
 
     dropped = 0
 
-    def write(self, entry: Entry) -> None:
-        self.entries.append(entry)
+    def write(self, record: Record) -> None:
+        self.records.append(record)
 
     def flush(self) -> None: ...
 
     def exchange(
         self, ruleset: Ruleset, request: TrialRequest, response: TrialResponse
-    ) -> tuple[Entry, list[tuple[bytes, bytes]]]:
+    ) -> tuple[Record, list[tuple[bytes, bytes]]]:
         """Return what was logged, and the fields of the client's response, those of the connection left out."""
         return self._loop.run_until_complete(self._exchange(ruleset, request, response))
 
     def close(self) -> None:
-        self._bench.gateway.access_log = AccessLog("off")
+        self._bench.gateway.context.recorder.access_log = AccessLog("off")
         self._loop.run_until_complete(self._stack.aclose())
         self._loop.close()
 
     async def _exchange(
         self, ruleset: Ruleset, request: TrialRequest, response: TrialResponse
-    ) -> tuple[Entry, list[tuple[bytes, bytes]]]:
-        self.entries.clear()
+    ) -> tuple[Record, list[tuple[bytes, bytes]]]:
+        self.records.clear()
         self._bench.gateway.ruleset = ruleset
         self._response = head(b"HTTP/1.1 %d OK" % response.status, response.fields)
         start = request.method.encode() + b" " + request.target + b" HTTP/1.1"
@@ -68,8 +69,8 @@ class Live:
         else:
             data = (await self._client.read_response()).data
         fields = read_fields(data.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:])
-        (entry,) = self.entries
-        return entry, fields
+        (record,) = self.records
+        return record, fields
 
     async def _app(self, peer: Peer) -> None:
         while True:
@@ -93,15 +94,15 @@ def hold(live: Live, tree: dict[str, Any], request: TrialRequest, response: Tria
     ruleset = loads(json.dumps(tree).encode(), "rules.yaml").ruleset
     response = TrialResponse(response.status, (*response.fields, EMPTY))
     explanation = explain(ruleset, request, response)
-    entry, fields = live.exchange(ruleset, request, response)
+    record, fields = live.exchange(ruleset, request, response)
     trial = explanation.trial
-    assert entry.status == trial.status
+    assert record.status == trial.status
     if trial.fault:
         # An answer of the gateway's own: content and Proxy-Status are not a matter of rules.
         assert set(comparable(explanation, trial.fields)) <= set(comparable(explanation, fields))
         return
-    assert entry.rule == (trial.resolution.rule.name if trial.resolution.rule else "")
-    assert entry.observed == (trial.resolution.observed.name if trial.resolution.observed else "")
+    assert record.rule == (trial.resolution.rule.name if trial.resolution.rule else "")
+    assert record.observed == (trial.resolution.observed.name if trial.resolution.observed else "")
     assert comparable(explanation, fields) == comparable(explanation, trial.fields)
 
 
@@ -132,8 +133,8 @@ def test_explain_says_what_the_gateway_does_in_10000_cases(live):
     def law(tree: dict[str, Any], request: TrialRequest, response: TrialResponse) -> None:
         hold(live, tree, request, response)
         counted["cases"] += 1
-        counted["matched"] += bool(live.entries[0].rule)
-        counted["faults"] += live.entries[0].status == 502
+        counted["matched"] += bool(live.records[0].rule)
+        counted["faults"] += live.records[0].status == 502
 
     law()
     print(counted)

@@ -21,7 +21,7 @@ class Hands:
         """Let time pass, and wait until the gateway has swept by it and what it wrote is with its peers."""
         self.now_s += seconds
         async with asyncio.timeout(ENDED_S):
-            while b.gateway.clock.now_s != self.now_s:
+            while b.gateway.context.clock.now_s != self.now_s:
                 await asyncio.sleep(0.002)
         await asyncio.sleep(0.002)
 

@@ -20,6 +20,7 @@ from proxy.gateway.client import ClientConnection
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.pool import Pool
 from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
+from proxy.gateway.record import Record
 from proxy.gateway.server import Gateway
 from proxy.gateway.upstream import UpstreamConnection
 from proxy.rules.engine.matching import Ruleset
@@ -192,10 +193,10 @@ class _Log:
     dropped = 0
 
     def __init__(self) -> None:
-        self.entries: list[Any] = []
+        self.records: list[Record] = []
 
-    def write(self, entry: Any) -> None:
-        self.entries.append(entry)
+    def write(self, record: Record) -> None:
+        self.records.append(record)
 
     def flush(self) -> None: ...
 
@@ -231,12 +232,12 @@ class _World:
             max_connections=4,
         )
         self.gateway = Gateway(settings, Ruleset(rules), Stats(), self.log, self.loop)  # type: ignore[arg-type]
-        self.pool = _FuzzPool(self.gateway)
+        self.pool = _FuzzPool(self.gateway.context)
         self.gateway.pool = self.pool
         self.protects_all = any(rule.match == conditions() for rule in rules)
 
     def tick(self, seconds: float) -> None:
-        self.gateway.clock.now_s += seconds
+        self.gateway.context.clock.now_s += seconds
         self.gateway._sweep()
 
 
@@ -266,13 +267,13 @@ class _Episode:
     def __init__(self, world: _World, chance: random.Random) -> None:
         self._world = world
         self._chance = chance
-        world.log.entries.clear()
+        world.log.records.clear()
         world.pool.episode = self
         self.connecting: list[tuple[_Attempt, Exchange]] = []
         self._upstreams: list[_Upstream] = []
         self._sent = b""
         self._to_send = random_requests(chance)
-        self._client = ClientConnection(world.gateway)
+        self._client = ClientConnection(world.gateway.context, world.pool, world.gateway.clients)
         self._transport = FakeTransport(world.loop, self._client)
         self._transport.takes = chance.random() < 0.7
         self._client_left = self._client_half_closed = self._is_congested = False
@@ -333,7 +334,7 @@ class _Episode:
         if self._chance.random() < 0.05:
             exchange.fail(failures.CONNECT_REFUSED)
             return
-        connection = UpstreamConnection(self._world.gateway)
+        connection = UpstreamConnection(self._world.gateway.context, self._world.gateway.pool)
         transport = FakeTransport(self._world.loop, connection)
         upstream = _Upstream(connection, transport)
         self._upstreams.append(upstream)
@@ -408,13 +409,15 @@ class _Episode:
             if request.is_complete
         ]
         # Which limit or which mistake is seen first depends on the pieces.
-        statuses = [400 if entry.status in (414, 431) else entry.status for entry in self._world.log.entries]
+        statuses = [
+            400 if record.status in (414, 431) else record.status for record in self._world.log.records
+        ]
         return list(forwarded), statuses
 
     def _answer_whole_requests(self) -> None:
         answered = -1
-        while answered != len(self._world.log.entries):
-            answered = len(self._world.log.entries)
+        while answered != len(self._world.log.records):
+            answered = len(self._world.log.records)
             while self.connecting:
                 self._connect()
             self._world.loop.run()
@@ -435,7 +438,7 @@ class _Episode:
         assert self._transport.end, "the client's connection is still open"
         assert not gateway.clients
         assert gateway.stats.decision_failures_total == 0
-        assert not gateway.stats.upstream_errors["internal_error"], "it failed by itself; see its log"
+        assert not gateway.stats.proxy_errors["internal_error"], "it failed by itself; see its log"
         assert gateway.stats.client_connections == gateway.stats.upstream_connections == 0, (
             "a connection leaks"
         )
@@ -446,7 +449,8 @@ class _Episode:
             )
             assert all(request.is_complete for request in requests[:-1])
         responses = read_responses(
-            bytes(self._transport.written), iter([entry.method or "GET" for entry in self._world.log.entries])
+            bytes(self._transport.written),
+            iter([record.method or "GET" for record in self._world.log.records]),
         )
         for response in responses:
             is_own = any(value.startswith(b"nocache-proxy") for value in response.values(b"proxy-status"))
@@ -459,7 +463,7 @@ class _Episode:
 
     def outcomes(self) -> list[str]:
         """What happened, for the distribution."""
-        return [f"{entry.status} {entry.error[:60]}".strip() for entry in self._world.log.entries]
+        return [f"{record.status} {record.error[:60]}".strip() for record in self._world.log.records]
 
     def describe(self) -> str:
         lines = [
@@ -468,7 +472,7 @@ class _Episode:
         ]
         for upstream in self._upstreams:
             lines.append(f"upstream got ({upstream.transport.end}) {_shown(upstream.transport.written)}")
-        return "\n".join([*lines, *map(str, self._world.log.entries)])
+        return "\n".join([*lines, *self.outcomes()])
 
 
 def _shown(data: bytearray) -> str:

@@ -239,7 +239,7 @@ async def bench(
             task.cancel()
         await asyncio.sleep(0.01)
         assert not recorder.failures, recorder.failures
-        assert under_test.may_fail or not gateway.stats.upstream_errors["internal_error"], "see the log"
+        assert under_test.may_fail or not gateway.stats.proxy_errors["internal_error"], "see the log"
 
 
 class RecordingWriter:

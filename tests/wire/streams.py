@@ -72,8 +72,8 @@ def first_then_well(first: Script) -> Script:
 async def ticks(b: Bench, count: int) -> None:
     """Wait until the gateway's clock has ticked: time enough for every byte that could move to have moved."""
     for _ in range(count):
-        seen = b.gateway.clock.now_s
-        await until(lambda seen=seen: b.gateway.clock.now_s > seen)
+        seen = b.gateway.context.clock.now_s
+        await until(lambda seen=seen: b.gateway.context.clock.now_s > seen)
 
 
 async def until(holds: Callable[[], object]) -> None:

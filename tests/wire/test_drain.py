@@ -55,7 +55,7 @@ class App:
 async def draining(b: Bench, timeout_s: float = LONG_S) -> AsyncIterator[asyncio.Task[int]]:
     """Begin to drain; the task has how many exchanges were broken off."""
     task = asyncio.create_task(b.gateway.drain(timeout_s))
-    await until(lambda: b.gateway.is_draining)
+    await until(lambda: b.gateway.context.is_draining)
     yield task
     if not task.done():
         b.close_clients()
@@ -226,7 +226,7 @@ async def test_what_does_not_end_in_time_is_broken_off_and_counted(half):
         await b.settled()
         stats = b.gateway.stats
         await until(lambda: stats.upstream_connections == 0)
-        assert stats.client_errors == {"drained": 4}
+        assert stats.proxy_errors == {"drained": 4}
         assert stats.upstream_errors == {}
         assert stats.tunnels == stats.in_flight == 0
 
@@ -260,4 +260,4 @@ async def test_close_breaks_off_at_once(app):
             assert (await peer.read_to_end()).end == "reset"
             assert (await resting.read_to_end()).data == b""
             assert await result(drain) == 0  # none is left to be broken off
-        assert b.gateway.stats.client_errors == {"drained": 1}
+        assert b.gateway.stats.proxy_errors == {"drained": 1}

@@ -334,8 +334,8 @@ class Test_Client_fails:  # noqa: N801
             await peer.send(closing(REQUESTS[name]))
             await until(lambda: b.gateway.stats.requests != {})
             assert b.gateway.clients, "the kernel took everything: nothing is left to test"
-            lingered_s = b.gateway.clock.now_s + 0.2
-            await until(lambda: b.gateway.clock.now_s > lingered_s)
+            lingered_s = b.gateway.context.clock.now_s + 0.2
+            await until(lambda: b.gateway.context.clock.now_s > lingered_s)
             answer = await peer.read_to_end()
             assert answer.end == "closed"
             assert answer.content.count(b"x") == len(content)

@@ -212,4 +212,4 @@ class Test_Fields_of_a_response:  # noqa: N801
             answer = await b.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             (message,) = read_responses(answer.data, iter(["GET"]))
             assert [name for name, _ in message.fields] == [b"Content-Length", b"Date", b"Connection"]
-            assert message.values(b"date") == [b.gateway.clock.date]
+            assert message.values(b"date") == [b.gateway.context.clock.date]

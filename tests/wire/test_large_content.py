@@ -56,7 +56,7 @@ async def test_each_of_many_clients_gets_its_own_bytes():
     """Some take all at once, some little by little, so that reads of others come between; twice each."""
     size = 3 * MIB
     async with bench(serve_numbered) as b:
-        first_buffer = b.gateway.inbox.buffer
+        first_buffer = b.gateway.context.inbox.buffer
         peers = [await b.connect() for _ in range(8)]
         await until(lambda: len(b.gateway.clients) == len(peers))
         slow = {peer.writer.get_extra_info("sockname") for peer in peers[::2]}
@@ -73,7 +73,7 @@ async def test_each_of_many_clients_gets_its_own_bytes():
 
         async with asyncio.timeout(3 * ENDED_S):
             await asyncio.gather(*(exchange(number, peer) for number, peer in enumerate(peers)))
-        assert b.gateway.inbox.buffer is not first_buffer, "no buffer was left to a slow client"
+        assert b.gateway.context.inbox.buffer is not first_buffer, "no buffer was left to a slow client"
 
 
 @pytest.mark.parametrize("size", [LARGE_CONTENT_BYTES, MIB, 2 * MIB + 1])
@@ -239,16 +239,16 @@ async def test_little_that_a_slow_client_does_not_take_keeps_no_buffer():
         await until(lambda: b.gateway.clients)
         (client,) = b.gateway.clients
         client.transport.set_write_buffer_limits(high=8 * MIB)
-        first_buffer = b.gateway.inbox.buffer
+        first_buffer = b.gateway.context.inbox.buffer
         await peer.send(ASK % 1)
         await until(lambda: is_read_by_another(b))
         for number in range(count):
             goes_on.put_nowait(None)
             await until(
-                lambda: client.exchange._bytes_out == LARGE_CONTENT_BYTES + (number + 1) * piece  # noqa: B023
+                lambda: client.exchange._record.bytes_out == LARGE_CONTENT_BYTES + (number + 1) * piece  # noqa: B023
             )
         assert client.transport.get_write_buffer_size() > piece
-        assert b.gateway.inbox.buffer is first_buffer
+        assert b.gateway.context.inbox.buffer is first_buffer
 
 
 async def test_upload_waits_for_an_upstream_that_answers_at_length_before_it_reads():

@@ -40,7 +40,7 @@ async def test_any_target_is_logged_as_text_that_tells_its_bytes(tmp_path):
     targets = ODD + [b"/" + bytes(drawn.choices(ALLOWED, k=drawn.randrange(40))) for _ in range(1000)]
     log = AccessLog("json", tmp_path / "log")
     async with bench(rules=()) as b:
-        b.gateway.access_log = log
+        b.gateway.context.recorder.access_log = log
         peer = await b.connect()
         for target in targets:
             await peer.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -39,7 +39,7 @@ async def test_request_is_answered(monkeypatch, tracebacks, part):
     async with bench() as b:
         b.may_fail = True
         with monkeypatch.context() as broken:
-            broken.setattr(b.gateway, part, Broken())
+            broken.setattr(b.gateway if part == "pool" else b.gateway.context, part, Broken())
             peer = await b.connect()
             await peer.send(ASK)
             answer = (
@@ -49,7 +49,7 @@ async def test_request_is_answered(monkeypatch, tracebacks, part):
             assert answer.is_protected
             assert answer.field("Proxy-Status") == [b"nocache-proxy; error=proxy_internal_error"]
         assert len(tracebacks()) == 1
-        assert b.gateway.stats.upstream_errors == INTERNAL
+        assert b.gateway.stats.proxy_errors == INTERNAL
         assert b.gateway.stats.in_flight == 0
         peer = await b.connect()
         await peer.send(ASK)
@@ -72,7 +72,7 @@ async def test_request_that_was_pipelined_is_answered(monkeypatch, tracebacks):
         await peer.send(ASK + ASK)
         await until(lambda: b.gateway.stats.upstream_connections)
         with monkeypatch.context() as broken:
-            broken.setattr(b.gateway, "requests", Broken())
+            broken.setattr(b.gateway.context, "requests", Broken())
             goes_on.set()
             assert (await peer.read_response()).content == b"ok"
             answer = await peer.read_to_end()
@@ -98,12 +98,12 @@ async def test_response_under_way_is_broken_off(monkeypatch, tracebacks, size):
         await peer.read_head()
         await peer.read_exactly(size // 2)
         with monkeypatch.context() as broken:
-            broken.setattr(b.gateway, "clock", Broken())
+            broken.setattr(b.gateway.context, "clock", Broken())
             goes_on.set()
             assert (await peer.read_to_end()).end == "reset"
             await until(lambda: not b.gateway.stats.in_flight)
         assert len(tracebacks()) == 1
-        assert b.gateway.stats.upstream_errors == INTERNAL
+        assert b.gateway.stats.proxy_errors == INTERNAL
 
 
 async def test_request_under_way_is_answered(monkeypatch, tracebacks):
@@ -113,9 +113,9 @@ async def test_request_under_way_is_answered(monkeypatch, tracebacks):
         await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
         await until(lambda: b.gateway.stats.upstream_connections)
         with monkeypatch.context() as broken:
-            broken.setattr(b.gateway, "settings", Broken())
+            broken.setattr(b.gateway.context, "settings", Broken())
             await peer.send(b"cd")
             await until(tracebacks)
         answer = await peer.read_to_end()
         assert (answer.status, answer.is_protected) == (502, True)
-        assert b.gateway.stats.upstream_errors == INTERNAL
+        assert b.gateway.stats.proxy_errors == INTERNAL

@@ -102,7 +102,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             exchange = connection.exchange
             assert connection.is_held("upstream")
             assert exchange._upstream.transport.get_write_buffer_size() < BUFFERED_BYTES
-            assert exchange._bytes_in < ON_THE_WAY_BYTES
+            assert exchange._record.bytes_in < ON_THE_WAY_BYTES
             reads_on.set()
             async with asyncio.timeout(ENDED_S):
                 sent = await sending
@@ -132,7 +132,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             await ticks(b, 3)
             (connection,) = b.gateway.clients
             assert connection.transport.get_write_buffer_size() < BUFFERED_BYTES
-            assert connection.exchange._bytes_out < ON_THE_WAY_BYTES
+            assert connection.exchange._record.bytes_out < ON_THE_WAY_BYTES
             assert not sent
             received = hashlib.sha256()
             if framing != "fixed":
@@ -228,7 +228,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             (connection,) = b.gateway.clients
             await until(lambda: connection.is_held("connecting"))
             await ticks(b, 3)
-            assert connection.exchange._bytes_in < BUFFERED_BYTES
+            assert connection.exchange._record.bytes_in < BUFFERED_BYTES
             dialling.may_end.set()
             async with asyncio.timeout(ENDED_S):
                 sent = await sending

@@ -228,7 +228,9 @@ class Test_Time_without_a_byte:  # noqa: N801
             for number in range(said):
                 await hands.forward(b, 299)
                 await peer.send(part)
-                await until(lambda number=number: next(iter(b.gateway.clients)).exchange._bytes_in > number)
+                await until(
+                    lambda number=number: next(iter(b.gateway.clients)).exchange._record.bytes_in > number
+                )
             await hands.forward(b, 299)
             assert b.gateway.stats.in_flight == 1
             await hands.forward(b, 1.1)
@@ -281,7 +283,7 @@ class Test_Limit:  # noqa: N801
             first.close()
             await until(lambda: len(b.gateway.clients) == 1)
             assert (await b.exchange(CLOSING)).status == 200
-            assert b.gateway.stats.client_errors == {"too_many_connections": 3}
+            assert b.gateway.stats.proxy_errors == {"too_many_connections": 3}
 
     @PIECES
     @pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431), (5000, 431)])

@@ -357,7 +357,7 @@ async def unix_bench(path: Path, script: Script | None = None) -> AsyncIterator[
     async with bench(script) as b:
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(path))
-            b.gateway.clock.stop()
+            b.gateway.context.clock.stop()
             await b.gateway.start([listening])
             yield b
 

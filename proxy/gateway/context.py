@@ -1,0 +1,88 @@
+"""What all connections of a worker share. It knows none of them, so each of them may know it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.gateway.clock import Clock
+from proxy.gateway.peers import Peers
+from proxy.gateway.read_buffer import Inbox
+from proxy.gateway.recorder import Recorder
+from proxy.gateway.write_batch import Outbox
+from proxy.message.request import RequestTable
+from proxy.message.syntax import HeadParser
+from proxy.rules.engine.matching import Ruleset
+from proxy.settings import Settings
+from proxy.stats import Stats
+
+
+class Context:
+    """Settings, clock, rules in force, and where things are counted.
+
+    Args:
+        settings: of this process.
+        ruleset: in force for the first request.
+        recorder: takes what has ended.
+        clock: gives time and date.
+        loop: the event loop that all connections run on.
+
+    Attributes:
+        stats: counted into.
+        requests: reads request heads for the rules in force.
+        response_parser: reads the heads of responses.
+        outbox: writes what connections send, turn by turn.
+        inbox: the buffer that large content is read into.
+        is_draining: no further request is taken from any connection.
+    """
+
+    __slots__ = (
+        "_ruleset",
+        "clock",
+        "inbox",
+        "is_draining",
+        "loop",
+        "outbox",
+        "peers",
+        "recorder",
+        "requests",
+        "response_parser",
+        "settings",
+        "stats",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        ruleset: Ruleset,
+        recorder: Recorder,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.settings = settings
+        self.recorder = recorder
+        self.stats: Stats = recorder.stats
+        self.clock = clock
+        self.loop = loop
+        self.ruleset = ruleset
+        self.response_parser = HeadParser("response")
+        self.peers = Peers(settings.trusted_proxies, says_distrusted=settings.forwarded == "append")
+        self.outbox = Outbox(loop)
+        self.inbox = Inbox()
+        self.is_draining = False
+
+    @property
+    def ruleset(self) -> Ruleset:
+        """The rules in force; what is assigned applies from the next request head on."""
+        return self._ruleset
+
+    @ruleset.setter
+    def ruleset(self, ruleset: Ruleset) -> None:
+        self._ruleset = ruleset
+        settings = self.settings
+        self.requests = RequestTable(
+            ruleset.field_names,
+            settings.underscore_fields,
+            settings.upstream.authority.encode(),
+            settings.forwarded,
+            settings.via,
+        )

@@ -1,0 +1,108 @@
+"""One exchange as a value: counting, the access log and the audit read it, and nothing else of the exchange."""
+
+from __future__ import annotations
+
+from proxy.gateway.failures import Failure
+from proxy.message.request import RequestHead
+from proxy.message.response import ResponseHead
+
+
+class Record:
+    """What is known of an exchange; filled in while it goes on, handed to the `Recorder` when it ends.
+
+    A request that is refused before it becomes an exchange has a record, too: with method and target as far as they
+    can be read.
+
+    Attributes:
+        method, target, host: as sent; empty where they cannot be read.
+        client: the address of the connection, empty on a Unix socket.
+        started_s: by the performance counter, when the request's head was read.
+        ended_s: seconds since the epoch when the exchange ended.
+        duration_s: from the request's head to the end of the response.
+        upstream_s: from the request's head to the head of the app's response; 0 when there was none.
+        status: sent to the client, 499 when it left before, 0 for none; `upstream_status` likewise.
+        bytes_in, bytes_out: of content, or of what was tunnelled; the gateway's own answers count, too.
+        rule, policy, observed: names, empty for none.
+        changed: field lines of the response that were taken away, rewritten or written.
+        failure: why the gateway answered itself, or broke off.
+        is_tunnel: the connection was upgraded.
+        request, response: the heads that came in, for the audit. They may be large: the recorder takes them off
+            before a record waits for the log.
+    """
+
+    # Written out, as a dataclass's constructor would stay interpreted where all else is compiled.
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "changed",
+        "client",
+        "duration_s",
+        "ended_s",
+        "failure",
+        "host",
+        "is_tunnel",
+        "method",
+        "observed",
+        "policy",
+        "request",
+        "response",
+        "rule",
+        "started_s",
+        "status",
+        "target",
+        "upstream_s",
+        "upstream_status",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str = "",
+        target: bytes = b"",
+        host: bytes | None = None,
+        client: str = "",
+        started_s: float = 0.0,
+        ended_s: float = 0.0,
+        duration_s: float = 0.0,
+        upstream_s: float = 0.0,
+        status: int = 0,
+        upstream_status: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        rule: str = "",
+        policy: str = "",
+        observed: str = "",
+        changed: int = 0,
+        failure: Failure | None = None,
+        is_tunnel: bool = False,
+        request: RequestHead | None = None,
+        response: ResponseHead | None = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.host = host
+        self.client = client
+        self.started_s = started_s
+        self.ended_s = ended_s
+        self.duration_s = duration_s
+        self.upstream_s = upstream_s
+        self.status = status
+        self.upstream_status = upstream_status
+        self.bytes_in = bytes_in
+        self.bytes_out = bytes_out
+        self.rule = rule
+        self.policy = policy
+        self.observed = observed
+        self.changed = changed
+        self.failure = failure
+        self.is_tunnel = is_tunnel
+        self.request = request
+        self.response = response
+
+    @property
+    def error(self) -> str:
+        """The failure's reason and the words for the log, empty for none."""
+        failure = self.failure
+        if failure is None:
+            return ""
+        return f"{failure.reason}: {failure.detail}" if failure.detail else failure.reason
