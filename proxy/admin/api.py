@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.stats import Snapshot
 
 _PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
-# Whoever may ask must not be able to keep the data path waiting.
+# Bounds on a query, so that nobody can delay the data path.
 _MAX_TEXT: Final = 1024
 _MAX_FIELDS: Final = 32
 _TO_EXPLAIN: Final = (  # loaded only for those who ask
@@ -38,7 +38,7 @@ _TO_EXPLAIN: Final = (  # loaded only for those who ask
 
 
 async def rules(state: AdminState, _: web.BaseRequest) -> web.Response:
-    """Tell the rules in force, in order, and what each has done so far."""
+    """Return the rules in force, in order, with their counters."""
     rules_file, status = state.rules_file, state.rules_status
     snapshot = await state.snapshot()
     hits = await _hits(snapshot)
@@ -57,13 +57,13 @@ async def rules(state: AdminState, _: web.BaseRequest) -> web.Response:
 async def explain(state: AdminState, request: web.BaseRequest) -> web.Response:
     """Explain what the gateway would do with the request and the response that the query describes.
 
-    In slices, as it may take a second with 1,000 rules.
+    Works in slices, because 1,000 rules take a second.
     """
     return await _explain(state.rules_file, request.query)
 
 
 async def config(state: AdminState, _: web.BaseRequest) -> web.Response:
-    """Tell the settings. There are no secrets among them: an upstream cannot have credentials."""
+    """Return the settings. They contain no secrets: an upstream cannot have credentials."""
     settings = {field.name: _plain(getattr(state.settings, field.name)) for field in fields(state.settings)}
     return json_answer(
         {

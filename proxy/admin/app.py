@@ -1,4 +1,4 @@
-"""The admin application: its endpoints, and what all its answers have in common. It answers GET and HEAD, and changes nothing."""
+"""The admin application: a table of endpoints, and what all answers have in common. It is read-only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a path answers.
+    """One path of the admin listener.
 
     Attributes:
-        text: for people who ask for a path that does not exist; empty for files of the page.
-        is_exclusive: one request at a time, as it takes long; more are refused.
+        text: describes it in a 404; empty for files of the page.
+        is_exclusive: answers one request at a time and refuses others, because it takes long.
     """
 
     answer: Callable[[AdminState, web.BaseRequest], Awaitable[web.Response]]
@@ -59,7 +59,7 @@ class Admin:
         self._in_use: set[str] = set()
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request. No answer may be stored, and every error is told in JSON."""
+        """Answer a request. Every answer says no-store, every error is JSON."""
         try:
             response = await self._answer(request)
         except Exception:  # noqa: BLE001 - the last one to tell; aiohttp's own 500 would not say no-store
@@ -94,10 +94,10 @@ class Admin:
             self._in_use.remove(request.path)
 
     def _is_ours(self, host: str) -> bool:
-        """Tell whether a name in `Host` is this listener's.
+        """Tell whether a `Host` names this listener.
 
-        A page of any site can have its own name resolve to this address (DNS rebinding) and then read what is answered
-        here. Only its name tells; addresses and Unix sockets have none.
+        With DNS rebinding, a page of any site lets its own name resolve to this address and reads our answers. Only the
+        name in `Host` gives it away. An address is no name, and no page reaches a Unix socket.
         """
         admin = self._state.settings.admin
         if not host or admin is None or admin.path is not None:
@@ -112,7 +112,7 @@ class Admin:
 
 
 def finished(response: web.Response) -> web.Response:
-    """Add what every answer says. Which library answers, and in which version, is nobody's business."""
+    """Add the fields of every answer. `Server` does not tell the library or its version."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = "nocache-proxy"

@@ -1,4 +1,4 @@
-"""The server of the admin application: few connections, none for long, and one log line for what is not HTTP."""
+"""The server of the admin application: limits connections and their duration, and logs one line for what is not HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.admin.answers import json_answer
 from proxy.admin.app import Admin, finished
 from proxy.admin.state import AdminState
 
-# Probes, scrapes, and some people with a page open. What is over it takes the place of a connection at rest.
+# Enough for probes, scrapes and open pages. A new connection replaces the one that has been idle for longest.
 _MAX_CONNECTIONS: Final = 64
 _HEAD_S: Final = 5.0  # from the connection to the end of its first request's head
 _ANSWER_S: Final = 30.0  # to compute an answer
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 async def start(state: AdminState, listening: Iterable[socket.socket]) -> web.ServerRunner:
-    """Begin to answer on sockets that are bound; `cleanup()` of what is returned ends it."""
+    """Serve on bound sockets until `cleanup()` of the returned runner."""
     runner = web.ServerRunner(AdminServer(Admin(state)), handle_signals=False, shutdown_timeout=1)
     await runner.setup()
     for one in listening:
@@ -34,14 +34,15 @@ async def start(state: AdminState, listening: Iterable[socket.socket]) -> web.Se
 
 
 class AdminServer(web.Server):
-    """Makes connections.
+    """aiohttp's low-level server, with limits.
 
     Attributes:
-        resting: connections that are not being answered, in the order in which they came to rest.
+        resting: idle connections, longest idle first.
+        open: all connections.
     """
 
     def __init__(self, admin: Admin) -> None:
-        # Handlers are cancelled when their client leaves: nobody waits for what they compute.
+        # A handler is cancelled when its client leaves.
         super().__init__(
             self._serve,
             handler_cancellation=True,
@@ -54,7 +55,7 @@ class AdminServer(web.Server):
         self.open: set[_Connection] = set()
 
     def __call__(self) -> web.RequestHandler:
-        """Make the protocol of a new connection."""
+        """Return the protocol of a new connection."""
         return _Connection(self)
 
     async def _serve(self, request: web.BaseRequest) -> web.Response:
@@ -68,7 +69,7 @@ class AdminServer(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection with a deadline: of its own it has none for a head, nor for a reader that stalls."""
+    """A connection with a deadline; aiohttp has none for a request head or for a client that reads nothing."""
 
     __slots__ = ("_deadline", "_is_refused", "_server")
 
@@ -84,7 +85,7 @@ class _Connection(web.RequestHandler):
             next(iter(server.resting)).abort()
         if len(server.open) >= _MAX_CONNECTIONS:
             self._is_refused = True
-            cast("asyncio.Transport", transport).abort()  # uvloop's inherits from no class of asyncio
+            cast("asyncio.Transport", transport).abort()  # uvloop's transports inherit from no asyncio class
             return
         server.open.add(self)
         super().connection_made(transport)
@@ -101,20 +102,20 @@ class _Connection(web.RequestHandler):
             super().data_received(data)
 
     def abort(self) -> None:
-        """End at once."""
+        """Close at once."""
         self._forget()
         if self.transport is not None:
             self.transport.abort()
 
     def wait(self, seconds: float) -> None:
-        """Answer, at most so long."""
+        """Mark as busy, and abort after this time."""
         self._server.resting.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
 
     def rest(self, seconds: float) -> None:
-        """Be at rest, at most so long."""
+        """Mark as idle, and abort after this time."""
         if self in self._server.open:
             self.wait(seconds)
             self._server.resting[self] = None
@@ -132,7 +133,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request."""
+        """Answer what aiohttp cannot parse, and log one line."""
         why = " ".join(str(message or exc or "").split())[:_MAX_LOGGED]
         _log.warning("admin listener: %d to %s: %s", status, request.remote or "a Unix socket", why)
         response = finished(json_answer({"error": "this is not a request that can be read"}, status))

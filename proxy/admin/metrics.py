@@ -1,4 +1,4 @@
-"""/metrics: plain integers turned into Prometheus' exposition format on each scrape.
+"""/metrics: renders the counters in Prometheus' exposition format on each scrape.
 
 Names follow Prometheus' conventions and what Envoy and Traefik count. Labels are bounded: a rule's name,
 a method, a class of status codes, a reason from the code; never a path.
@@ -33,7 +33,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX: Final = "nocache_proxy_"
 _PATIENCE_S: Final = (
-    1.0  # an app that takes longer to accept is not ready: a scrape must not time out with it
+    1.0  # an app that takes longer to accept counts as not ready; the scrape must not time out
 )
 
 _GAUGES: Final = {
@@ -111,7 +111,7 @@ async def render(state: AdminState) -> bytes:
 
 
 def of_workers(snapshot: Snapshot) -> Iterator[Metric]:
-    """What the workers counted, but for what they counted by rule."""
+    """The workers' counters, except those by rule."""
     yield _durations(snapshot)
     for key, (name, text) in _GAUGES.items():
         yield GaugeMetricFamily(_PREFIX + name, text, value=snapshot[key])
@@ -119,14 +119,14 @@ def of_workers(snapshot: Snapshot) -> Iterator[Metric]:
         yield CounterMetricFamily(_PREFIX + name, text, value=snapshot[key])
     for key, (name, text) in _BY_REASON.items():
         family = CounterMetricFamily(_PREFIX + name, text, labels=("reason",))
-        # All from the start, at 0: to a rate, a series that begins with 1 has not risen.
+        # Every series exists from the start, at 0: rate() does not see a series that begins at 1.
         for reason, number in {**dict.fromkeys(_REASONS[key], 0), **snapshot[key]}.items():
             family.add_metric((reason,), number)
         yield family
 
 
 def of_service(state: AdminState, *, ready: bool) -> Iterator[Metric]:
-    """What the service as a whole says of itself."""
+    """Metrics of the service as a whole."""
     status = state.rules_status
     yield InfoMetricFamily(_PREFIX + "build", "What runs.", value={"version": __version__})
     yield GaugeMetricFamily(
@@ -219,7 +219,7 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
 
 
 class _Collected:
-    """A custom collector: hands ready families to a registry."""
+    """A collector that returns metric families made beforehand."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families

@@ -1,4 +1,4 @@
-"""The page for people, and the two files that it loads: no inline code, so that its policy can forbid any."""
+"""The page for people and the two files that it loads. Nothing is inline, so its policy can forbid inline code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.admin.state import AdminState
 
-# The icon is a data: URL, so that browsers do not ask for one.
+# The icon is a data: URL, so that browsers do not request /favicon.ico.
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -18,14 +18,14 @@ _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascri
 
 
 async def page(_: AdminState, __: web.BaseRequest) -> web.Response:
-    """Answer with the page; the rest it asks of the API."""
+    """Answer with the page; it fetches its data from the API."""
     response = _file("page.html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
 
 async def asset(_: AdminState, request: web.BaseRequest) -> web.Response:
-    """Answer with a file that the page loads, one of those that have a route."""
+    """Answer with a file that the page loads."""
     return _file(request.path.lstrip("/"))
 
 

@@ -9,12 +9,12 @@ from proxy.admin.state import AdminState, RulesStatus
 
 
 async def livez(_: AdminState, __: web.BaseRequest) -> web.Response:
-    """Say that the process runs. Restarting it would not help an app that is down, so that is not asked here."""
+    """Answer 200 while the process runs. It does not ask the app: a restart would not help if that is down."""
     return web.Response(text="alive\n")
 
 
 async def readyz(state: AdminState, _: web.BaseRequest) -> web.Response:
-    """Say whether to send traffic here, why not, and what an operator should know although it is ready."""
+    """Answer 200 if this instance should get traffic, else 503 with reasons; notes are for the operator."""
     reasons = await state.reasons_not_ready()
     status = state.rules_status
     body = {"ready": not reasons, "reasons": reasons, "notes": _notes(status), "rules": status.digest}
@@ -22,7 +22,7 @@ async def readyz(state: AdminState, _: web.BaseRequest) -> web.Response:
 
 
 def _notes(status: RulesStatus) -> list[str]:
-    """A file that cannot be used is no reason to take traffic away: the rules before it protect as they did."""
+    """An invalid rules file is a note, not a reason: the previous rules still protect."""
     if status.last_reload_ok:
         return []
     first, *others = status.last_error.splitlines() or [""]

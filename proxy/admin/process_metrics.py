@@ -15,7 +15,7 @@ _PROC: Final = Path("/proc")
 
 
 def collect(pids: Iterable[int], proc: Path = _PROC) -> Iterator[Metric]:
-    """Tell what the kernel knows of this process and of others.
+    """Read the kernel's figures of this process and the given ones.
 
     Args:
         pids: of the processes that serve; this one, their supervisor or one of them, is counted in any case.

@@ -1,4 +1,4 @@
-"""Long work in short slices: the admin listener shares its event loop with the requests of a one-process service."""
+"""Splits long work into short slices, because with one worker the admin listener shares the data path's event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SLICE_ROWS: Final = 500  # under 1 ms of formatting
 
 
 async def in_slices(rows: Iterable[_Row], size: int = _SLICE_ROWS) -> AsyncIterator[list[_Row]]:
-    """Take rows from an iterable some at a time, and let whatever else is due run after each slice.
+    """Take rows from an iterable some at a time, and let the event loop run after each slice.
 
     Args:
         rows: a lazy one is computed in slices too.

@@ -1,4 +1,4 @@
-"""What the admin listener asks of the running service, whether that is one process or a supervisor of many."""
+"""What the admin listener needs to know of the running service, with one worker or many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RulesStatus(Protocol):
-    """What became of the rules file; see `proxy.service.rules_source.RulesStatus`."""
+    """The state of the rules file; see `proxy.service.rules_source.RulesStatus`."""
 
     @property
     def source(self) -> str: ...
@@ -34,25 +34,25 @@ class AdminState(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Of the process."""
+        """The settings of this process."""
 
     @property
     def started_at_s(self) -> float:
-        """Seconds since the epoch."""
+        """When the service started, in seconds since the epoch."""
 
     @property
     def rules_file(self) -> RulesFile:
-        """In force."""
+        """The rules in force."""
 
     @property
     def rules_status(self) -> RulesStatus:
-        """What became of its newest content."""
+        """The result of the latest reload."""
 
     async def snapshot(self) -> Snapshot:
-        """What all workers counted, added up: a copy, which nothing changes any more."""
+        """Return the sum of the workers' counters, as a copy."""
 
     async def reasons_not_ready(self) -> list[str]:
-        """Why no traffic should be sent here; none when it should."""
+        """Return why this instance should get no traffic; empty when it is ready."""
 
     def pids(self) -> list[int]:
-        """Of the processes that serve, for `process_*` metrics."""
+        """Process ids of the workers, for `process_*` metrics."""

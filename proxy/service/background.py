@@ -1,4 +1,4 @@
-"""A thread for what may hang, or take long: nothing ever waits for its end, the end of the process neither."""
+"""A daemon thread for calls that may hang or take long. The process exits without waiting for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Background:
     """Calls functions one after the other in a thread of its own.
 
-    Unlike an executor's, the thread does not keep the process: a file system that hangs would.
+    An executor's threads are joined at exit, so a hanging file system would keep the process alive.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,7 +22,7 @@ class Background:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def call(self, function: Callable[..., T], *arguments: Any) -> Future[T]:  # noqa: ANN401 - the function's
-        """Have a function called; `asyncio.wrap_future` makes what is returned awaitable."""
+        """Queue a call. To await the result, use `asyncio.wrap_future`."""
         future: Future[T] = Future()
         self._calls.put((future, lambda: function(*arguments)))
         return future
@@ -36,4 +36,4 @@ class Background:
                 future.set_result(call())
             except BaseException as error:  # noqa: BLE001 - it belongs to who called
                 future.set_exception(error)
-            del future, call  # not kept until the next one
+            del future, call  # do not keep them alive until the next call

@@ -23,7 +23,7 @@ _LENGTH: Final = struct.Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first frame to a worker: everything it needs to begin."""
+    """The first frame to a worker: its settings and rules."""
 
     settings: Settings
     rules: bytes
@@ -38,14 +38,14 @@ class UseRules:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """End within this time."""
+    """Tell a worker to finish its exchanges within this time and end."""
 
     timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A worker's answer: that it serves, its snapshot, or how many exchanges it broke off."""
+    """A message from a worker: it serves, it sends a snapshot, or it has drained and aborted so many exchanges."""
 
     kind: Literal["serving", "snapshot", "drained"]
     snapshot: Snapshot | None = None
@@ -56,7 +56,7 @@ Order = Start | UseRules | Drain | Literal["snapshot", "reopen-log"]
 
 
 class Channel:
-    """One end. What is read was written by the same program: `pickle` is safe here."""
+    """One end of the channel. Only this program writes to it, so `pickle` is safe."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -64,17 +64,17 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> Channel:
-        """Make a channel of one socket of a pair."""
+        """Open a channel on one socket of a pair."""
         return cls(*await asyncio.open_unix_connection(sock=end))
 
     def send(self, frame: Order | Report) -> None:
-        """Write a frame; a peer that is gone is told by `receive`."""
+        """Write a frame. If the peer is gone, `receive` reports it."""
         if not self._writer.is_closing():
             data = pickle.dumps(frame)
             self._writer.write(_LENGTH.pack(len(data)) + data)
 
     async def receive(self) -> Order | Report | None:
-        """Read the next frame; `None` when the peer is gone, or no longer to be understood."""
+        """Read the next frame; `None` when the peer is gone or sent what cannot be read."""
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             data = await self._reader.readexactly(length)
@@ -83,7 +83,7 @@ class Channel:
         try:
             frame: Order | Report = pickle.loads(data)  # noqa: S301 - our own
         except Exception:  # noqa: BLE001 - what `pickle` raises has no common class
-            _log.exception("a frame cannot be read; who sent it is taken for gone")
+            _log.exception("cannot read a frame; treating its sender as gone")
             return None
         return frame
 

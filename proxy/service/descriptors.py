@@ -1,4 +1,4 @@
-"""Open files: as many as the system lets the process have, and no more clients than those are enough for."""
+"""The limit of open files: raised as far as allowed, and `--max-connections` lowered to what it permits."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from proxy.settings import Settings
 
-_PER_CLIENT: Final = 2  # its connection, and the one to the app
-# The admin listener's connections, listening sockets, files, pipes to workers, and connections to the app at rest.
+_PER_CLIENT: Final = 2  # one connection to the client, one to the app
+# For the admin listener, listening sockets, files, channels to workers and idle connections to the app.
 _RESERVE: Final = 128
 
 _log = logging.getLogger(__name__)
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one, also for the processes that this one starts; return it.
+    """Raise the soft limit of open files to the hard limit and return it; child processes inherit it.
 
-    The soft limit is low for the sake of programs that use select(2), which this one does not.
+    The soft limit is low because of programs that use select(2); this one uses epoll.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # more than the system has at all
@@ -31,7 +31,7 @@ def raise_limit() -> int:
 
 
 def fit_connections(settings: Settings, limit: int) -> Settings:
-    """Lower `max_connections` where descriptors would run out first: then a client would get no answer at all.
+    """Lower `max_connections` if descriptors would run out first: then nobody could even get a 503.
 
     Args:
         settings: as given.

@@ -1,4 +1,4 @@
-"""Environment variables that look like settings and are none: a misspelt one would be silently ignored."""
+"""Warns of environment variables that look like settings but are none: a misspelt one would be silently ignored."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 _PREFIX: Final = "NOCACHE_PROXY_"
-# Kubernetes and Docker describe a service that is called nocache-proxy to every container with such variables.
+# Kubernetes and Docker set such variables in every container if a service is called nocache-proxy.
 _OF_A_SERVICE: Final = re.compile(rf"{_PREFIX}(SERVICE_(HOST|PORT(_.*)?)|PORT(_.*)?|NAME|ENV_.*)")
 
 _log = logging.getLogger(__name__)
 
 
 def warn_of_unknown(names: Iterable[str], known: Collection[str]) -> None:
-    """Log a warning for each variable with this program's prefix that no flag reads, with the nearest that one does."""
+    """Log a warning for each variable with our prefix that no flag reads, and suggest the nearest known one."""
     settings = [name.removeprefix(_PREFIX) for name in known]
     for name in sorted(names):
         if not name.startswith(_PREFIX) or name in known or _OF_A_SERVICE.fullmatch(name):

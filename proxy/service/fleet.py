@@ -1,4 +1,4 @@
-"""What serves: one gateway in this process, or (`processes`) several in processes of their own."""
+"""The workers that serve: one gateway in this process, or several processes (`supervisor`)."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
 
 
 class Fleet(Protocol):
-    """The workers, however many they are."""
+    """The workers, one or many."""
 
     @property
     def address(self) -> Address:
-        """Where they listen, with the port that was chosen for port 0."""
+        """The address that they listen on; for port 0, with the port that the kernel chose."""
 
     async def start(self) -> None:
         """Begin to serve."""
 
     def use_rules(self) -> None:
-        """Put the rules that the source holds in force."""
+        """Apply the rules that the source holds to the next requests."""
 
     async def snapshot(self) -> Snapshot:
-        """Add up what the workers counted."""
+        """Return the sum of the workers' counters."""
 
     async def probe_upstream(self) -> str | None:
-        """Try to connect to the app: `None`, or why it cannot be reached."""
+        """Connect to the app once; return `None`, or why it cannot be reached."""
 
     def reasons_not_ready(self) -> list[str]:
-        """What keeps the workers themselves from serving."""
+        """Why the workers cannot serve; empty when they can."""
 
     def pids(self) -> list[int]:
-        """Of the processes that serve."""
+        """Process ids of the workers."""
 
     def reopen_log(self) -> None:
-        """Open the access log's file again."""
+        """Reopen the access log file."""
 
     async def drain(self, timeout_s: float) -> int:
-        """Let exchanges in flight end; return how many had to be broken off."""
+        """Let exchanges in flight finish; return how many had to be aborted."""
 
     def close(self) -> None:
-        """End at once; also after `drain`."""
+        """Stop at once. Also required after `drain`."""
 
 
 class InProcess:

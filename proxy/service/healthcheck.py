@@ -1,4 +1,4 @@
-"""The probe of `healthcheck`: it imports little, as it starts anew every few seconds."""
+"""The probe of `healthcheck`. It imports little, because an engine starts it every few seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_BODY_BYTES: Final = 4096
 
 
 def probe(address: Address, path: str, timeout_s: float) -> tuple[bool, str]:
-    """Ask an admin listener.
+    """Send a probe to an admin listener.
 
     Args:
         address: as given to `serve --admin`; all interfaces mean this host.

@@ -1,4 +1,4 @@
-"""The head of the app's own response, for `explain --live`: asked for once, without reading its content."""
+"""Fetch the head of the app's response for `explain --live`, without its content."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TIMEOUT_S: Final = 10.0
 
 
 class LiveError(Exception):
-    """The app could not be asked; its text says why."""
+    """The app did not answer; the text says why."""
 
 
 def forwarded_fields(rules: Path, method: str, target: str, fields: Sequence[Field]) -> list[Field] | None:
-    """Return the fields that would reach the app, conditionals that the rules strip left out.
+    """Return the request fields that would reach the app, without the conditionals that the rules strip.
 
     Returns:
         `None` when nothing would: the rules cannot be used, or the request is refused.

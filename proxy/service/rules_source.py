@@ -1,7 +1,7 @@
-"""The rules file as it changes: read by content, checked and tested before it takes effect.
+"""The watched rules file: a change is recognised by its content, and checked and tested before it applies.
 
-An editor renames, an orchestrator swaps a symbolic link, a bind mount keeps the inode, a copy is half
-written: all of them are told by the bytes. A file that cannot be used leaves the rules in force.
+Editors rename files, orchestrators swap symbolic links, bind mounts keep the inode, copies are half written:
+comparing the bytes handles all of these. An invalid file leaves the previous rules in force.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Size and times can lie (a mount may keep them): the bytes are read again at least this often.
+# Some mounts do not update size and times: read the bytes at least this often.
 _READ_ANYWAY_S: Final = 30.0
-# Who writes a file in place may pause: half a file may well be a valid file with fewer rules.
+# A writer in place may pause, and half a file may be a valid file with fewer rules.
 _STILL_S: Final = 0.5
 PATIENCE_S: Final = 10.0
-"""A file system that has not answered by then hangs."""
+"""After this time a file system that has not answered is reported."""
 _LATE: Final = f"its file system has not answered for {PATIENCE_S:g} s"
 _NEVER: Final[tuple[int, ...] | None] = (-1,)
 _MOUNT_POINT_FIELD: Final = 4
@@ -39,7 +39,7 @@ _MOUNT_POINT_FIELD: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class RulesStatus:
-    """What became of the rules file.
+    """The state of the rules file.
 
     Attributes:
         source: its path.
@@ -73,7 +73,7 @@ class RulesSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # As of no file: what rests is read once more, in case it was being written just now.
+        # Compared with no file: so the file is read once more, in case it is being written now.
         self._last_stat = self._read_stat = _NEVER
         self._still_since_s = time.monotonic()
         self.background = Background("rules")
@@ -88,10 +88,9 @@ class RulesSource:
         self.status = RulesStatus(str(path), self.rules_file.digest, time.time())
 
     def has_changed(self) -> bytes | None:
-        """Return the file's content when it is new; cheap as long as the file is not touched.
+        """Return the file's content if it has changed; cheap while nobody touches the file.
 
-        A file is read once it has been still for a moment: who writes it may not be done, and one that is
-        missing may be about to come back.
+        Read only after a moment without change: a writer may not be done, and a missing file may come back.
         """
         seen, now_s = _stat(self._path), time.monotonic()
         if seen != self._last_stat:
@@ -109,7 +108,7 @@ class RulesSource:
         except RulesError as error:
             if self._seen_digest:
                 self._fail(str(error))
-            self._seen_digest = b""  # whatever comes next is news
+            self._seen_digest = b""  # so that any content counts as changed
             return None
         digest = _digest(data)
         if digest == self._seen_digest:
@@ -118,7 +117,7 @@ class RulesSource:
         return data
 
     def reload(self, data: bytes | None = None) -> bool:
-        """Put content in force, that of the file when none is given; say whether it could be used.
+        """Load content and apply it if it is valid; without content, read the file. Return whether it was applied.
 
         May run in a thread: it compiles anew and assigns once.
         """
@@ -154,8 +153,8 @@ class RulesSource:
         return True
 
     def is_late(self) -> None:
-        """Say that the file's file system does not answer; the rules before stay in force meanwhile."""
-        self._seen_digest = b""  # whatever it answers is news
+        """Report that the file system does not answer; the previous rules stay in force."""
+        self._seen_digest = b""  # so that any content counts as changed
         self._fail(f"{self._path}: {_LATE}")
 
     def _fail(self, text: str, *, is_ours: bool = False) -> None:
@@ -186,7 +185,7 @@ def use(data: bytes, source: str) -> RulesFile:
 
 
 def mount_that_never_changes(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Tell whether the rules file itself is a mount point: such a mount keeps showing the old inode.
+    """Tell whether the rules file itself is a mount point, which keeps showing the old inode.
 
     A ConfigMap mounted by `subPath`, or a file bind-mounted alone, never shows what replaces it.
     """
@@ -211,7 +210,7 @@ def _unescape(mount_point: str) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Read the file, if it is one: a FIFO or device might never come to its end.
+    """Read a regular file or fail: reading a FIFO or device might never end.
 
     Raises:
         RulesError: it cannot be read.

@@ -1,4 +1,4 @@
-"""Watching the rules file: what is new takes effect, and is linted meanwhile. Nothing here holds the event loop up."""
+"""Watches the rules file: applies new content, then lints it in the background. Never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.1  # between two looks, which cost some 50 us each
-_MAX_WARNINGS: Final = 20  # a thousand would bury the line that says what listens
+_MAX_WARNINGS: Final = 20  # a thousand would bury the line about listening
 
 
 class RulesWatcher:
-    """Watches until it is cancelled.
+    """Watches the file until `run` is cancelled.
 
     Args:
         source: is told to look and to reload, in a thread.
@@ -62,11 +62,11 @@ class RulesWatcher:
             _log.info("SIGHUP: reloading the rules")
         elif (data := await self._in_time(self._source.has_changed)) is None:
             return False
-        self._linter.stop()  # what it would say is of the rules before
+        self._linter.stop()  # its warnings would be about the previous rules
         return await self._in_time(self._source.reload, data)
 
     async def _in_time(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call in the source's thread; say so when that takes too long, and go on waiting."""
+        """Call in the source's thread. If that takes too long, report it and keep waiting."""
         calling = asyncio.wrap_future(self._source.background.call(function, *arguments))
         done, _ = await asyncio.wait({calling}, timeout=PATIENCE_S)
         if not done:
@@ -75,25 +75,25 @@ class RulesWatcher:
 
 
 class _Linter:
-    """Lints in a thread: one file at a time, the newest."""
+    """Lints in a thread: only the newest file."""
 
     def __init__(self) -> None:
         self._background = Background("lint")
         self._is_stopped = threading.Event()
 
     def begin(self, rules_file: RulesFile) -> None:
-        """Give up what is being linted, and lint this."""
+        """Stop the current lint and start this one."""
         self.stop()
         self._is_stopped = threading.Event()
         self._background.call(_warn, rules_file, self._is_stopped)
 
     def stop(self) -> None:
-        """Give up what is being linted; its warnings are not told."""
+        """Stop the current lint without logging its warnings."""
         self._is_stopped.set()
 
 
 def _warn(rules_file: RulesFile, is_stopped: threading.Event) -> None:
-    """Say what may be wrong with rules that can be used."""
+    """Log the lint warnings of valid rules."""
     from proxy.rules.tools.lint import steps  # noqa: PLC0415 - in a thread that requests do not wait for
 
     found: set[Mistake] = set()

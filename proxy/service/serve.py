@@ -1,4 +1,4 @@
-"""`serve`: workers, the rules they watch, the admin listener, and the signals."""
+"""`serve`: runs the workers, the rules watcher and the admin listener, and handles signals."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PROBE_FRESH_S: Final = 1.0  # readiness checks that come closer than this share a probe of the app
+_PROBE_FRESH_S: Final = 1.0  # readiness checks within this time share one probe of the app
 
 
 def serve(settings: Settings) -> int:
     """Run the sidecar until a signal ends it; return the exit code.
 
     Raises:
-        RulesError: the rules cannot be used; nothing was listened on.
+        RulesError: the rules file is invalid; nothing was bound.
         SettingsError: a file that the settings name cannot be used.
         ListenError: an address cannot be listened on.
     """
@@ -54,7 +54,7 @@ def serve(settings: Settings) -> int:
 
 
 class Service:
-    """What runs; implements `proxy.admin.state.AdminState`.
+    """The running service; implements `proxy.admin.state.AdminState`.
 
     Attributes:
         settings: of this process.
@@ -71,7 +71,7 @@ class Service:
         self._watcher = RulesWatcher(source, fleet.use_rules)
         self._probe: tuple[float, str | None] = (float("-inf"), None)
 
-    # What the admin listener asks
+    # For the admin listener
 
     @property
     def rules_file(self) -> RulesFile:
@@ -80,15 +80,15 @@ class Service:
 
     @property
     def rules_status(self) -> RulesStatus:
-        """What became of the newest content of the rules file."""
+        """The result of the latest reload."""
         return self._source.status
 
     async def snapshot(self) -> Snapshot:
-        """What all workers counted, added up."""
+        """Return the sum of the workers' counters."""
         return await self._fleet.snapshot()
 
     async def reasons_not_ready(self) -> list[str]:
-        """Why no traffic should be sent here; none when it should."""
+        """Return why this instance should get no traffic; empty when it is ready."""
         if self._ending.is_set():
             return ["draining"]
         probed_at_s, reason = self._probe
@@ -98,13 +98,13 @@ class Service:
         return [*self._fleet.reasons_not_ready(), *([f"upstream: {reason}"] if reason else [])]
 
     def pids(self) -> list[int]:
-        """Of the processes that serve."""
+        """Process ids of the workers."""
         return self._fleet.pids()
 
     # Running
 
     async def run(self, admin_listening: Listening | None) -> int:
-        """Serve until a signal ends it."""
+        """Serve until a signal arrives; return the exit code."""
         loop = asyncio.get_running_loop()
         runtime.share_fairly()
         runtime.keep_buffers()
@@ -172,7 +172,7 @@ class Service:
 
 
 def _check(settings: Settings) -> None:
-    """Find out now what each worker, or each request, would stumble over."""
+    """Check at the start what would fail later in each worker or request."""
     if reaches(settings.upstream, settings.listen):
         raise SettingsError(
             f"--upstream {settings.upstream} is --listen {settings.listen} itself: requests would go round in a circle"

@@ -1,4 +1,4 @@
-"""Several workers, each a process with a gateway: started, watched, restarted, asked and drained together."""
+"""The supervisor: starts worker processes, restarts those that die, collects their counters, drains them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ANSWER_S: Final = 2.0  # of a worker that does not answer by then, its last answer counts
-_START_S: Final = (
-    5.0  # how long the start waits for a first worker; a readiness probe tells of what takes longer
-)
-_RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # after so many short lives in a row
+_ANSWER_S: Final = 2.0  # then the worker's previous answer is used
+_START_S: Final = 5.0  # the start waits so long for a first worker; /readyz reports a later one
+_RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # by the number of short lives in a row
 _SHORT_LIFE_S: Final = 10.0
 _LAST_WORDS_S: Final = 3.0
 
 
 @dataclass(slots=True)
 class _Worker:
-    """A place for a worker.
+    """A slot for a worker process.
 
     Attributes:
         listening: outlives the process, so that the connections that wait in it are served by the next one.
@@ -70,7 +68,7 @@ class Processes:
         self._ending = asyncio.Event()
         self._one_serves = asyncio.Event()
         self._aborted = 0
-        self._past = Stats().snapshot()  # of workers that have ended: a counter never falls
+        self._past = Stats().snapshot()  # counters of workers that have ended, so that a counter never falls
         self._prober: Gateway
 
     @property
@@ -93,7 +91,7 @@ class Processes:
 
     async def snapshot(self) -> Snapshot:
         await asyncio.gather(*(_ask(worker) for worker in self._workers))
-        # Without a pause from here on: a worker that ends moves from `latest` to `_past` at once.
+        # No await from here on: when a worker ends, its numbers move from `latest` to `_past`.
         return merge([self._past, *(worker.latest for worker in self._workers if worker.latest is not None)])
 
     async def probe_upstream(self) -> str | None:
@@ -114,7 +112,7 @@ class Processes:
     async def drain(self, timeout_s: float) -> int:
         self._ending.set()
         for worker in self._workers:
-            worker.listening.close()  # else the kernel would go on giving connections to it
+            worker.listening.close()  # else the kernel would still queue connections on it
             if worker.channel is not None:
                 worker.channel.send(Drain(timeout_s))
         with contextlib.suppress(TimeoutError):
@@ -133,7 +131,7 @@ class Processes:
         self._workers[0].listening.remove_file()
 
     async def _keep_alive(self, worker: _Worker) -> None:
-        """Run one process after the other in a worker's place."""
+        """Keep a process running in this slot until the end."""
         loop = asyncio.get_running_loop()
         short_lives = 0
         while not self._ending.is_set():
@@ -141,7 +139,7 @@ class Processes:
             worker.has_served = False
             try:
                 last = await self._live(worker)
-            except OSError as error:  # no process, no descriptor: perhaps the next time
+            except OSError as error:  # no memory or descriptor for a process: try again later
                 last = str(error)
             if self._ending.is_set():
                 return
@@ -155,14 +153,14 @@ class Processes:
                     await self._ending.wait()
 
     async def _live(self, worker: _Worker) -> str:
-        """Run one process until it ends; say how it did."""
+        """Run one process until it ends; return how it ended."""
         ours, theirs = socket.socketpair()
         descriptors = [theirs.fileno(), *(one.fileno() for one in worker.listening.sockets)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "proxy.service.worker_process"),
             *map(str, descriptors),
             pass_fds=descriptors,
-            # The code that the supervisor runs, whatever lies in the current directory.
+            # The supervisor's own import path, so that nothing in the current directory is imported.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         theirs.close()
@@ -173,7 +171,7 @@ class Processes:
             if report.kind == "serving":
                 worker.is_serving = worker.has_served = True
                 self._one_serves.set()
-                # While it started, the rules may have changed, or the end come.
+                # Meanwhile the rules may have changed, or the drain begun.
                 channel.send(UseRules(self._source.data))
                 if self._ending.is_set():
                     channel.send(Drain(0))
@@ -195,9 +193,9 @@ class Processes:
 
 
 def _leave_connections_to_others(worker: _Worker) -> None:
-    """Have a worker that cannot start get none: they would wait for it, perhaps for ever."""
+    """Stop queueing connections for a worker that cannot start: they might wait for ever."""
     if worker.listening.address.path is not None:
-        return  # it is the others' socket too
+        return  # the other workers accept from the same socket
     with contextlib.suppress(ListenError):
         not_yet_listening = bind(worker.listening.address, is_shared=True)
         worker.listening.close()
@@ -205,7 +203,7 @@ def _leave_connections_to_others(worker: _Worker) -> None:
 
 
 async def _ask(worker: _Worker) -> None:
-    """Have a worker renew its `latest`, if it can in time."""
+    """Ask a worker for its counters and wait a moment for them."""
     if not worker.is_serving or worker.channel is None:
         return
     worker.answered.clear()
@@ -216,7 +214,7 @@ async def _ask(worker: _Worker) -> None:
 
 
 def _counters_of(snapshot: Snapshot) -> Snapshot:
-    """What stays counted of a worker that has ended: not its gauges."""
+    """Return a snapshot with its gauges at 0: an ended worker has no open connections."""
     gauges = ("in_flight", "client_connections", "upstream_connections", "tunnels")
     return {**snapshot, **dict.fromkeys(gauges, 0)}
 
@@ -224,9 +222,11 @@ def _counters_of(snapshot: Snapshot) -> Snapshot:
 def _shared_sockets(settings: Settings) -> list[Listening]:
     others = range(settings.workers - 1)
     if settings.listen.path is not None:
-        first = bind(settings.listen)  # a Unix socket is shared by its descriptor
+        first = bind(settings.listen)  # workers share a Unix socket by its descriptor
         return [first, *(Listening(first.address, [first.sockets[0].dup()]) for _ in others)]
     if settings.listen.port:
-        bind(settings.listen).close()  # else a port that another sidecar shares would be shared with it
+        bind(
+            settings.listen
+        ).close()  # fail if another sidecar shares this port: SO_REUSEPORT alone would join it
     first = bind(settings.listen, is_shared=True)
     return [first, *(bind(first.address, is_shared=True) for _ in others)]

@@ -1,4 +1,4 @@
-"""The body of a worker process: a gateway that does what its supervisor says, and ends when that is gone.
+"""A worker process: runs a gateway, obeys its supervisor, and ends when the supervisor is gone.
 
 Run as `python -m proxy.service.worker_process CHANNEL_FD LISTEN_FD...`.
 """
@@ -25,10 +25,12 @@ _ORPHAN_DRAIN_S: Final = 5.0
 
 
 def main() -> None:
-    """Run a worker on the two descriptors that it has inherited."""
+    """Run a worker on the descriptors that it inherits."""
     channel_end, *listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # the supervisor's business, a terminal's Ctrl-C too
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # the supervisor handles these; Ctrl-C reaches the whole process group
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(channel_end, listening))
 

@@ -320,4 +320,4 @@ async def test_worker_that_serves_drains_when_its_supervisor_is_beside_itself():
         assert await received(channel) == Report("drained", aborted=0)
         code, log = await said(process)
         assert code == 0
-        assert "a frame cannot be read" in json.loads(log)["message"]
+        assert "cannot read a frame" in json.loads(log)["message"]
