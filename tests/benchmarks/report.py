@@ -143,6 +143,8 @@ PROMISES: Final = (
     Promise("CPU per request, of nginx's", cpu("json"), 2.5, "nginx", cpu("json")),
     Promise("CPU per request, of idiomatic aiohttp's", cpu("json"), 0.30, "idiomatic", cpu("json")),
     Promise("CPU per request, of Caddy's", cpu("json"), 0.36, "caddy", cpu("json")),
+    Promise("CPU per request, of before", cpu("json"), 1.02, "before", cpu("json")),
+    Promise("the same, all different", cpu("distinct"), 1.02, "before", cpu("distinct")),
     Promise("CPU per request, all different, of repeated", cpu("distinct"), 1.15, "own", cpu("json")),
     Promise(
         "requests/s at 256 connections, of nginx's",

@@ -52,12 +52,22 @@ class Peer:
 def own(ports: Ports, directory: Path, rules: Path | None = None, workers: int = 1) -> list[str]:
     """Return the command of this project's proxy, as its image ships it but for its ports."""
     del directory  # the access log goes to standard output, which is a file here
-    return ["env", f"PYTHONPATH={_compiled_home()}", *_serve(ports, rules, workers)]
+    return ["env", f"PYTHONPATH={_compiled_home(ROOT)}", *_serve(ports, rules, workers)]
 
 
 def _interpreted(ports: Ports, directory: Path) -> list[str]:
     del directory
     return ["env", f"PYTHONPATH={ROOT}", *_serve(ports)]
+
+
+def _before(ports: Ports, directory: Path) -> list[str]:
+    del directory
+    return ["env", f"PYTHONPATH={_compiled_home(_checkout_before())}", *_serve(ports)]
+
+
+def _before_interpreted(ports: Ports, directory: Path) -> list[str]:
+    del directory
+    return ["env", f"PYTHONPATH={_checkout_before()}", *_serve(ports)]
 
 
 def _serve(ports: Ports, rules: Path | None = None, workers: int = 1) -> list[str]:
@@ -154,22 +164,37 @@ def _cache() -> Path:
 
 
 @functools.cache
-def _compiled_home() -> Path:
-    """Name a directory after all that goes into the compiled package."""
+def _compiled_home(checkout: Path) -> Path:
+    """Name a directory after all that goes into the compiled package of a checkout."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted([ROOT / "pyproject.toml", *(ROOT / "proxy").rglob("*.py")]):
+    for path in sorted([checkout / "pyproject.toml", *(checkout / "proxy").rglob("*.py")]):
         digest.update(path.read_bytes())
     return _cache() / f"compiled-{digest.hexdigest()[:16]}"
 
 
-def _compiled_missing() -> str | None:
+def _checkout_before() -> Path:
+    """Return the checkout to compare with: `git worktree add ../before REV`, then BENCHMARK_BEFORE=../before."""
+    return Path(os.environ.get("BENCHMARK_BEFORE", "/nonexistent")).resolve()
+
+
+def _before_missing() -> str | None:
+    if (_checkout_before() / "pyproject.toml").exists():
+        return None
+    return "BENCHMARK_BEFORE names no checkout of this project"
+
+
+def _compiled_before_missing() -> str | None:
+    return _before_missing() or _compiled_missing(_checkout_before())
+
+
+def _compiled_missing(checkout: Path = ROOT) -> str | None:
     """Compile on demand, as the image is; a minute, once for each version of the sources."""
-    home = _compiled_home()
+    home = _compiled_home(checkout)
     if (home / "proxy").exists():
         return None
     print(f"compiling the package into {home}", file=sys.stderr, flush=True)
     made = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", home, ROOT],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", home, checkout],
         env={**os.environ, "HATCH_BUILD_HOOK_ENABLE_MYPYC": "1", "HATCH_BUILD_CLEAN_HOOKS_AFTER": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -219,10 +244,16 @@ def _own_version() -> str:
     return f"nocache-proxy {__version__}, {_python_package('aiohttp').partition(',')[0]}, {uvloop}, {python}"
 
 
+def _version_before() -> str:
+    return "commit " + _output("git", "-C", str(_checkout_before()), "rev-parse", "--short", "HEAD")
+
+
 OWN: Final = Peer("own", "nocache-proxy", _compiled_missing, own, _own_version)
 PEERS: Final = (
     OWN,
     Peer("interpreted", "interpreted", _never_missing, _interpreted, _own_version),
+    Peer("before", "before", _compiled_before_missing, _before, _version_before),
+    Peer("before-interpreted", "before, interpreted", _before_missing, _before_interpreted, _version_before),
     Peer("nginx", "nginx", _packaged("nginx", "nginx-light"), _nginx, lambda: _output(_found("nginx"), "-v")),
     Peer(
         "haproxy",
