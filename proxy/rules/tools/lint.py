@@ -41,6 +41,7 @@ CODES: Final = {
     "glob-in-regex": "a glob where a regular expression is asked for",
     "apart": "globs and regular expressions of one rule that no path matches both of",
     "part-of-a-value": "a part of a field's value where the whole is compared",
+    "unknown-method": "a method that is spelt nearly like a registered one",
     "status-304": "a condition on a status that this rule's policy prevents",
     "lost-304": "a condition on responses that costs every other response on these paths its 304",
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from proxy.message.directives import parse_directives
+from proxy.message.methods import METHODS
 from proxy.rules.keys.fields import ASK_FOR_SCRIPTS, X_REQUESTED_WITH, FieldKey, ScriptRequest
 from proxy.rules.keys.key import Conditions, ResponseKey
 from proxy.rules.keys.methods import Methods
@@ -110,6 +111,24 @@ def _tells_navigations(conditions: Conditions) -> bool:
     return not _NAVIGATION_FIELDS.isdisjoint(name.lower() for name in conditions.reads)
 
 
+def _methods(rule: Rule) -> Iterator[Doubt]:
+    for part, conditions in (("match", rule.match), ("unless", rule.unless)):
+        asked = conditions.get(Methods) if conditions is not None else None
+        for method in sorted(asked.methods - METHODS) if asked is not None else ():
+            meant = next((known for known in sorted(METHODS) if _is_one_slip_away(method, known)), None)
+            if meant is not None:
+                text = f"{method} is a method of no standard, did you mean {meant}?"
+                yield "unknown-method", (part, "methods"), text
+
+
+def _is_one_slip_away(found: str, known: str) -> bool:
+    """Tell whether one letter is wrong, too many or missing, or letters are in another order."""
+    if len(found) == len(known):
+        return sorted(found) == sorted(known) or sum(map(str.__ne__, found, known)) == 1
+    longer, shorter = sorted((found, known), key=len, reverse=True)
+    return any(longer[:at] + longer[at + 1 :] == shorter for at in range(len(longer)))
+
+
 def _fields(rule: Rule) -> Iterator[Doubt]:
     if not enforces(rule.policy) and rule.mode == "enforce":
         decisive = [key.field_name for key in rule.match.all(FieldKey) if key.presence is not False]
@@ -190,6 +209,7 @@ RULE_CHECKS: Final[tuple[Callable[[Rule], Iterator[Doubt]], ...]] = (
     _applies,
     _breadth,
     _forms,
+    _methods,
     _fields,
     _shared_caches,
     _not_modified,
