@@ -163,7 +163,10 @@ def drop_named_in_connection(
     connection = noted.get(b"connection")
     if connection is None:
         return _NO_OPTIONS
-    options = connection_options(*[value for _, value in connection])
+    if len(connection) == 1:
+        options = connection_options(connection[0][1])
+    else:
+        options = connection_options(*[value for _, value in connection])
     if not options <= COMMON_OPTIONS:
         named = options - stays
         for place, line in enumerate(lines):

@@ -75,8 +75,9 @@ def list_members(value: bytes) -> list[bytes]:
 
 def connection_options(*values: bytes) -> frozenset[bytes]:
     """Collect the options of all `Connection` lines, lower case, RFC 9110 section 7.6.1."""
-    is_short = len(values) == 1 and len(values[0]) <= _MAX_REMEMBERED_OPTIONS
-    return _short_options(values[0]) if is_short else _options(*values)
+    if len(values) == 1 and len(values[0]) <= _MAX_REMEMBERED_OPTIONS:
+        return _short_options(values[0])
+    return _options(*values)
 
 
 def _options(*values: bytes) -> frozenset[bytes]:

@@ -17,11 +17,11 @@ _FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 
 def find_head_end(data: bytes, start: int = 0) -> int:
     """Return where the first head in `data` ends, whatever its line ends are; -1 when it is not complete."""
-    end = data.find(_STRICT_END, start)
-    if end >= 0 and data.find(b"\n\n", start, end) < 0:
-        return end + len(_STRICT_END)
-    ends = [place + len(each) for each in (b"\n\n", b"\n\r\n") if (place := data.find(each, start)) >= 0]
-    return min(ends, default=-1)
+    end = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start, len(data) if end < 0 else end + 1)
+    if bare >= 0:
+        return bare + 2
+    return end if end < 0 else end + 3
 
 
 def mend(head: bytes) -> bytes:

@@ -146,12 +146,11 @@ class RequestTable:
     __slots__ = (
         "_adds_forwarding",
         "_authority",
-        "_host_place",
         "_lines_by_trust",
         "_not_to_alias",
         "_parser",
         "_read_names",
-        "_reads_forwarding",
+        "_reads_added",
         "_underscores",
         "_via",
     )
@@ -167,13 +166,12 @@ class RequestTable:
         self._authority = authority
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
-        self._host_place = self._read_names.index(b"host") if b"host" in self._read_names else None
         self._underscores = underscores
         self._adds_forwarding = forwarding != "off"
         self._via = via_lines(via)
         names = (*_READ_HERE, *self._read_names)
         self._not_to_alias = frozenset((*names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING))
-        self._reads_forwarding = self._adds_forwarding and any(map(is_forwarding_field, self._read_names))
+        self._reads_added = any(name == b"host" or is_forwarding_field(name) for name in self._read_names)
         keeping = LineTable((*names, *FAMILY), notes_underscored=True)
         dropping = LineTable(
             [name for name in names if not is_forwarding_field(name)],
@@ -198,21 +196,28 @@ class RequestTable:
         start, section = self._parser.parse(head)
         lines, noted, dropped = self._lines_by_trust[peer.is_trusted].walk(section)
         method, (target, path, authority), minor = _request_line(start)
-        upgrade = forwarded_upgrade(noted) if b"upgrade" in noted else b""
         content_length = request_length(lines, noted, minor)
         options = drop_named_in_connection(lines, noted, _STAYS)
+        upgrade = forwarded_upgrade(noted) if b"upgrade" in options and minor == 1 else b""
         if not options <= COMMON_OPTIONS:
             self._refuse_hidden(lines, noted)
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
-        values = self._values(noted, host)
+        values: tuple[FieldLines, ...] = tuple(
+            [
+                None if places is None else places[0][1] if len(places) == 1 else _values_of(places)
+                for places in map(noted.get, self._read_names)
+            ]
+        )
         via = self._via[minor]
         added: Sequence[bytes] = (via,)
         if self._adds_forwarding:
             added = forwarding_lines(lines, noted, peer.address, host, via)
-            if self._reads_forwarding:
-                values = self._as_forwarded(values, added)
+        if host is None or b"host" not in noted:
+            added = (b"Host: " + (host or self._authority), *added)
+        if self._reads_added:
+            values = self._with_added(values, added)
         return RequestHead(
             method=method,
             target=target,
@@ -221,37 +226,21 @@ class RequestTable:
             host=host,
             lines=lines,
             noted=noted,
-            added=added if host is not None and b"host" in noted else (self._host_line(host), *added),
+            added=added,
             values=values,
             content_length=content_length,
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
-            upgrade=upgrade if minor == 1 and b"upgrade" in options else b"",
+            upgrade=upgrade,
             distrusted=dropped,
         )
 
-    def _host_line(self, host: bytes | None) -> bytes:
-        return b"Host: " + (host or self._authority)
-
-    def _as_forwarded(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
+    def _with_added(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
         """Put what is added in place of what came: rules see what the app gets."""
         ours = {}
         for line in added:
             name, _, value = line.partition(b": ")
             ours[name.lower()] = value
         return tuple([ours.get(name, value) for name, value in zip(self._read_names, values, strict=True)])
-
-    def _values(self, noted: Noted, host: bytes | None) -> tuple[FieldLines, ...]:
-        values: list[FieldLines] = [
-            None
-            if places is None
-            else places[0][1]
-            if len(places) == 1
-            else tuple([each for _, each in places])
-            for places in map(noted.get, self._read_names)
-        ]
-        if self._host_place is not None and values[self._host_place] is None:
-            values[self._host_place] = host or self._authority
-        return tuple(values)
 
     def _refuse_hidden(self, lines: list[bytes], noted: Noted) -> None:
         """Refuse a request whose `Connection` names a field that rules read: they would see what the app does not."""
@@ -302,6 +291,10 @@ def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
     if b"if-range" in noted:
         stripped += drop(lines, noted, b"if-range") + drop(lines, noted, b"range")
     return stripped
+
+
+def _values_of(places: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
+    return tuple([value for _, value in places])
 
 
 _PROTOCOLS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}

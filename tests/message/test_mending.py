@@ -62,6 +62,8 @@ def test_what_two_parsers_could_still_read_differently_is_refused(lines):
         (b"A\n\n", 3),
         (b"A\n\r\n", 4),
         (b"A\n\nB\r\n\r\n", 3),
+        (b"A\n\n\r\n", 3),
+        (b"A\n\r\n\r\n", 4),
         (b"A\r\n\r\nB\n\n", 5),
         (b"A\r\n", -1),
         (b"A\n", -1),
@@ -82,6 +84,8 @@ def test_head_ends_at_its_first_empty_line(data, end):
     )
 )
 @example([b"A", b": ", b"b", b"\n", b"\n"])
+@example([b"A", b"\n", b"\r\n", b"\r\n"])
+@example([b"A", b"\n", b"\n", b"\r\n"])
 def test_head_that_arrives_in_pieces_ends_where_it_does_in_one(parts):
     """However it is cut: a byte more never moves an end that was found."""
     data = OK + b"".join(parts)
