@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 # Not a tuple to mypyc, which would make it anew for each exchange.
@@ -27,45 +28,77 @@ DURATION_BOUNDS_S: Final[Sequence[float]] = (
 Snapshot = dict[str, Any]
 """Numbers, lists of numbers and dictionaries of numbers, by the names that `Stats` has for them."""
 
-# Request bodies of hours and a rule for each: no label comes from a client, so nothing here grows without bound.
-_COUNTERS: Final = (
-    "in_flight",
-    "client_connections",
-    "client_connections_total",
-    "upstream_connections",
-    "upstream_connections_total",
-    "upstream_reused_total",
-    "request_bytes_total",
-    "response_bytes_total",
-    "client_aborts_total",
-    "retries_total",
-    "upstream_cache_hits_total",
-    "decision_failures_total",
-    "tunnels",
-    "tunnels_total",
-    "access_log_lines_dropped_total",
-)
-_TABLES: Final = (
-    "client_errors",
-    "upstream_errors",
-    "proxy_errors",
-    "fields_changed",
-    "conditionals_stripped",
-    "observed",
-)
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How a number appears in `/metrics`.
+
+    Attributes:
+        name: without prefix, and without the `_total` of a counter.
+        text: its help.
+    """
+
+    name: str
+    text: str
+
+
+# By the name of the attribute of `Stats`. Labels are bounded: none comes from a client.
+GAUGES: Final = {
+    "in_flight": Metric("requests_in_flight", "Requests being answered."),
+    "client_connections": Metric("client_connections_open", "Client connections that are open."),
+    "upstream_connections": Metric("upstream_connections_open", "Connections to the app that are open."),
+    "tunnels": Metric("tunnels_open", "Upgraded connections (WebSocket and others) that are open."),
+}
+COUNTERS: Final = {
+    "client_connections_total": Metric("client_connections", "Client connections accepted."),
+    "upstream_connections_total": Metric("upstream_connections", "Connections to the app opened."),
+    "upstream_reused_total": Metric(
+        "upstream_connections_reused", "Requests that found an open connection to the app."
+    ),
+    "request_bytes_total": Metric("request_content_bytes", "Bytes of request content read from clients."),
+    "response_bytes_total": Metric("response_content_bytes", "Bytes of response content sent to clients."),
+    "client_aborts_total": Metric(
+        "client_aborts", "Requests whose client left before the response was complete."
+    ),
+    "retries_total": Metric(
+        "upstream_retries", "Connection attempts or requests that were tried a second time."
+    ),
+    "upstream_cache_hits_total": Metric(
+        "upstream_cache_hits",
+        "Matching responses that came with an Age: a cache between this proxy and the app answered.",
+    ),
+    "decision_failures_total": Metric(
+        "decision_failures", "Requests on which the rules failed; they were protected by the strict policy."
+    ),
+    "tunnels_total": Metric("tunnels", "Connections upgraded."),
+    "access_log_lines_dropped_total": Metric(
+        "access_log_lines_dropped", "Lines of the access log given up because its reader was too slow."
+    ),
+}
+BY_REASON: Final = {
+    "client_errors": Metric("client_errors", "Requests refused or given up because of their client."),
+    "upstream_errors": Metric("upstream_errors", "Failures of the app or of the way to it."),
+    "proxy_errors": Metric("proxy_errors", "Requests refused or broken off because of the proxy itself."),
+}
+BY_RULE: Final = {
+    "fields_changed": Metric("fields_changed", "Response field lines taken away, rewritten or written."),
+    "conditionals_stripped": Metric("conditionals_stripped", "Conditional request field lines taken away."),
+    "observed": Metric("observed", "Responses that a rule in observe mode would have decided."),
+}
+_NUMBERS: Final = (*GAUGES, *COUNTERS)
+_TABLES: Final = (*BY_REASON, *BY_RULE)
 
 
 class Stats:
-    """Counters of one worker.
+    """Counters of one worker: a number or table for each entry above, and what follows.
 
     Attributes:
         requests: finished exchanges by (rule or `""`, known method, status // 100).
-        client_errors, upstream_errors, proxy_errors: failures by reason; whose they are is the failure's `source`.
-        fields_changed, conditionals_stripped, observed: by rule.
-        in_flight, client_connections, upstream_connections, tunnels: gauges; what ends in `_total` only rises.
+        duration_buckets, duration_sum_s: a histogram of their durations.
     """
 
-    __slots__ = (*_COUNTERS, *_TABLES, "duration_buckets", "duration_sum_s", "requests")
+    # The types are written out, as each is an attribute of a compiled class.
+    __slots__ = (*_NUMBERS, *_TABLES, "duration_buckets", "duration_sum_s", "requests")
 
     in_flight: int
     client_connections: int
@@ -90,7 +123,7 @@ class Stats:
     observed: Counter[str]
 
     def __init__(self) -> None:
-        for name in _COUNTERS:
+        for name in _NUMBERS:
             setattr(self, name, 0)
         for name in _TABLES:
             setattr(self, name, Counter())
@@ -106,7 +139,7 @@ class Stats:
         self.duration_sum_s += duration_s
 
     def count_failure(self, source: Literal["client", "upstream", "proxy"], reason: str) -> None:
-        """Count a failure against whom it is to be blamed on."""
+        """Count a failure by who caused it."""
         if source == "client":
             self.client_errors[reason] += 1
         elif source == "upstream":
@@ -117,7 +150,7 @@ class Stats:
     def snapshot(self) -> Snapshot:
         """Copy everything, at once: no request is served meanwhile, so nothing is done for each of its rows."""
         return {
-            **{name: getattr(self, name) for name in _COUNTERS},
+            **{name: getattr(self, name) for name in _NUMBERS},
             **{name: dict(getattr(self, name)) for name in _TABLES},
             "requests": dict(self.requests),
             "duration_buckets": list(self.duration_buckets),

@@ -27,7 +27,7 @@ from proxy.admin import process_metrics
 from proxy.admin.slices import in_slices
 from proxy.admin.state import AdminState
 from proxy.gateway import failures
-from proxy.stats import DURATION_BOUNDS_S, Snapshot
+from proxy.stats import BY_REASON, BY_RULE, COUNTERS, DURATION_BOUNDS_S, GAUGES, Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,48 +35,6 @@ _PREFIX: Final = "nocache_proxy_"
 _PATIENCE_S: Final = (
     1.0  # an app that takes longer to accept counts as not ready; the scrape must not time out
 )
-
-_GAUGES: Final = {
-    "in_flight": ("requests_in_flight", "Requests being answered."),
-    "client_connections": ("client_connections_open", "Client connections that are open."),
-    "upstream_connections": ("upstream_connections_open", "Connections to the app that are open."),
-    "tunnels": ("tunnels_open", "Upgraded connections (WebSocket and others) that are open."),
-}
-_COUNTERS: Final = {
-    "client_connections_total": ("client_connections", "Client connections accepted."),
-    "upstream_connections_total": ("upstream_connections", "Connections to the app opened."),
-    "upstream_reused_total": (
-        "upstream_connections_reused",
-        "Requests that found an open connection to the app.",
-    ),
-    "request_bytes_total": ("request_content_bytes", "Bytes of request content read from clients."),
-    "response_bytes_total": ("response_content_bytes", "Bytes of response content sent to clients."),
-    "client_aborts_total": ("client_aborts", "Requests whose client left before the response was complete."),
-    "retries_total": ("upstream_retries", "Connection attempts or requests that were tried a second time."),
-    "upstream_cache_hits_total": (
-        "upstream_cache_hits",
-        "Matching responses that came with an Age: a cache between this proxy and the app answered.",
-    ),
-    "decision_failures_total": (
-        "decision_failures",
-        "Requests on which the rules failed; they were protected by the strict policy.",
-    ),
-    "tunnels_total": ("tunnels", "Connections upgraded."),
-    "access_log_lines_dropped_total": (
-        "access_log_lines_dropped",
-        "Lines of the access log given up because its reader was too slow.",
-    ),
-}
-_BY_REASON: Final = {
-    "upstream_errors": ("upstream_errors", "Failures of the app or of the way to it."),
-    "proxy_errors": ("proxy_errors", "Requests refused or broken off because of the proxy itself."),
-    "client_errors": ("client_errors", "Requests refused or given up because of their client."),
-}
-_BY_RULE: Final = {
-    "fields_changed": ("fields_changed", "Response field lines taken away, rewritten or written."),
-    "conditionals_stripped": ("conditionals_stripped", "Conditional request field lines taken away."),
-    "observed": ("observed", "Responses that a rule in observe mode would have decided."),
-}
 
 _FAILURES: Final = [known for known in vars(failures).values() if isinstance(known, failures.Failure)]
 _REASONS: Final = {
@@ -113,12 +71,12 @@ async def render(state: AdminState) -> bytes:
 def of_workers(snapshot: Snapshot) -> Iterator[Metric]:
     """The workers' counters, except those by rule."""
     yield _durations(snapshot)
-    for key, (name, text) in _GAUGES.items():
-        yield GaugeMetricFamily(_PREFIX + name, text, value=snapshot[key])
-    for key, (name, text) in _COUNTERS.items():
-        yield CounterMetricFamily(_PREFIX + name, text, value=snapshot[key])
-    for key, (name, text) in _BY_REASON.items():
-        family = CounterMetricFamily(_PREFIX + name, text, labels=("reason",))
+    for key, metric in GAUGES.items():
+        yield GaugeMetricFamily(_PREFIX + metric.name, metric.text, value=snapshot[key])
+    for key, metric in COUNTERS.items():
+        yield CounterMetricFamily(_PREFIX + metric.name, metric.text, value=snapshot[key])
+    for key, metric in BY_REASON.items():
+        family = CounterMetricFamily(_PREFIX + metric.name, metric.text, labels=("reason",))
         # Every series exists from the start, at 0: rate() does not see a series that begins at 1.
         for reason, number in {**dict.fromkeys(_REASONS[key], 0), **snapshot[key]}.items():
             family.add_metric((reason,), number)
@@ -174,8 +132,10 @@ def by_rule(snapshot: Snapshot, rules: Sequence[str]) -> Iterator[str]:
         yield f'{name}{{rule="{rule}",method="{method}",code="{status_class}xx"}} {number}\n'
     for rule in unseen:
         yield f'{name}{{rule="{rule}",method="GET",code="2xx"}} 0\n'
-    for key, (suffix, text) in _BY_RULE.items():
-        yield from _counter(f"{_PREFIX}{suffix}_total", text, {**dict.fromkeys(rules, 0), **snapshot[key]})
+    for key, metric in BY_RULE.items():
+        yield from _counter(
+            f"{_PREFIX}{metric.name}_total", metric.text, {**dict.fromkeys(rules, 0), **snapshot[key]}
+        )
 
 
 def _counter(name: str, text: str, numbers: dict[str, int]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from proxy.gateway.server import Gateway
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
 from proxy.service.sockets import ListenError, Listening, bind
 from proxy.settings import Address
-from proxy.stats import Snapshot, Stats, merge
+from proxy.stats import GAUGES, Snapshot, Stats, merge
 
 if TYPE_CHECKING:
     from proxy.service.rules_source import RulesSource
@@ -215,8 +215,7 @@ async def _ask(worker: _Worker) -> None:
 
 def _counters_of(snapshot: Snapshot) -> Snapshot:
     """Return a snapshot with its gauges at 0: an ended worker has no open connections."""
-    gauges = ("in_flight", "client_connections", "upstream_connections", "tunnels")
-    return {**snapshot, **dict.fromkeys(gauges, 0)}
+    return {**snapshot, **dict.fromkeys(GAUGES, 0)}
 
 
 def _shared_sockets(settings: Settings) -> list[Listening]:
