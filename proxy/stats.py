@@ -71,6 +71,9 @@ COUNTERS: Final = {
         "decision_failures", "Requests on which the rules failed; they were protected by the strict policy."
     ),
     "tunnels_total": Metric("tunnels", "Connections upgraded."),
+    "underscore_fields_dropped_total": Metric(
+        "underscore_fields_dropped", "Request field lines dropped for the _ in their names."
+    ),
     "access_log_lines_dropped_total": Metric(
         "access_log_lines_dropped", "Lines of the access log given up because its reader was too slow."
     ),
@@ -114,6 +117,7 @@ class Stats:
     decision_failures_total: int
     tunnels: int
     tunnels_total: int
+    underscore_fields_dropped_total: int
     access_log_lines_dropped_total: int
     client_errors: Counter[str]
     upstream_errors: Counter[str]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Final
 
 from proxy.gateway.clock import Clock
 from proxy.gateway.peers import Peers
@@ -14,6 +16,10 @@ from proxy.message.syntax import HeadParser
 from proxy.rules.engine.matching import Ruleset
 from proxy.settings import Settings
 from proxy.stats import Stats
+
+_MAX_TOLD: Final = 64  # names in the log; clients make them up
+
+_log = logging.getLogger(__name__)
 
 
 class Context:
@@ -37,6 +43,7 @@ class Context:
 
     __slots__ = (
         "_ruleset",
+        "_told_dropped",
         "clock",
         "inbox",
         "is_draining",
@@ -59,6 +66,7 @@ class Context:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.settings = settings
+        self._told_dropped: set[bytes] = set()
         self.recorder = recorder
         self.stats: Stats = recorder.stats
         self.clock = clock
@@ -86,3 +94,18 @@ class Context:
             settings.forwarded,
             settings.via,
         )
+
+    def tell_dropped(self) -> None:
+        """Count request fields that were dropped for the `_` in their names, and log each name once; on each tick."""
+        dropped = self.requests.dropped
+        if not dropped:
+            return
+        self.stats.underscore_fields_dropped_total += sum(dropped.values())
+        for name in dropped:
+            if name not in self._told_dropped and len(self._told_dropped) < _MAX_TOLD:
+                self._told_dropped.add(name)
+                _log.warning(
+                    "dropped the request field %s: an app may take its _ for - (--underscore-fields)",
+                    name.decode("ascii") or "(more names)",
+                )
+        dropped.clear()

@@ -105,6 +105,7 @@ class Gateway:
                 client.give_up()
         self.pool.close()
         self.context.clock.stop()
+        self.context.tell_dropped()
         self.context.recorder.flush()
 
     async def probe_upstream(self) -> str | None:
@@ -127,4 +128,5 @@ class Gateway:
             if client.deadline_s <= now_s:
                 client.timed_out()
         self.pool.sweep()
+        self.context.tell_dropped()
         self.context.recorder.flush()

@@ -53,6 +53,10 @@ _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
 _STAYS: Final = NEVER_HOP_BY_HOP | FAMILY
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
+# A client makes the names up: so much of so many is remembered.
+_MAX_DROPPED_NAME: Final = 64
+_MAX_DROPPED_NAMES: Final = 64
+
 FieldLines = bytes | tuple[bytes, ...] | None
 """A field as it came: one line, several lines in order (apps differ on which counts), or `None` when it is absent."""
 
@@ -141,6 +145,10 @@ class RequestTable:
         forwarding: `append` adds to the forwarding fields of trusted peers and replaces those of others,
             `replace` those of all peers; `off` leaves them alone.
         via: `on` adds a `Via`.
+
+    Attributes:
+        dropped: how many lines were dropped for the `_` in their names, by the beginning of the name in lower case;
+            names beyond a bound are counted under the empty name. Whoever reads it clears it.
     """
 
     __slots__ = (
@@ -153,6 +161,7 @@ class RequestTable:
         "_reads_added",
         "_underscores",
         "_via",
+        "dropped",
     )
 
     def __init__(
@@ -169,6 +178,7 @@ class RequestTable:
         self._underscores = underscores
         self._adds_forwarding = forwarding != "off"
         self._via = via_lines(via)
+        self.dropped: dict[bytes, int] = {}
         names = (*_READ_HERE, *self._read_names)
         self._not_to_alias = frozenset((*names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING))
         self._reads_added = any(name == b"host" or is_forwarding_field(name) for name in self._read_names)
@@ -251,9 +261,17 @@ class RequestTable:
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
         """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
         for place, _ in noted[UNDERSCORED]:
-            alias = lines[place].partition(b":")[0].lower().replace(b"_", b"-")
+            name = lines[place].partition(b":")[0].lower()
+            alias = name.replace(b"_", b"-")
             if self._underscores == "drop" or alias in self._not_to_alias or is_forwarding_field(alias):
                 lines[place] = b""
+                self._note_dropped(name[:_MAX_DROPPED_NAME])
+
+    def _note_dropped(self, name: bytes) -> None:
+        dropped = self.dropped
+        if name not in dropped and len(dropped) >= _MAX_DROPPED_NAMES:
+            name = b""
+        dropped[name] = dropped.get(name, 0) + 1
 
 
 def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[bytes, int]:

@@ -18,6 +18,7 @@ from proxy.rules.policies import CLASSIC
 from proxy.settings import Settings, Upstream, parse_networks
 from proxy.stats import Stats
 from tests.wire.harness import ENDED_S, XHR, Peer, bench
+from tests.wire.streams import until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n"
 
@@ -239,6 +240,40 @@ async def test_lines_that_the_access_log_gives_up_are_counted(monkeypatch):
             while b.gateway.stats.snapshot()["access_log_lines_dropped_total"] != log.dropped:
                 await asyncio.sleep(0.005)
         log.close()
+
+
+async def test_fields_dropped_for_their_underscore_are_counted_and_each_name_is_logged_once(caplog):
+    async with bench() as b:
+        peer = await b.connect()
+        for _ in range(3):
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nX_User: a\r\nx_user: b\r\nX_Other: c\r\n\r\n")
+            await peer.read_response()
+        await until(lambda: b.gateway.stats.underscore_fields_dropped_total == 9)
+        await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nX_User: a\r\n\r\n")
+        await peer.read_response()
+        await until(lambda: b.gateway.stats.underscore_fields_dropped_total == 10)
+    told = [
+        record.getMessage() for record in caplog.records if "dropped the request field" in record.getMessage()
+    ]
+    assert sorted(line.split(":")[0] for line in told) == [
+        "dropped the request field x_other",
+        "dropped the request field x_user",
+    ]
+
+
+async def test_names_that_a_client_makes_up_fill_neither_memory_nor_the_log(caplog):
+    async with bench() as b:
+        peer = await b.connect()
+        for start in range(0, 300, 50):
+            lines = b"".join(b"X_%d_%s: a\r\n" % (number, b"n" * 500) for number in range(start, start + 50))
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+            await peer.read_response()
+        await until(lambda: b.gateway.stats.underscore_fields_dropped_total == 300)
+    told = [
+        record.getMessage() for record in caplog.records if "dropped the request field" in record.getMessage()
+    ]
+    assert 0 < len(told) <= 64
+    assert max(map(len, told)) < 200
 
 
 class Test_Probe:  # noqa: N801

@@ -365,3 +365,14 @@ class Test_Conditions:  # noqa: N801
     def test_marked_tag_in_a_field_that_connection_takes_away_stays_away(self):
         request = read(b"If-Match: " + mark(b'"v"'), b"Connection: if-match")
         assert rendered(request)[2:] == []
+
+
+def test_names_of_dropped_fields_are_counted_within_bounds():
+    """A client makes them up."""
+    table = RequestTable()
+    for start in range(0, 300, 50):
+        lines = b"".join(b"X_%d_%b: a\r\n" % (number, b"N" * 500) for number in range(start, start + 50))
+        table.read(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+    assert len(table.dropped) == 65
+    assert table.dropped[b""] == 300 - 64
+    assert table.dropped[b"x_0_" + b"n" * 60] == 1
