@@ -130,7 +130,7 @@ class RequestHead:
 
     @property
     def matches_any(self) -> bool:
-        """Whether it came with `If-None-Match: *`: a cache on the way may answer 304 from any response with validators."""
+        """Whether it came with `If-None-Match: *`: a cache on the way may answer 304 by any validator."""
         conditions = self.noted.get(b"if-none-match")
         return conditions is not None and any(entity_tags.matches_any(value) for _, value in conditions)
 
