@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from proxy import __version__
-from proxy.cli_audit import audit, init
+from proxy.cli_audit import AdminAddress, audit, init, report_of
 from proxy.message.status import FINAL
 
 if TYPE_CHECKING:
@@ -246,6 +246,12 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
     metavar="FILE",
     help="Certificates (PEM) to verify an https upstream with, instead of the system's.",
 )
+@_flag(
+    "--audit",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    help="Watch which responses caches may reuse, for /api/audit; without an admin listener nothing is watched.",
+)
 @_seconds(
     0, "--drain-delay", "After SIGTERM, go on accepting for so long while /readyz already says 503.", least=0
 )
@@ -303,19 +309,29 @@ def demo(keep: bool) -> None:
     metavar="OLD",
     help="Say which decisions change from this file to FILE.",
 )
+@click.option(
+    "--admin",
+    type=AdminAddress(),
+    metavar="URL",
+    help="With --against: ask about the routes that a running proxy's audit knows, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check(file: Path, strict: bool, against: Path | None, as_json: bool) -> None:
+def check(file: Path, strict: bool, against: Path | None, admin: Address | None, as_json: bool) -> None:
     """Check a rules FILE (config/rules.yaml): its mistakes, warnings and tests.
 
     With --against, both files are asked about the tests of both, and about requests made of all their globs.
 
     Exit codes: 0 when it can be used, 1 with every mistake and its line.
     """
+    from proxy.audit.commands import requests_of
     from proxy.rules.tools import commands
 
+    if admin is not None and against is None:
+        raise click.UsageError("--admin goes with --against.")
     code, text = commands.check(file, strict=strict, as_json=as_json)
     if against is not None and code == OK:
-        code, text = commands.against(file, against, as_json=as_json)
+        known = [] if admin is None else requests_of(report_of(admin))
+        code, text = commands.against(file, against, known, as_json=as_json)
     click.echo(text, err=code != OK and not as_json)
     sys.exit(code)
 

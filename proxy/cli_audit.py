@@ -7,9 +7,12 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
+
+if TYPE_CHECKING:
+    from proxy.settings import Address
 
 _OK: Final = 0
 _FOUND: Final = 1
@@ -17,14 +20,40 @@ _STANDARD_INPUT: Final = Path("-")
 _SCHEMA_NAME: Final = "rules.schema.json"
 
 
+class AdminAddress(click.ParamType["Address"]):
+    """An admin listener: `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:  # noqa: ANN401 - click's
+        from proxy.settings import Address
+
+        if isinstance(value, Address):
+            return value
+        try:
+            return Address.parse(value.removeprefix("http://").rstrip("/"))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command(short_help="Say what caches may reuse, and the rule that cures it.")
+@click.option(
+    "--admin",
+    type=AdminAddress(),
+    default="127.0.0.1:9901",
+    envvar="NOCACHE_PROXY_ADMIN",
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    help="Ask the proxy that runs with this admin listener; not used with --har.",
+)
 @click.option(
     "--har",
     "har",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     multiple=True,
     metavar="FILE...",
-    help="Recordings of a browser; '-' for standard input.",
+    help="Read recordings of a browser instead; '-' for standard input.",
 )
 @click.argument(
     "more",
@@ -42,6 +71,7 @@ _SCHEMA_NAME: Final = "rules.schema.json"
     help="Exit with 1 if a route is that bad or worse: leak, then stale, then possible.",
 )
 def audit(
+    admin: Address,
     har: tuple[Path, ...],
     more: tuple[Path, ...],
     as_rules: bool,
@@ -50,7 +80,7 @@ def audit(
 ) -> None:
     """Say what caches may reuse, what went stale while they might, and the rule that cures it.
 
-    Reads what a browser recorded, without any deployment. In the developer tools, on the network page, tick
+    Asks a running proxy what it has seen, or reads what a browser recorded, without any deployment. To record: in the developer tools, on the network page, tick
     "Disable cache", so that the app is asked each time; use the app, each page more than once and with changes in
     between; save as HAR, with content and with sensitive data. Neither content nor credentials are ever printed.
 
@@ -61,17 +91,18 @@ def audit(
     fine      nothing may be reused, or it is a file that does not change
 
     \b
-    Look:      nocache-proxy audit --har recording.har
+    Look:      nocache-proxy audit
+    Recording: nocache-proxy audit --har recording.har
     Cure:      nocache-proxy audit --har recording.har --rules > config/rules.yaml
     In a test: nocache-proxy audit --har recording.har --fail-on stale
 
-    Exit codes: 0, 1 when --fail-on found something, 2 when a file cannot be read.
+    Exit codes: 0, 1 when --fail-on found something, 2 when there is no report or a file cannot be read.
     """  # noqa: D301 - click's mark for lines to be left as they are
     from proxy.audit import report
 
     if as_rules and as_json:
         raise click.UsageError("--rules and --json exclude each other; the JSON object has the rules, too.")
-    found = _report((*har, *more))
+    found = _report(admin, (*har, *more))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     elif as_rules:
@@ -92,7 +123,13 @@ def audit(
     metavar="FILE",
     help="Add the rules that the audit of this recording proposes, in mode observe.",
 )
-def init(file: Path, har: tuple[Path, ...]) -> None:
+@click.option(
+    "--admin",
+    type=AdminAddress(),
+    metavar="URL",
+    help="Add those that the audit of a running proxy proposes, likewise.",
+)
+def init(file: Path, har: tuple[Path, ...], admin: Address | None) -> None:
     """Write a commented rules FILE (config/rules.yaml) and its JSON Schema where there is none.
 
     An existing file is never changed.
@@ -105,7 +142,7 @@ def init(file: Path, har: tuple[Path, ...]) -> None:
 
     if file.exists():
         raise click.ClickException(f"{file} exists, and is left as it is.")
-    proposed = _report(har)["rules"] if har else ""
+    proposed = _report(admin, har)["rules"] if har or admin else ""
     text = start_rules(shipped_rules().read_text(encoding="utf-8"), proposed)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,12 +153,12 @@ def init(file: Path, har: tuple[Path, ...]) -> None:
     click.echo(f"Next: nocache-proxy check {file}")
 
 
-def _report(files: tuple[Path, ...]) -> dict[str, Any]:
+def _report(admin: Address | None, files: tuple[Path, ...]) -> dict[str, Any]:
+    if not files and admin is not None:
+        return report_of(admin)
     from proxy.audit.commands import audit_har
     from proxy.audit.har import HarError
 
-    if not files:
-        raise click.UsageError("nothing to audit: give --har FILE.")
     try:
         if _STANDARD_INPUT in files or not sys.stderr.isatty():
             return audit_har(_opened(files))
@@ -132,6 +169,17 @@ def _report(files: tuple[Path, ...]) -> dict[str, Any]:
         raise click.UsageError(str(error)) from error
     except OSError as error:
         raise click.UsageError(f"{error.filename}: {error.strerror}") from error
+
+
+def report_of(admin: Address) -> dict[str, Any]:
+    """Ask a running proxy for its report; without one, the command line was wrong."""
+    from proxy.audit.reporting import ReportError
+    from proxy.service.audit_client import fetch_report
+
+    try:
+        return fetch_report(admin)
+    except ReportError as error:
+        raise click.UsageError(f"no report from {error}") from error
 
 
 def _opened(files: tuple[Path, ...]) -> Iterator[tuple[str, BinaryIO]]:

@@ -159,6 +159,7 @@ class Settings:
     max_request_body_bytes: int = 0
     underscore_fields: Literal["drop", "keep"] = "drop"
     upstream_ca: Path | None = None
+    audit: Literal["on", "off"] = "on"
     drain_delay_s: float = 0
     drain_timeout_s: float = 25
 

@@ -198,6 +198,7 @@ FLAGS: dict[str, tuple[str, Any, str, Any]] = {
     "max_request_body_bytes": ("1", 1, "1099511627776", 1 << 40),
     "underscore_fields": ("keep", "keep", "drop", "drop"),
     "upstream_ca": ("LICENSE", Path("LICENSE"), "README.md", Path("README.md")),
+    "audit": ("off", "off", "on", "on"),
     "drain_delay_s": ("1", 1, "0.5", 0.5),
     "drain_timeout_s": ("1", 1, "0", 0),
 }

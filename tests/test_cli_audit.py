@@ -117,7 +117,8 @@ def test_recording_can_come_from_standard_input(stale):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "nothing to audit"),
+        (("--admin", "127.0.0.1:1"), "no report from 127.0.0.1:1: "),
+        (("--admin", "http://nowhere"), "no address"),
         (("--har", "no-such.har"), "does not exist"),
         (("--har", ROOT / "README.md"), "README.md: not a HAR file"),
         (("--har", CHROMIUM, "--json", "--rules"), "exclude each other"),

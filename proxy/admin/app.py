@@ -1,4 +1,4 @@
-"""The admin application: a table of endpoints, and what all answers have in common. It is read-only."""
+"""The admin application: a table of endpoints, and what all answers have in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import api, metrics, page, probes
+from proxy.admin import api, audit, metrics, page, probes
 from proxy.admin.answers import json_answer
 from proxy.admin.state import AdminState
 
@@ -24,17 +24,20 @@ class Endpoint:
     Attributes:
         text: describes it in a 404; empty for files of the page.
         is_exclusive: answers one request at a time and refuses others, because it takes long.
+        methods: refuses others; only the audit can be changed, to begin anew.
     """
 
     answer: Callable[[AdminState, web.BaseRequest], Awaitable[web.Response]]
     text: str = ""
     is_exclusive: bool = False
+    methods: tuple[str, ...] = ("GET", "HEAD")
 
 
 ENDPOINTS: Final = {
-    "/": Endpoint(page.page, "a page for people: state, rules with their hits, explain"),
+    "/": Endpoint(page.page, "a page for people: state, rules with their hits, explain, audit"),
     "/page.css": Endpoint(page.asset),
     "/page.js": Endpoint(page.asset),
+    "/audit.js": Endpoint(page.asset),
     "/livez": Endpoint(probes.livez, "the process is alive; never depends on the app"),
     "/readyz": Endpoint(probes.readyz, "rules are loaded, the app is reachable and nothing is being drained"),
     "/metrics": Endpoint(metrics.answer, "for Prometheus"),
@@ -47,6 +50,10 @@ ENDPOINTS: Final = {
         is_exclusive=True,
     ),
     "/api/config": Endpoint(api.config, "the settings"),
+    "/api/audit": Endpoint(
+        audit.report, "which responses caches may reuse, and the rule for each; takes seconds"
+    ),
+    "/api/audit/reset": Endpoint(audit.reset, "POST: forget what the audit has seen", methods=("POST",)),
 }
 
 
@@ -74,9 +81,9 @@ class Admin:
         endpoint = ENDPOINTS.get(request.path)
         if endpoint is None:
             return _refusal("Not Found", 404)
-        if request.method not in {"GET", "HEAD"}:
+        if request.method not in endpoint.methods:
             response = _refusal("Method Not Allowed", 405)
-            response.headers["Allow"] = "GET,HEAD"
+            response.headers["Allow"] = ",".join(endpoint.methods)
             return response
         if not endpoint.is_exclusive:
             return await endpoint.answer(self._state, request)

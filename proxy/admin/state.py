@@ -51,6 +51,16 @@ class AdminState(Protocol):
     async def snapshot(self) -> Snapshot:
         """Return the sum of the workers' counters, as a copy."""
 
+    async def audit_report(self) -> bytes:
+        """Return what the audit has found, as JSON.
+
+        Raises:
+            ReportError: it could not be made.
+        """
+
+    def reset_audit(self) -> None:
+        """Forget what the audit has seen."""
+
     async def reasons_not_ready(self) -> list[str]:
         """Return why this instance should get no traffic; empty when it is ready."""
 

@@ -1,4 +1,4 @@
-"""Gathers what a worker answers: next to nothing is done while requests wait, the rest on each tick.
+"""Gathers what a worker answers: next to nothing is done while requests wait, the rest once a second.
 
 Between two ticks equal answers (same request line, status, content and protection) are one entry with a count, and no more
 than 128 different ones are kept: what is more is only counted. So the audit costs a bounded share of the processor, and
@@ -7,6 +7,7 @@ what changes is seen all the same, as long as it is asked for again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ from proxy.audit.evidence import Evidence
 from proxy.audit.observation import Content, Observation
 from proxy.message.fields import Field
 
+TICK_S: Final = 1.0
 MAX_PER_TICK: Final = 128
 """Different answers that are looked at between two ticks: each takes some 150 us, so 2 % of a second."""
 
@@ -47,13 +49,14 @@ class Collector:
         secret: see `Keys`; the workers of a service share it.
     """
 
-    __slots__ = ("_entries", "_queue", "_secret", "evidence")
+    __slots__ = ("_entries", "_next_tick_s", "_queue", "_secret", "evidence")
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.evidence = Evidence(secret)
         self._entries: dict[_Key, _Entry] = {}
         self._queue: list[tuple[_Key, _Entry]] = []
+        self._next_tick_s = -math.inf
 
     def take(
         self,
@@ -86,14 +89,25 @@ class Collector:
             return
         self._entries[key] = _Entry(at_s, authority, request_lines, response_fields)
 
-    def tick(self) -> None:
-        """Queue what was noted since the last tick; what is still queued is only counted."""
+    def tick(self, now_s: float) -> bool:
+        """Queue what was noted, once a second; what is still queued then is only counted.
+
+        Args:
+            now_s: by any clock that does not go back.
+
+        Returns:
+            Whether there is something to work off.
+        """
+        if now_s < self._next_tick_s:
+            return False
+        self._next_tick_s = now_s + TICK_S
         for _, entry in self._queue:
             self.evidence.unexamined += entry.times
             self.evidence.responses += entry.times
         self._queue = list(self._entries.items())
         self._queue.reverse()
         self._entries = {}
+        return bool(self._queue)
 
     def work(self) -> bool:
         """Work off some of the queue; return whether there is more."""

@@ -9,8 +9,10 @@ from typing import Any, BinaryIO, Final
 from proxy.audit import report
 from proxy.audit.evidence import Evidence
 from proxy.audit.har import Recording
-from proxy.audit.proposals import as_observed
+from proxy.audit.observation import ASKERS
+from proxy.audit.proposals import REQUEST_FIELDS, as_observed
 from proxy.rules.loading.loader import loads
+from proxy.rules.tools.dry_run import TrialRequest, TrialResponse
 
 MAX_HAR_KEYS: Final = 100_000
 """Cache keys that are kept of HAR files: a recording is short, and the command has the machine for itself."""
@@ -37,6 +39,21 @@ def audit_har(
         for observation in recording.read(file, name, progress):
             evidence.add(observation)
     return report.to_json(report.report_on(evidence, recording.notes()))
+
+
+def requests_of(found: dict[str, Any]) -> list[tuple[TrialRequest, TrialResponse]]:
+    """Return a request for each route of a report, and for each kind of client that asked for it."""
+    return [
+        (
+            TrialRequest(route["method"], route["example"].encode(), REQUEST_FIELDS[asker]),
+            TrialResponse(
+                200, tuple((b"Content-Type", kind.encode()) for kind in route["content_types"][:1])
+            ),
+        )
+        for route in found["routes"]
+        for asker in ASKERS
+        if route["asked_by"][asker]
+    ]
 
 
 def start_rules(shipped: str, proposed: str) -> str:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Final
 
+from proxy.audit.collector import Collector
+from proxy.gateway.audit_feed import AuditFeed
 from proxy.gateway.clock import Clock
 from proxy.gateway.peers import Peers
 from proxy.gateway.read_buffer import Inbox
@@ -31,8 +33,10 @@ class Context:
         recorder: takes what has ended.
         clock: gives time and date.
         loop: the event loop that all connections run on.
+        collector: of the audit; `None` while it is off.
 
     Attributes:
+        audit: told what the app answers; `None` while it is off.
         stats: counted into.
         requests: reads request heads for the rules in force.
         response_parser: reads the heads of responses.
@@ -44,6 +48,7 @@ class Context:
     __slots__ = (
         "_ruleset",
         "_told_dropped",
+        "audit",
         "clock",
         "inbox",
         "is_draining",
@@ -64,6 +69,7 @@ class Context:
         recorder: Recorder,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
+        collector: Collector | None = None,
     ) -> None:
         self.settings = settings
         self._told_dropped: set[bytes] = set()
@@ -71,6 +77,7 @@ class Context:
         self.stats: Stats = recorder.stats
         self.clock = clock
         self.loop = loop
+        self.audit = None if collector is None else AuditFeed(collector, ruleset, loop)
         self.ruleset = ruleset
         self.response_parser = HeadParser("response")
         self.peers = Peers(settings.trusted_proxies, says_distrusted=settings.forwarded == "append")
@@ -86,6 +93,8 @@ class Context:
     @ruleset.setter
     def ruleset(self, ruleset: Ruleset) -> None:
         self._ruleset = ruleset
+        if self.audit is not None:
+            self.audit.use_rules(ruleset)
         settings = self.settings
         self.requests = RequestTable(
             ruleset.field_names,

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from proxy.gateway import failures
+from proxy.gateway.audit_feed import Passing
 from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure, render_failure
 from proxy.gateway.record import Record
@@ -51,6 +52,7 @@ class Exchange:
         "_is_chunked",
         "_is_half_closed",
         "_keep_alive",
+        "_passing",
         "_pending",
         "_pool",
         "_record",
@@ -93,6 +95,7 @@ class Exchange:
         self._reuse_upstream = False
         self._replayed = False
         self._resolution: Resolution | None = None
+        self._passing: Passing | None = None
 
     # The request
 
@@ -205,6 +208,9 @@ class Exchange:
             self.fail(failures.UPSTREAM_NOT_MODIFIED)
             return
         self._resolution = resolution = self._resolve(response)
+        audit = self._context.audit
+        if audit is not None:
+            self._passing = audit.begin(head, response, resolution)
         outgoing = render_response(
             response,
             resolution.treatment,
@@ -233,11 +239,15 @@ class Exchange:
     def response_content(self, data: bytes) -> None:
         """Relay content."""
         self._record.bytes_out += len(data)
+        if self._passing is not None:
+            self._passing.add(data)
         self.client.send(chunk(data) if self._is_chunked else data)
 
     def large_content(self, data: bytes | memoryview) -> None:
         """Relay content of a known length; a view's buffer is in use until the client has nothing left to write."""
         self._record.bytes_out += len(data)
+        if self._passing is not None:
+            self._passing.add(data)
         self.client.send_now(data)
 
     def response_end(self, *, reuse: bool) -> None:
@@ -455,7 +465,10 @@ class Exchange:
                 record.observed = resolution.observed.name
         if rule is not None:
             record.rule = rule.name
-        if failure is not None:
+        if failure is None:
+            if self._passing is not None:
+                self._passing.end()
+        else:
             record.failure = failure
             if failure is failures.CLIENT_LEFT:
                 record.status = failure.status

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.audit.collector import Collector
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.client import ClientConnection, Clients
 from proxy.gateway.clock import Clock
@@ -31,6 +32,7 @@ class Gateway:
         stats: counted into.
         access_log: written to, and flushed on each tick.
         loop: the event loop that all connections run on.
+        audit: collects what the app answers; `None` while the audit is off.
 
     Attributes:
         context: what its connections share.
@@ -45,9 +47,11 @@ class Gateway:
         stats: Stats,
         access_log: AccessLog,
         loop: asyncio.AbstractEventLoop,
+        *,
+        audit: Collector | None = None,
     ) -> None:
         clock = Clock(loop, self._sweep)
-        self.context = Context(settings, ruleset, Recorder(stats, access_log), clock, loop)
+        self.context = Context(settings, ruleset, Recorder(stats, access_log), clock, loop, audit)
         self.pool = Pool(self.context)
         self.clients = Clients()
         self._servers: list[asyncio.AbstractServer] = []
@@ -129,4 +133,6 @@ class Gateway:
                 client.timed_out()
         self.pool.sweep()
         self.context.tell_dropped()
+        if self.context.audit is not None:
+            self.context.audit.tick(now_s)
         self.context.recorder.flush()

@@ -8,6 +8,7 @@ import logging
 import pickle
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -27,6 +28,7 @@ class Start:
 
     settings: Settings
     rules: bytes
+    audit_secret: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,15 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A message from a worker: it serves, it sends a snapshot, or it has drained and aborted so many exchanges."""
+    """A message from a worker: it serves, it sends a snapshot or evidence, or it has drained and aborted some."""
 
-    kind: Literal["serving", "snapshot", "drained"]
+    kind: Literal["serving", "snapshot", "audit", "drained"]
     snapshot: Snapshot | None = None
+    audit: Sequence[bytes] = ()
     aborted: int = 0
 
 
-Order = Start | UseRules | Drain | Literal["snapshot", "reopen-log"]
+Order = Start | UseRules | Drain | Literal["snapshot", "audit", "reset-audit", "reopen-log"]
 
 
 class Channel:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
+from proxy.service.audit_reports import SECRET_BYTES, Frames, collector_for, frames_of
 from proxy.service.sockets import bind
 from proxy.stats import Snapshot, Stats, merge
 
@@ -44,6 +47,12 @@ class Fleet(Protocol):
     def reopen_log(self) -> None:
         """Reopen the access log file."""
 
+    async def audit(self) -> Sequence[Frames]:
+        """Return the evidence of each worker's audit; none where the audit is off."""
+
+    def reset_audit(self) -> None:
+        """Have every worker's audit begin anew."""
+
     async def drain(self, timeout_s: float) -> int:
         """Let exchanges in flight finish; return how many had to be aborted."""
 
@@ -65,6 +74,7 @@ class InProcess:
         self._stats = Stats()
         self._access_log = AccessLog(settings.access_log, settings.access_log_file)
         self._gateway: Gateway
+        self._collector = collector_for(settings, secrets.token_bytes(SECRET_BYTES))
 
     @property
     def address(self) -> Address:
@@ -73,7 +83,9 @@ class InProcess:
     async def start(self) -> None:
         ruleset = self._source.rules_file.ruleset
         loop = asyncio.get_running_loop()
-        self._gateway = Gateway(self._settings, ruleset, self._stats, self._access_log, loop)
+        self._gateway = Gateway(
+            self._settings, ruleset, self._stats, self._access_log, loop, audit=self._collector
+        )
         await self._gateway.start(self._listening.sockets)
 
     def use_rules(self) -> None:
@@ -93,6 +105,13 @@ class InProcess:
 
     def reopen_log(self) -> None:
         self._access_log.reopen()
+
+    async def audit(self) -> Sequence[Frames]:
+        return [] if self._collector is None else [await frames_of(self._collector)]
+
+    def reset_audit(self) -> None:
+        if self._collector is not None:
+            self._collector.reset()
 
     async def drain(self, timeout_s: float) -> int:
         return await self._gateway.drain(timeout_s)

@@ -22,7 +22,7 @@ def probe(address: Address, path: str, timeout_s: float) -> tuple[bool, str]:
     Returns:
         Whether it answered 200, and one line to print.
     """
-    connection = _connection(address, timeout_s)
+    connection = connection_to(address, timeout_s)
     try:
         connection.request("GET", path, headers={"Host": "localhost"})
         response = connection.getresponse()
@@ -34,7 +34,8 @@ def probe(address: Address, path: str, timeout_s: float) -> tuple[bool, str]:
     return response.status == _OK, f"{path}: {response.status} {' '.join(body.split())}"
 
 
-def _connection(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+def connection_to(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+    """Return a connection to an admin listener, as given to `serve --admin`; all interfaces mean this host."""
     if address.path is not None:
         return UnixConnection(address.path, timeout_s)
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - to ask

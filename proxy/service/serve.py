@@ -14,6 +14,7 @@ import uvloop
 from proxy import __version__
 from proxy.gateway.access_log import AccessLog
 from proxy.service import descriptors, runtime
+from proxy.service.audit_reports import AuditReports
 from proxy.service.fleet import Fleet, InProcess
 from proxy.service.rules_source import RulesSource, RulesStatus
 from proxy.service.rules_watcher import RulesWatcher
@@ -66,6 +67,7 @@ class Service:
         self.started_at_s = time.time()
         self._source = source
         self._fleet = fleet
+        self._audit = AuditReports(fleet.audit)
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
         self._watcher = RulesWatcher(source, fleet.use_rules)
@@ -86,6 +88,19 @@ class Service:
     async def snapshot(self) -> Snapshot:
         """Return the sum of the workers' counters."""
         return await self._fleet.snapshot()
+
+    async def audit_report(self) -> bytes:
+        """Return what the audit has found, as JSON.
+
+        Raises:
+            ReportError: it could not be made.
+        """
+        return await self._audit.report()
+
+    def reset_audit(self) -> None:
+        """Forget what the audit has seen."""
+        self._fleet.reset_audit()
+        self._audit.forget()
 
     async def reasons_not_ready(self) -> list[str]:
         """Return why this instance should get no traffic; empty when it is ready."""

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
+from proxy.service.audit_reports import SECRET_BYTES, Frames
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
 from proxy.service.sockets import ListenError, Listening, bind
 from proxy.settings import Address
@@ -40,6 +43,7 @@ class _Worker:
         listening: outlives the process, so that the connections that wait in it are served by the next one.
         has_served: the process has got so far.
         latest: what the process counted, as of its last answer; `answered` is set with each.
+        evidence: of its audit, as of its last answer; `told` is set with each.
     """
 
     number: int
@@ -50,6 +54,8 @@ class _Worker:
     has_served: bool = False
     latest: Snapshot | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    evidence: Frames = ()
+    told: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Processes:
@@ -68,6 +74,7 @@ class Processes:
         self._ending = asyncio.Event()
         self._one_serves = asyncio.Event()
         self._aborted = 0
+        self._audit_secret = secrets.token_bytes(SECRET_BYTES)
         self._past = Stats().snapshot()  # counters of workers that have ended, so that a counter never falls
         self._prober: Gateway
 
@@ -108,6 +115,16 @@ class Processes:
         for worker in self._workers:
             if worker.channel is not None:
                 worker.channel.send("reopen-log")
+
+    async def audit(self) -> Sequence[Frames]:
+        await asyncio.gather(*(_ask_for_evidence(worker) for worker in self._workers))
+        return [worker.evidence for worker in self._workers if worker.evidence]
+
+    def reset_audit(self) -> None:
+        for worker in self._workers:
+            worker.evidence = ()
+            if worker.channel is not None:
+                worker.channel.send("reset-audit")
 
     async def drain(self, timeout_s: float) -> int:
         self._ending.set()
@@ -166,7 +183,7 @@ class Processes:
         theirs.close()
         worker.process = process
         worker.channel = channel = await Channel.open(ours)
-        channel.send(Start(self._settings, self._source.data))
+        channel.send(Start(self._settings, self._source.data, self._audit_secret))
         while isinstance(report := await channel.receive(), Report):
             if report.kind == "serving":
                 worker.is_serving = worker.has_served = True
@@ -177,6 +194,9 @@ class Processes:
                     channel.send(Drain(0))
             elif report.kind == "drained":
                 self._aborted += report.aborted
+            elif report.kind == "audit":
+                worker.evidence = report.audit
+                worker.told.set()
             else:
                 worker.latest = report.snapshot
                 worker.answered.set()
@@ -186,6 +206,8 @@ class Processes:
             self._past = merge([self._past, _counters_of(worker.latest)])
             worker.latest = None
         worker.answered.set()
+        worker.evidence = ()
+        worker.told.set()
         await channel.close()
         code = await process.wait()
         worker.process = None
@@ -211,6 +233,17 @@ async def _ask(worker: _Worker) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_ANSWER_S):
             await worker.answered.wait()
+
+
+async def _ask_for_evidence(worker: _Worker) -> None:
+    """Have a worker renew its `evidence`, if it can in time."""
+    if not worker.is_serving or worker.channel is None:
+        return
+    worker.told.clear()
+    worker.channel.send("audit")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            await worker.told.wait()
 
 
 def _counters_of(snapshot: Snapshot) -> Snapshot:

@@ -9,16 +9,19 @@ import asyncio
 import signal
 import socket
 import sys
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 import uvloop
 
+from proxy.audit.collector import Collector
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
 from proxy.rules.loading import loader
 from proxy.service import logs, runtime
+from proxy.service.audit_reports import collector_for, frames_of
 from proxy.service.background import Background
-from proxy.service.channel import Channel, Drain, Report, Start, UseRules
+from proxy.service.channel import Channel, Drain, Order, Report, Start, UseRules
+from proxy.settings import Settings
 from proxy.stats import Stats
 
 _ORPHAN_DRAIN_S: Final = 5.0
@@ -48,7 +51,8 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
     stats = Stats()
     access_log = AccessLog(settings.access_log, settings.access_log_file)
     ruleset = loader.loads(start.rules, str(settings.rules)).ruleset
-    gateway = Gateway(settings, ruleset, stats, access_log, loop)
+    collector = collector_for(settings, start.audit_secret)
+    gateway = Gateway(settings, ruleset, stats, access_log, loop, audit=collector)
     told_to_end = asyncio.Event()
     loading = Background("rules")
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
@@ -56,36 +60,48 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
     runtime.settle()
     channel.send(Report("serving"))
     ending = loop.create_task(told_to_end.wait())
-    timeout_s = settings.drain_timeout_s
-    while not told_to_end.is_set():
-        receiving = loop.create_task(channel.receive())
-        await asyncio.wait({receiving, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if not receiving.done():
-            receiving.cancel()
-            break
-        match order := receiving.result():
-            case None:
-                timeout_s = _ORPHAN_DRAIN_S
-                break
+    while not isinstance(order := await _next_order(channel, ending, settings), Drain):
+        match order:
             case "snapshot":
                 channel.send(Report("snapshot", snapshot=stats.snapshot()))
+            case "audit" | "reset-audit":
+                await _answer_for_audit(order, collector, channel)
             case "reopen-log":
                 access_log.reopen()
             case UseRules(rules):
                 loaded = await asyncio.wrap_future(loading.call(loader.loads, rules, str(settings.rules)))
                 gateway.ruleset = loaded.ruleset
-            case Drain():
-                timeout_s = order.timeout_s
-                break
             case Start() | Report():
                 continue
             case _:
                 assert_never(order)
-    aborted = await gateway.drain(timeout_s)
+    aborted = await gateway.drain(order.timeout_s)
     access_log.close()
     channel.send(Report("drained", aborted=aborted))
     await channel.close()
     ending.cancel()
+
+
+async def _next_order(
+    channel: Channel, ending: asyncio.Task[Literal[True]], settings: Settings
+) -> Order | Report:
+    """Wait for an order; a signal is one to drain, and so is that the supervisor is gone."""
+    receiving = asyncio.ensure_future(channel.receive())
+    await asyncio.wait({receiving, ending}, return_when=asyncio.FIRST_COMPLETED)
+    if not receiving.done():
+        receiving.cancel()
+        return Drain(settings.drain_timeout_s)
+    order = receiving.result()
+    return Drain(_ORPHAN_DRAIN_S) if order is None else order
+
+
+async def _answer_for_audit(
+    order: Literal["audit", "reset-audit"], collector: Collector | None, channel: Channel
+) -> None:
+    if order == "audit":
+        channel.send(Report("audit", audit=() if collector is None else await frames_of(collector)))
+    elif collector is not None:
+        collector.reset()
 
 
 if __name__ == "__main__":

@@ -42,9 +42,19 @@ class Service:
     workers: list[Stats] = field(default_factory=lambda: [Stats()])
     reasons: list[str] = field(default_factory=list)
     started_at_s: float = 0.0
+    report: bytes | Exception = b"{}"
+    resets: int = 0
 
     async def snapshot(self) -> Snapshot:
         return merge([stats.snapshot() for stats in self.workers])
+
+    async def audit_report(self) -> bytes:
+        if isinstance(self.report, Exception):
+            raise self.report
+        return self.report
+
+    def reset_audit(self) -> None:
+        self.resets += 1
 
     async def reasons_not_ready(self) -> list[str]:
         return self.reasons

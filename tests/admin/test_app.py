@@ -108,7 +108,9 @@ async def test_unknown_path_gets_a_404_that_names_those_that_exist(client, path)
     assert (answer.status, answer.content_type) == (404, "application/json")
     body = await answer.json()
     assert body["error"] == "Not Found"
-    assert {*PATHS, "/api/explain"} - {"/page.css", "/page.js"} == set(body["paths"])
+    assert {*PATHS, "/api/explain", "/api/audit", "/api/audit/reset"} - {"/page.css", "/page.js"} == set(
+        body["paths"]
+    )
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 import sys
 import tracemalloc
 
 from proxy.audit import reporting
-from proxy.audit.collector import MAX_PER_TICK, NOT_SEEN, Collector
+from proxy.audit.collector import MAX_PER_TICK, NOT_SEEN, TICK_S, Collector
 from proxy.audit.evidence import Evidence
 from proxy.audit.report import report_on, to_json
 from proxy.audit.verdicts import judge
@@ -34,7 +35,7 @@ def take(collector: Collector, target: str, at_s: float = 0, content: bytes | No
 
 
 def work_all(collector: Collector) -> Evidence:
-    collector.tick()
+    collector.tick(math.inf)
     while collector.work():
         pass
     return collector.evidence
@@ -46,6 +47,15 @@ def test_nothing_is_worked_on_before_the_tick():
     assert not collector.work()
     assert collector.evidence.responses == 0
     assert work_all(collector).responses == 1
+
+
+def test_ticks_that_come_sooner_than_a_second_do_nothing():
+    collector = Collector(b"secret")
+    take(collector, "/a")
+    assert collector.tick(5)
+    take(collector, "/b")
+    assert not collector.tick(5 + TICK_S / 2)
+    assert collector.tick(5 + TICK_S)
 
 
 def test_equal_answers_are_looked_at_once_and_counted_all():
@@ -97,7 +107,7 @@ def test_tick_that_comes_before_the_work_is_done_keeps_the_queue_bounded():
     for round_ in range(3):
         for number in range(MAX_PER_TICK):
             take(collector, f"/{'abc'[round_]}?{number}")
-        collector.tick()
+        collector.tick(round_ * TICK_S)
         collector.work()
     evidence = work_all(collector)
     assert evidence.responses == 3 * MAX_PER_TICK
@@ -120,7 +130,7 @@ def test_what_waits_for_the_tick_is_bounded_in_bytes():
 def test_reset_begins_anew():
     collector = Collector(b"secret")
     take(collector, "/a")
-    collector.tick()
+    collector.tick(0)
     take(collector, "/b")
     collector.reset()
     assert work_all(collector).responses == 0

@@ -34,13 +34,15 @@ SETTINGS = Settings(
     idle_timeout_s=0.5,
 )
 QUIET = Start(
-    Settings(upstream=Upstream.parse("http://127.0.0.1:1"), access_log="off"), b"version: 1\nrules: []\n"
+    Settings(upstream=Upstream.parse("http://127.0.0.1:1"), access_log="off"),
+    b"version: 1\nrules: []\n",
+    b"secret",
 )
 COUNTED = Stats()
 COUNTED.count_exchange("ajax", "GET", 200, 0.1)
 COUNTED.upstream_errors["refused"] += 1
 FRAMES = [
-    Start(SETTINGS, b"version: 1\nrules: []\n"),
+    Start(SETTINGS, b"version: 1\nrules: []\n", b"secret"),
     UseRules(b""),
     UseRules(bytes(range(256))),
     Drain(0.25),

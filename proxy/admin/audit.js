@@ -1,0 +1,133 @@
+"use strict";
+// The section Audit: which responses caches may reuse, and the rule for each. The report takes seconds to make, so it is
+// asked for when the section is opened, and again only on demand.
+const VERDICTS = {
+  leak: ["leak", "A shared cache could show one user's content to another."],
+  stale: ["stale", "The content changed while some cache could still answer with the old one."],
+  possible: ["possible", "Caches may reuse it; no change was seen."],
+  protected: ["protected", "A rule forbids reuse."],
+  fine: ["fine", "Nothing may be reused, or it is a file that does not change."],
+};
+const audit = { report: null, chosen: "" };
+const at = (id) => document.getElementById(id);
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+async function loadAudit() {
+  const state = at("audit-state");
+  state.textContent = "Judging\u2026";
+  at("audit-again").disabled = true;
+  try {
+    const answer = await fetch("/api/audit");
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.error);
+    audit.report = body;
+    state.textContent = summary(body);
+    showAudit();
+  } catch (error) {
+    state.textContent = `No report: ${error.message}`;
+  } finally {
+    at("audit-again").disabled = false;
+  }
+}
+
+function summary(report) {
+  if (!report.routes.length) return "No answer of the app was seen yet.";
+  const answers = `${report.responses.toLocaleString("en")} answers since ${new Date(report.since).toLocaleString()}.`;
+  const dropped = report.routes_dropped ? [`${report.routes_dropped} answers of further routes were not looked at.`] : [];
+  return [answers, ...report.notes, ...dropped].join(" ");
+}
+
+function showAudit() {
+  const { routes, rules } = audit.report;
+  const counts = Object.fromEntries(Object.keys(VERDICTS).map((verdict) => [verdict, 0]));
+  routes.forEach((route) => { counts[route.verdict] += 1; });
+  if (!counts[audit.chosen]) audit.chosen = "";
+  at("audit-filter").replaceChildren(
+    filterButton("", `all ${routes.length}`, "Every route."),
+    ...Object.entries(counts).filter(([, count]) => count).map(([verdict, count]) =>
+      filterButton(verdict, `${verdict} ${count}`, VERDICTS[verdict][1])),
+  );
+  const shown = routes.filter((route) => !audit.chosen || route.verdict === audit.chosen);
+  at("audit-routes").replaceChildren(...shown.map(routeCard));
+  at("audit-all").hidden = !rules;
+  at("audit-rules").textContent = rules;
+}
+
+function filterButton(verdict, text, title) {
+  const button = element("button", { type: "button", textContent: text, title });
+  button.setAttribute("aria-pressed", String(audit.chosen === verdict));
+  button.addEventListener("click", () => {
+    audit.chosen = verdict;
+    showAudit();
+    at("audit-filter").querySelector("[aria-pressed=true]").focus();
+  });
+  return button;
+}
+
+function routeCard(route) {
+  const title = element("summary", {},
+    element("span", { className: `verdict ${route.verdict}`, textContent: route.verdict }), " ",
+    element("code", { textContent: `${route.method} ${route.route}` }), " ",
+    element("span", { className: "number", textContent: route.responses.toLocaleString("en") }));
+  const card = element("details", {}, title, element("p", { textContent: sentence(route.why) }), facts(route));
+  if (route.rule) card.append(copyable(`The rule for ${route.route}`, route.rule));
+  return element("li", {}, card);
+}
+
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+function facts(route) {
+  const asked = Object.entries(route.asked_by).filter(([, count]) => count).map(([who, count]) => `${who} ${count}`);
+  const rows = {
+    "Asked by": asked.join(", "),
+    "Reusable by": route.caches.map((cache) => (cache === "private" ? "browsers" : "shared caches")).join(", ") || "no cache",
+    Lifetime: route.freshness === "none" ? "none" : route.lifetime_s === null ? "as caches choose" : `${route.lifetime_s} s`,
+    Type: route.content_types.join(", ") || "unknown",
+  };
+  return element("dl", {}, ...Object.entries(rows).flatMap(([name, value]) =>
+    [element("dt", { textContent: name }), element("dd", { textContent: value })]));
+}
+
+function copyable(label, text) {
+  const code = element("pre", { textContent: text, tabIndex: 0 });
+  code.setAttribute("aria-label", label);
+  return element("div", { className: "copyable" }, code, copyButton(() => text));
+}
+
+function copyButton(text) {
+  const button = element("button", { type: "button", textContent: "Copy" });
+  button.addEventListener("click", () => copy(button, text()));
+  return button;
+}
+
+async function copy(button, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    // Over plain HTTP to another host than localhost there is no clipboard: the text is marked to be copied by hand.
+    getSelection().selectAllChildren(button.parentElement.querySelector("pre"));
+    button.textContent = "Marked: press Ctrl+C";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 3000);
+}
+
+async function resetAudit() {
+  if (!confirm("Forget what the audit has seen, and begin anew?")) return;
+  const answer = await fetch("/api/audit/reset", { method: "POST" });
+  if (!answer.ok) {
+    at("audit-state").textContent = `Not reset: ${(await answer.json()).error}`;
+    return;
+  }
+  await loadAudit();
+}
+
+at("audit-again").addEventListener("click", loadAudit);
+at("audit-reset").addEventListener("click", resetAudit);
+at("audit-copy").addEventListener("click", () => copy(at("audit-copy"), at("audit-rules").textContent));
+loadAudit();

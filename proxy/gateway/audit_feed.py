@@ -1,0 +1,95 @@
+"""Feeds the audit: a checksum of what passes, and what the app answered when it has passed. Nothing is held back or copied."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+from zlib import crc32
+
+from proxy.audit.collector import MAX_CONTENT_BYTES, NOT_SEEN, Collector
+from proxy.message.request import RequestHead
+from proxy.message.response import ResponseHead
+from proxy.rules.engine.matching import Ruleset
+from proxy.rules.engine.verdict import Resolution
+from proxy.rules.policies import STRICT, protects
+
+_PAUSE_S: Final = 0.01  # between two slices of work: requests come in between
+
+
+class Passing:
+    """One response of the app that passes.
+
+    Attributes:
+        checksum: of its content so far; `NOT_SEEN` for content that is not compared, or too long.
+        size: bytes of content so far.
+    """
+
+    __slots__ = ("_collector", "checksum", "is_protected", "request", "response", "size")
+
+    def __init__(
+        self, collector: Collector, request: RequestHead, response: ResponseHead, *, is_protected: bool
+    ) -> None:
+        self._collector = collector
+        self.request = request
+        self.response = response
+        self.is_protected = is_protected
+        self.checksum = NOT_SEEN if is_protected or request.method != "GET" else 0
+        self.size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Take note of content that passes."""
+        self.size += len(data)
+        if self.checksum != NOT_SEEN:
+            self.checksum = crc32(data, self.checksum) if self.size <= MAX_CONTENT_BYTES else NOT_SEEN
+
+    def end(self) -> None:
+        """Hand over the response, as it has passed whole."""
+        request, response = self.request, self.response
+        self._collector.take(
+            time.time(),
+            request.method,
+            request.host or b"",
+            request.target,
+            response.status,
+            request.lines,
+            response.section.fields,
+            self.checksum,
+            self.size,
+            is_protected=self.is_protected,
+        )
+
+
+class AuditFeed:
+    """Hands over to a worker's collector.
+
+    Args:
+        collector: told of each response that has passed whole.
+        ruleset: in force; see `use_rules`.
+        loop: gives the collector time.
+    """
+
+    def __init__(self, collector: Collector, ruleset: Ruleset, loop: asyncio.AbstractEventLoop) -> None:
+        self._collector = collector
+        self._loop = loop
+        self._protecting: frozenset[str]
+        self.use_rules(ruleset)
+
+    def use_rules(self, ruleset: Ruleset) -> None:
+        """Learn which policies forbid reuse without validation."""
+        names = (rule.policy.name for rule in ruleset.rules if protects(rule.policy))
+        self._protecting = frozenset((STRICT.name, *names))
+
+    def begin(self, request: RequestHead, response: ResponseHead, resolution: Resolution) -> Passing:
+        """Begin with a response whose head has come."""
+        is_protected = resolution.policy.name in self._protecting
+        return Passing(self._collector, request, response, is_protected=is_protected)
+
+    def tick(self, now_s: float) -> None:
+        """Have the collector look at what was handed over, some answers at a time."""
+        if self._collector.tick(now_s):
+            self._work()
+
+    def _work(self) -> None:
+        if self._collector.work():
+            self._loop.call_later(_PAUSE_S, self._work)

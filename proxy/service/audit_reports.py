@@ -1,0 +1,90 @@
+"""Reports of the audit, made in a process of its own: none of its seconds is taken from requests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from proxy.audit.collector import Collector
+from proxy.audit.reporting import ReportError, encode
+from proxy.settings import Settings
+
+SECRET_BYTES: Final = 32
+
+_FRESH_S: Final = 1.0  # whoever asks again within this time gets the same report
+_MAX_REPORT_S: Final = 60.0
+
+Frames = Sequence[bytes]
+"""What `Evidence.frames` writes."""
+
+
+def collector_for(settings: Settings, secret: bytes) -> Collector | None:
+    """Return a collector for a worker; none where nobody could read what it finds."""
+    return None if settings.audit == "off" or settings.admin is None else Collector(secret)
+
+
+class AuditReports:
+    """Makes reports, one at a time.
+
+    Args:
+        gather: asks every worker for its evidence.
+    """
+
+    def __init__(self, gather: Callable[[], Awaitable[Sequence[Frames]]]) -> None:
+        self._gather = gather
+        self._turn = asyncio.Lock()
+        self._latest = b""
+        self._made_at_s = float("-inf")
+
+    async def report(self) -> bytes:
+        """Return the report as JSON.
+
+        Raises:
+            ReportError: it could not be made.
+        """
+        async with self._turn:
+            if time.monotonic() - self._made_at_s > _FRESH_S:
+                self._latest = await _make(await self._gather())
+                self._made_at_s = time.monotonic()
+            return self._latest
+
+    def forget(self) -> None:
+        """Make the next report anew, as the evidence was taken back."""
+        self._made_at_s = float("-inf")
+
+
+async def frames_of(collector: Collector) -> Frames:
+    """Write a worker's evidence down; requests are served between the frames."""
+    frames = []
+    for frame in collector.evidence.frames():
+        frames.append(frame)
+        await asyncio.sleep(0)
+    return frames
+
+
+async def _make(workers: Sequence[Frames]) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "proxy.audit.reporting"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # The code that runs here, whatever lies in the current directory.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        async with asyncio.timeout(_MAX_REPORT_S):
+            report, errors = await process.communicate(encode(workers))
+    except TimeoutError as error:
+        raise ReportError(f"no report after {_MAX_REPORT_S:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise ReportError(f"the report failed: {''.join(last) or process.returncode}")
+    return report

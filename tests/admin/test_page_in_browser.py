@@ -1,0 +1,255 @@
+"""The page in Debian's Chromium: it loads without an error, explains, and shows what the audit found."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+CHROMIUM = "/usr/bin/chromium"
+RULES = """\
+version: 1
+rules:
+  - name: cured
+    because: a script shows it <b>now</b>
+    match: {paths: ["/cured"]}
+"""
+XHR = {"X-Requested-With": "XMLHttpRequest"}
+
+
+class App(http.server.BaseHTTPRequestHandler):
+    """Every answer is another one, but for `/constant`."""
+
+    protocol_version = "HTTP/1.1"
+    numbers = itertools.count()
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        content = b"{}" if path == "/constant" else b'{"number": %d}' % next(self.numbers)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Cache-Control", "no-store" if path == "/good" else "max-age=600")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@dataclass
+class Site:
+    """A proxy that runs."""
+
+    data_port: int
+    admin: str
+
+    def ask(self, path: str, **headers: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.data_port, timeout=10)
+        connection.request("GET", path, headers=headers)
+        connection.getresponse().read()
+        connection.close()
+
+    def report(self) -> dict:
+        connection = http.client.HTTPConnection(self.admin, timeout=60)
+        connection.request("GET", "/api/audit")
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        connection.close()
+        return body
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    rules = tmp_path_factory.mktemp("page") / "rules.yaml"
+    rules.write_text(RULES)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as app:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        with serving(rules, app.server_address[1]) as site:
+            for _ in range(2):
+                site.ask("/stale", **XHR)
+                site.ask("/items/1?token=s3cr3t", Cookie="session=s3cr3t")
+                site.ask("/items/2", Cookie="session=other")
+                for path in (
+                    "/cured",
+                    "/good",
+                    "/constant",
+                    "/a/path/that/is/so/long/that/it/does/not/fit/on/a/telephone",
+                ):
+                    site.ask(path)
+            until(lambda: site.report()["responses"] >= 14)
+            yield site
+        app.shutdown()
+
+
+@contextmanager
+def serving(rules: Path, app: int) -> Iterator[Site]:
+    data, admin = free_port(), free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "proxy", "serve", "--upstream", f"http://127.0.0.1:{app}"),
+            *("--listen", f"127.0.0.1:{data}", "--admin", f"127.0.0.1:{admin}", "--rules", str(rules)),
+            *("--access-log", "off"),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: is_open(data) and is_open(admin))
+        yield Site(data, f"127.0.0.1:{admin}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not os.path.exists(CHROMIUM) and "CI" not in os.environ:
+        pytest.skip("Debian's package chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[390, 1280], ids=["telephone", "desk"])
+def page(request, browser, site):
+    """The page, opened; no script of it fails, nothing is refused by its policy, nothing overflows."""
+    context = browser.new_context(
+        viewport={"width": request.param, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page = context.new_page()
+    said: list[str] = []
+    page.on(
+        "console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"http://{site.admin}/")
+    page.get_by_text("Ready: takes traffic.").wait_for()
+    page.locator("#audit-routes li").first.wait_for(timeout=60_000)
+    yield page
+    assert said == []
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= request.param
+    context.close()
+
+
+def routes(page) -> list[str]:
+    return [" ".join(text.split()) for text in page.locator("#audit-routes summary").all_inner_texts()]
+
+
+def test_rules_are_shown_as_text(page):
+    assert "a script shows it <b>now</b>" in page.locator("#rules").inner_text()
+
+
+def test_explain_answers_with_what_caches_may_do(page):
+    page.get_by_label("Target").fill("/cured")
+    page.get_by_role("button", name="Explain").click()
+    answer = page.locator("#answer")
+    answer.get_by_text("DECIDES: policy strict").wait_for()
+    assert "a browser must not store it; without the rules it may reuse it for 600 s" in answer.inner_text()
+
+
+def test_audit_shows_the_worst_routes_first_with_evidence_and_rule(page):
+    shown = routes(page)
+    verdicts = [line.split()[0] for line in shown]
+    assert verdicts == sorted(verdicts, key=["leak", "stale", "possible", "protected", "fine"].index)
+    assert any(line.startswith("stale GET /stale") for line in shown)
+    assert any(line.startswith("protected GET /cured") for line in shown)
+    assert any(line.startswith("fine GET /good") for line in shown)
+    page.locator("summary", has_text="GET /stale").click()
+    card = page.locator("details", has=page.locator("summary", has_text="GET /stale"))
+    assert "The content changed" in card.inner_text()
+    assert re.search(r"Asked by\s+xhr 2", card.inner_text())
+    assert "script_request: true" in card.locator("pre").inner_text()
+    assert "s3cr3t" not in page.content()
+
+
+def test_rule_is_copied_with_one_press_of_a_key(page):
+    page.locator("summary", has_text="GET /stale").focus()
+    page.keyboard.press("Enter")
+    card = page.locator("details", has=page.locator("summary", has_text="GET /stale"))
+    card.get_by_role("button", name="Copy").focus()
+    page.keyboard.press("Enter")
+    card.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == card.locator("pre").text_content()
+
+
+def test_filter_shows_one_verdict(page):
+    page.get_by_role("button", name=re.compile("^stale")).click()
+    assert {line.split()[0] for line in routes(page)} == {"stale"}
+    pressed = page.locator("#audit-filter [aria-pressed=true]")
+    assert pressed.inner_text().startswith("stale")
+    assert pressed.evaluate("element => element === document.activeElement")
+    page.get_by_role("button", name=re.compile("^all")).click()
+    assert len({line.split()[0] for line in routes(page)}) > 2
+
+
+def test_all_rules_at_once_are_the_file_that_the_command_prints(page, site):
+    page.get_by_text("All proposed rules, with tests").click()
+    assert page.locator("#audit-rules").text_content() == site.report()["rules"]
+
+
+def test_begin_anew_forgets_what_was_seen(browser, site, tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as app:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        with serving(rules, app.server_address[1]) as other:
+            other.ask("/stale")
+            until(lambda: other.report()["responses"] == 1)
+            page = browser.new_page()
+            page.on("dialog", lambda dialog: dialog.accept())
+            page.goto(f"http://{other.admin}/")
+            page.locator("#audit-routes li").wait_for(timeout=60_000)
+            page.get_by_role("button", name="Begin anew").click()
+            page.get_by_text("No answer of the app was seen yet.").wait_for(timeout=60_000)
+            assert other.report()["responses"] == 0
+            page.close()
+        app.shutdown()
+
+
+def test_page_of_another_site_can_neither_read_nor_reset(browser, site):
+    page = browser.new_page()
+    page.goto(f"http://localhost:{site.data_port}/good")
+    for script in (
+        f"fetch('http://{site.admin}/api/audit/reset', {{method: 'POST', mode: 'no-cors'}}).then(r => r.type)",
+        f"fetch('http://{site.admin}/api/audit', {{mode: 'no-cors'}}).then(r => r.text())",
+    ):
+        assert page.evaluate(script) in ("opaque", "")
+    page.close()
+    assert site.report()["responses"] >= 14
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(holds) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)

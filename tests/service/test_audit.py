@@ -1,0 +1,190 @@
+"""The audit of a running sidecar: what passes is judged, whatever worker it passes; secrets stay where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.service.serving import RULES, XHR, Sidecar, command, connect, sidecar
+
+SECRET = "s3cr3tZq9Zq9"
+NONE = "version: 1\nrules: [{name: none, match: {paths: [/none]}}]\n"
+
+
+@asynccontextmanager
+async def changing_app():
+    """Every answer is another one, but for `/constant`; `/large` is longer than what the audit compares."""
+    numbers = itertools.count()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        number = str(next(numbers))
+        fields = {"Cache-Control": "max-age=600", "Set-Cookie": f"session={SECRET}"}
+        if request.path == "/large":
+            return web.Response(text=number + "x" * (300 << 10), headers=fields)
+        if request.path == "/pieces":
+            response = web.StreamResponse(headers=fields)
+            await response.prepare(request)
+            for piece in ("same ", "same ", number, SECRET):
+                await response.write(piece.encode())
+            return response
+        text = SECRET if request.path == "/constant" else f"{number} {SECRET}"
+        return web.json_response({"said": text}, headers=fields)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listener).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def upstream():
+    async with changing_app() as url:
+        yield url
+
+
+@pytest.fixture
+def no_rules(tmp_path) -> Path:
+    path = tmp_path / "rules.yaml"
+    path.write_text(NONE)
+    return path
+
+
+async def routes(running: Sidecar, answers: int) -> dict[str, dict]:
+    """The routes of the audit, once it has looked at so many answers."""
+    report: dict = {}
+
+    async def has_seen() -> bool:
+        nonlocal report
+        report = await running.ask("/api/audit")
+        assert "routes" in report, report
+        return report["responses"] >= answers
+
+    await running.until(has_seen)
+    return {route["route"]: route for route in report["routes"]}
+
+
+async def get_all(running: Sidecar, *targets: str, fields=(), times: int = 2) -> None:
+    for _ in range(times):
+        for target in targets:
+            assert (await running.get(target, *fields)).status == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_what_passes_is_judged_and_nothing_secret_is_told(upstream, no_rules, workers):
+    async with sidecar(upstream, no_rules, "--workers", workers) as running:
+        await cut_short(running, "/pieces")
+        await get_all(running, f"/a?token={SECRET}", f"/pieces;jsessionid={SECRET}", fields=XHR, times=6)
+        await get_all(running, "/constant", "/large", times=3)
+        for user in "ab":
+            await running.get("/me", f"Cookie: session={SECRET}{user}", f"Authorization: Bearer {SECRET}")
+        found = await routes(running, 20)
+        assert {name: route["verdict"] for name, route in found.items()} == {
+            "/me": "leak",
+            "/a": "stale",
+            "/pieces": "stale",
+            "/constant": "possible",
+            "/large": "possible",  # content of this length is not compared
+        }
+        assert {name: route["responses"] for name, route in found.items()} == {
+            "/me": 2,
+            "/a": 6,
+            "/pieces": 6,  # but not the one that was cut short
+            "/constant": 3,
+            "/large": 3,
+        }
+        assert found["/a"]["asked_by"] == {"xhr": 6, "fetch": 0, "page": 0, "other": 0}
+        assert found["/a"]["lifetime_s"] == 600
+        assert "script_request: true" in found["/a"]["rule"]
+        assert SECRET not in json.dumps(await running.ask("/api/audit"))
+        assert not any(SECRET in line for line in running.log.read)
+
+
+async def cut_short(running: Sidecar, target: str) -> None:
+    """A client that leaves before the answer is there."""
+    peer = await connect(running.listen)
+    await peer.send(f"GET {target} HTTP/1.1\r\nHost: app\r\n\r\n".encode())
+    peer.close()
+
+
+async def test_new_rule_turns_a_route_to_protected_with_the_next_answer(upstream, no_rules):
+    async with sidecar(upstream, no_rules) as running:
+        await get_all(running, "/a", fields=XHR)
+        assert (await routes(running, 2))["/a"]["verdict"] == "stale"
+        no_rules.write_text(RULES % "first")
+        await running.log.matching("reloaded|rules ")
+
+        async def is_protected() -> bool:
+            return b"no-store" in (await running.get("/a", *XHR)).head
+
+        await running.until(is_protected)
+
+        async def is_told() -> bool:
+            return (await routes(running, 3))["/a"]["verdict"] == "protected"
+
+        await running.until(is_told)
+        route = (await routes(running, 3))["/a"]
+        assert "before that, the content changed" in route["why"]
+        assert route["rule"] is None
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_reset_begins_anew(upstream, no_rules, workers):
+    async with sidecar(upstream, no_rules, "--workers", workers) as running:
+        await get_all(running, "/a")
+        await routes(running, 2)
+        peer = await connect(running.admin)
+        await peer.send(b"POST /api/audit/reset HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in await peer.reader.readuntil(b"\r\n\r\n")
+        assert await running.ask("/api/audit") == {
+            "since": None,
+            "responses": 0,
+            "routes_dropped": 0,
+            "notes": [],
+            "routes": [],
+            "rules": "",
+        }
+
+
+async def test_audit_that_is_off_watches_nothing(upstream, no_rules):
+    async with sidecar(upstream, no_rules, "--audit", "off") as running:
+        await get_all(running, "/a")
+        assert await running.ask("/api/audit") == {"error": "the audit is off: serve --audit on"}
+
+
+async def test_commands_ask_the_running_proxy(upstream, no_rules, tmp_path):
+    async with sidecar(upstream, no_rules) as running:
+        await get_all(running, "/a", fields=XHR)
+        await routes(running, 2)
+        admin = f"http://127.0.0.1:{running.admin[1]}"
+        code, out = await output("audit", "--admin", admin, "--fail-on", "stale")
+        assert code == 1
+        assert re.search(r"^STALE +GET /a +2 +600 s +private, shared +xhr 2$", out, re.MULTILINE)
+        new = tmp_path / "new" / "rules.yaml"
+        code, _ = await output("init", str(new), "--admin", admin)
+        assert (code, "name: audit-a" in new.read_text()) == (0, True)
+        proposed = tmp_path / "proposed.yaml"
+        proposed.write_text((await output("audit", "--admin", admin, "--rules"))[1])
+        code, out = await output("check", str(proposed), "--against", str(no_rules), "--admin", admin)
+        assert code == 0
+        assert "GET /a (X-Requested-With: XMLHttpRequest): no rule -> rule audit-a, policy strict" in out
+
+
+async def output(*words: str) -> tuple[int, str]:
+    async with command(*words) as running:
+        code = await running.ended()
+        await asyncio.sleep(0)
+        return code, "\n".join([*running.out.read, *running.log.read])
