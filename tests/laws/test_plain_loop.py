@@ -22,6 +22,7 @@ from proxy.rules.keys.fields import FieldKey, ScriptRequest
 from proxy.rules.keys.globs import path_glob
 from proxy.rules.keys.methods import Methods
 from proxy.rules.keys.paths import PathRegexes, Paths
+from proxy.rules.keys.query import Parameter
 from proxy.rules.keys.response import Attachment, ContentTypes, Statuses
 from proxy.rules.loading.loader import loads
 from proxy.rules.model import Rule
@@ -85,15 +86,30 @@ def naive_holds(asked, is_broad, path, request) -> bool:
     return all(
         naive_field(key, quantifier, naive_values(request, key.field_name.lower().encode()))
         for key in asked.all(FieldKey)
+    ) and all(
+        naive_field(key, quantifier, naive_parameters(request, key.name.removeprefix("query.")))
+        for key in asked.all(Parameter)
     )
+
+
+def naive_parameters(request, name):
+    found = set()
+    for separators in ("&", "[&;]"):
+        parts = re.split(separators, request.target.decode().partition("?")[2])
+        values = {part.partition("=")[2] for part in parts if part.partition("=")[0] == name and part}
+        found |= values or {None}
+    return found
 
 
 def naive_field(key, quantifier, values) -> bool:
     """One glob must match every reading where all are needed."""
     if key.presence is not None:
-        return all((value is not None) is key.presence for value in values)
+        return quantifier((value is not None) is key.presence for value in values)
     return any(
-        quantifier(value is not None and naive_glob(glob, value, by_member=key.by_member) for value in values)
+        quantifier(
+            value is not None and naive_glob(glob, value, by_member=getattr(key, "by_member", False))
+            for value in values
+        )
         for glob in key.globs
     )
 

@@ -23,6 +23,8 @@ SPELLINGS = (
     lambda path: path + "/",
     lambda path: path + ";v=1",
     lambda path: path + "?q=1",
+    lambda path: path + "?q=1&q=22&x",
+    lambda path: path + "?x=2;q=1",
     lambda path: path.replace("/b", "%2Fb"),
 )
 REQUEST_FIELDS = (
@@ -84,6 +86,11 @@ _CONDITIONS = st.fixed_dictionaries(
         "headers": st.dictionaries(
             st.sampled_from(["Accept", "X-Own"]),
             st.one_of(st.booleans(), st.sampled_from(["*json*", ["text/*", "?"]])),
+            min_size=1,
+        ),
+        "query": st.dictionaries(
+            st.sampled_from(["q", "x"]),
+            st.one_of(st.booleans(), st.sampled_from(["1", ["2*", "?"]])),
             min_size=1,
         ),
         "response": _RESPONSE_CONDITIONS,

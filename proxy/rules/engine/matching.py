@@ -12,6 +12,7 @@ for is taken for what protects it: there `revalidate` counts among the first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,11 +20,13 @@ from proxy.message.methods import OVERRIDES
 from proxy.message.request import FieldLines
 from proxy.message.rewrite import UNTOUCHED, Treatment
 from proxy.rules.engine.path_sets import PathSet
-from proxy.rules.engine.readings import field_readings, lines_of, methods_named
+from proxy.rules.engine.readings import field_readings, lines_of, methods_named, parameter_readings
 from proxy.rules.engine.spellings import spellings, with_other_end
 from proxy.rules.engine.value_sets import ValueSet
 from proxy.rules.engine.verdict import Outcome, Verdict, resolve
 from proxy.rules.keys.facts import (
+    ABSENT,
+    NO_PATTERNS,
     PATH,
     Hits,
     Pattern,
@@ -36,6 +39,7 @@ from proxy.rules.keys.facts import (
     merge,
 )
 from proxy.rules.keys.key import Conditions, RequestKey
+from proxy.rules.keys.query import QUERY, parameter_subject
 from proxy.rules.model import Rule
 from proxy.rules.policies import PASS, enforces, protects, treatment
 
@@ -49,6 +53,10 @@ _MAX_REMEMBERED_BYTES: Final = 1024
 _FEW_RULES: Final = 32  # of so many it costs less to collect the patterns than to ask all that the file has
 
 Values = tuple[FieldLines, ...]
+ParameterHits = tuple[tuple[Subject, Hits], ...]
+"""What matches the parameters that are there. Verdicts are remembered by it: queries are many, what matches is not."""
+
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Ruleset:
@@ -64,7 +72,8 @@ class Ruleset:
         self.rules = tuple(rules)
         self.compiled = tuple(CompiledRule(rule) for rule in self.rules)
         self._paths = PathSet()
-        self._values: dict[Subject, ValueSet] = {}
+        self._values: dict[Subject, ValueSet] = {}  # of fields
+        self._parameters: dict[Subject, ValueSet] = {}
         self._paths_of_any: set[str] = set()
         names = [name.lower().encode("latin-1") for rule in self.compiled for name in rule.reads]
         if any(key.stage == "method" for rule in self.compiled for key in rule.keys):
@@ -75,6 +84,11 @@ class Ruleset:
             self._add_patterns(rule.unless, rule.opposite)
         self._places = {field_subject(name.decode()): i for i, name in enumerate(self.field_names)}
         self._override_places = [i for i, name in enumerate(self.field_names) if name in OVERRIDES]
+        # Of a query that is too long to be read: every parameter may be there, with any value, or not.
+        self._unknown = tuple(
+            (subject, Hits(values.all() | {ABSENT}, NO_PATTERNS))
+            for subject, values in self._parameters.items()
+        )
         self._plans: dict[bytes, _Plan] = {}  # by a path that has several spellings
         self._plans_by_hits: dict[tuple[Patterns, Patterns], _Plan] = {}
         self._verdicts = 0  # in all plans
@@ -91,12 +105,15 @@ class Ruleset:
         plan = self._plans.get(path)
         if plan is None:
             plan = self._plan(path)
-        verdict = plan.verdicts.get((method, values))
+        parameters = self._parameter_hits(target, plan.parameters) if plan.parameters else ()
+        if parameters is None:
+            return self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, self._unknown))
+        verdict = plan.verdicts.get((method, values, parameters))
         if verdict is None:
-            verdict = self._verdict(plan, self._facts(plan.hits, method, values, plan.rules))
+            verdict = self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, parameters))
             if _size(values) <= _MAX_REMEMBERED_BYTES:
                 self._verdicts += 1
-                plan.verdicts[method, values] = verdict
+                plan.verdicts[method, values, parameters] = verdict
                 if self._verdicts >= _MAX_VERDICTS:
                     self._forget()
         return verdict
@@ -107,7 +124,14 @@ class Ruleset:
         found = spellings(path)
         sent = path.decode("utf-8", "replace")
         found.sort(key=lambda spelling: (spelling != sent, spelling))
-        facts = self._facts(self._plan(path).hits, method, values, self.compiled)
+        parameters = self._parameter_hits(target, self._parameters.keys())
+        facts = self._facts(
+            self._plan(path).hits,
+            method,
+            values,
+            self.compiled,
+            self._unknown if parameters is None else parameters,
+        )
         facts.target = target
         facts.spellings = [
             (spelling, self._paths.match(spelling) | self._paths.match(with_other_end(spelling)))
@@ -128,6 +152,10 @@ class Ruleset:
                         self._paths.add(pattern)
                     if reading == "any":
                         self._paths_of_any |= patterns
+                elif subject.startswith(QUERY):
+                    parameters = self._parameters.setdefault(subject, ValueSet(ignores_case=False))
+                    for pattern in patterns:
+                        parameters.add(pattern)
                 else:
                     values = self._values.setdefault(subject, ValueSet())
                     for pattern in patterns:
@@ -152,18 +180,27 @@ class Ruleset:
 
     def _plan_of(self, hits: Hits) -> _Plan:
         facts = RequestFacts(method="", methods=frozenset(), hits={PATH: hits})
-        return _Plan(hits, tuple(rule for rule in self.compiled if rule.may_match_path(facts)))
+        rules = tuple(rule for rule in self.compiled if rule.may_match_path(facts))
+        asked = self._parameters.keys() & _patterns_of(rules).keys() if self._parameters else _NOTHING
+        return _Plan(hits, rules, frozenset(asked))
 
     def _forget(self) -> None:
         self._verdicts = 0
         self._plans.clear()
         self._plans_by_hits.clear()
 
-    def _facts(self, path: Hits, method: str, values: Values, rules: Sequence[CompiledRule]) -> RequestFacts:
+    def _facts(
+        self,
+        path: Hits,
+        method: str,
+        values: Values,
+        rules: Sequence[CompiledRule],
+        parameters: ParameterHits,
+    ) -> RequestFacts:
         """Find out what keys of these rules ask."""
-        hits = {PATH: path}
+        hits = {PATH: path, **dict(parameters)}
         wanted = _patterns_of(rules) if len(rules) <= _FEW_RULES else None
-        for subject in self._values if wanted is None else wanted:
+        for subject in self._values if wanted is None else self._values.keys() & wanted.keys():
             hits[subject] = self._field_hits(subject, values, None if wanted is None else wanted[subject])
         methods = {method}
         for place in self._override_places:
@@ -172,14 +209,18 @@ class Ruleset:
         return RequestFacts(method=method, methods=frozenset(methods), hits=hits)
 
     def _field_hits(self, subject: Subject, values: Values, wanted: set[Pattern] | None) -> Hits:
-        patterns = self._values[subject]
-        readings = field_readings(values[self._places[subject]])
-        if len(readings) == 1:
-            sure, possible = patterns.match(readings[0], wanted)
-            return Hits(possible, sure)
-        matched = [patterns.match(reading, wanted) for reading in readings]
-        return Hits(
-            merge([possible for _, possible in matched]).of_any, merge([sure for sure, _ in matched]).of_every
+        return self._values[subject].match_all(field_readings(values[self._places[subject]]), wanted)
+
+    def _parameter_hits(self, target: bytes, subjects: AbstractSet[Subject]) -> ParameterHits | None:
+        """Ask what is there of some parameters, in the order of their names; `None` where nobody can know."""
+        names = {subject.removeprefix(QUERY) for subject in subjects}
+        readings = parameter_readings(target, names)
+        if readings is None:
+            return None
+        return tuple(
+            (subject, self._parameters[subject].match_all(readings[name]))
+            for name in sorted(readings)
+            for subject in (parameter_subject(name),)
         )
 
     def _verdict(self, plan: _Plan, facts: RequestFacts) -> Verdict:
@@ -230,7 +271,8 @@ class _Plan:
 
     hits: Hits
     rules: tuple[CompiledRule, ...]
-    verdicts: dict[tuple[str, Values], Verdict] = field(default_factory=dict)
+    parameters: frozenset[Subject]
+    verdicts: dict[tuple[str, Values, ParameterHits], Verdict] = field(default_factory=dict)
 
 
 class CompiledRule:

@@ -232,6 +232,25 @@ def _field_value(value: str) -> str:
     return value
 
 
+def _parameter_name(value: str) -> str:
+    if not value:
+        raise wrong("found an empty text, allowed: the name of a parameter of the query")
+    _refuse_encoded(value)
+    return value
+
+
+def _parameter_value(value: str) -> str:
+    _refuse_encoded(value)
+    return value
+
+
+def _refuse_encoded(value: str) -> None:
+    if re.search("%[0-9A-Fa-f]{2}", value):
+        raise wrong(
+            f"found {show_text(value)}, allowed: text as the app decodes it; write the character itself"
+        )
+
+
 def _set_value(value: Value) -> object:
     if isinstance(value, (list, dict)):
         raise wrong(
@@ -319,6 +338,9 @@ Regexes = Annotated[tuple[str, ...], OneOrMany("a regular expression", Regex)]
 Presence = tuple[str, ...] | bool
 """Values, any of which may match, or whether the field is there at all."""
 Values = Annotated[Presence, OneOrMany("a glob", FieldValue, or_presence=True)]
+ParameterName = Annotated[str, AfterValidator(_parameter_name)]
+ParameterValue = Annotated[str, BeforeValidator(_to_text), AfterValidator(_parameter_value)]
+ParameterValues = Annotated[Presence, OneOrMany("a glob", ParameterValue, or_presence=True)]
 XRequestedWith = Annotated[tuple[str, ...] | bool | None, OneOrMany("a value", FieldValue, or_presence=True)]
 Statuses = Annotated[tuple[str, ...], OneOrMany("a status", Status)]
 ContentTypes = Annotated[tuple[str, ...], OneOrMany("a media type", ContentType)]

@@ -13,6 +13,7 @@ from proxy.rules.keys.fields import X_REQUESTED_WITH, FieldKey, ScriptRequest
 from proxy.rules.keys.key import Conditions, Key
 from proxy.rules.keys.methods import Methods
 from proxy.rules.keys.paths import PathRegexes, Paths
+from proxy.rules.keys.query import Parameter
 from proxy.rules.keys.response import Attachment, ContentTypes, Statuses
 from proxy.rules.loading import schema
 from proxy.rules.loading.cases import Case, make_cases
@@ -171,15 +172,22 @@ def _keys(conditions: schema.ConditionsModel) -> Iterator[Key]:
         yield Paths(conditions.paths)
     if conditions.path_regexes:
         yield PathRegexes(conditions.path_regexes)
+    yield from _value_keys(conditions)
+    if conditions.script_request is not None:
+        yield ScriptRequest(is_wanted=conditions.script_request)
+    if conditions.response is not None:
+        yield from _response_keys(conditions.response)
+
+
+def _value_keys(conditions: schema.ConditionsModel) -> Iterator[Key]:
     if conditions.x_requested_with not in (None, ()):
         yield FieldKey(X_REQUESTED_WITH, conditions.x_requested_with, by_member=True)
     for name, wanted in conditions.headers.items():
         if wanted != ():
             yield FieldKey(name, wanted)
-    if conditions.script_request is not None:
-        yield ScriptRequest(is_wanted=conditions.script_request)
-    if conditions.response is not None:
-        yield from _response_keys(conditions.response)
+    for name, wanted in conditions.query.items():
+        if wanted != ():
+            yield Parameter(name, wanted)
 
 
 def _response_keys(response: schema.ResponseConditionsModel) -> Iterator[Key]:

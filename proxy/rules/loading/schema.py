@@ -31,6 +31,8 @@ from proxy.rules.loading.kinds import (
     Name,
     NameOrNull,
     OneOrMany,
+    ParameterName,
+    ParameterValues,
     Paths,
     Presence,
     ReadFieldName,
@@ -124,6 +126,13 @@ class ConditionsModel(_Model):
         "to case), true for present, false for absent. Every field named goes into Vary on the paths of "
         "this rule.",
         examples=[{"Accept": "*json*"}],
+    )
+    query: dict[ParameterName, ParameterValues] = Field(
+        default_factory=dict,
+        description="Parameters of the query, by name, as the app decodes them, with regard to case: a glob or a "
+        "list of globs (* any text, ? one character), true for present, false for absent. Of a parameter that is "
+        "given twice each value counts.",
+        examples=[{"action": "list*", "ajax": True}],
     )
     response: ResponseConditionsModel | None = Field(
         default=None, description="Conditions on the head of the app's response."

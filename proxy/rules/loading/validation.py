@@ -54,7 +54,9 @@ _ALIASES: Final = {
     "delete": "remove",
     "unset": "remove",
     "cases": "tests",
-    "query": "target",
+    "parameters": "query",
+    "params": "query",
+    "args": "query",
 }
 _NULL_MEANS_SOMETHING: Final = re.compile(r"tests/\d+/expect/(?:rule|observed|headers/[^/]*)")
 

@@ -325,7 +325,7 @@ class Test_Memory:  # noqa: N801
             decide(ruleset, b"//" + b"x" * size)
             decide(ruleset, b"//", x_requested_with="x" * size)
         assert sorted(map(len, ruleset._plans)) == [2, 12]
-        assert [values[0] for _, values in ruleset._plans[b"//"].verdicts] == [None, b"x" * 10]
+        assert [values[0] for _, values, _ in ruleset._plans[b"//"].verdicts] == [None, b"x" * 10]
 
     def test_path_in_plain_spelling_is_not_kept(self):
         """It is found out again faster than it could be kept."""
