@@ -66,7 +66,7 @@ class RequestHead:
 
     Attributes:
         method: in upper case, mostly one of `METHODS`.
-        target: what is forwarded; `path` is it up to the first `?`. Bytes as sent.
+        target: what is forwarded, in bytes as sent.
         minor: 0 for an HTTP/1.0 client, 1 for HTTP/1.1.
         host: the authority of absolute-form or `Host`; `None` for an HTTP/1.0 client that names none.
         lines: one a field, end-to-end fields only, in order and spelling as sent.
@@ -91,7 +91,6 @@ class RequestHead:
         "method",
         "minor",
         "noted",
-        "path",
         "target",
         "upgrade",
         "values",
@@ -102,7 +101,6 @@ class RequestHead:
         *,
         method: str,
         target: bytes,
-        path: bytes,
         minor: int,
         host: bytes | None,
         lines: list[bytes],
@@ -116,7 +114,6 @@ class RequestHead:
     ) -> None:
         self.method = method
         self.target = target
-        self.path = path
         self.minor = minor
         self.host = host
         self.lines = lines
@@ -205,7 +202,7 @@ class RequestTable:
         """
         start, section = self._parser.parse(head)
         lines, noted, dropped = self._lines_by_trust[peer.is_trusted].walk(section)
-        method, (target, path, authority), minor = _request_line(start)
+        method, (target, authority), minor = _request_line(start)
         content_length = request_length(lines, noted, minor)
         options = drop_named_in_connection(lines, noted, _STAYS)
         upgrade = forwarded_upgrade(noted) if b"upgrade" in options and minor == 1 else b""
@@ -231,7 +228,6 @@ class RequestTable:
         return RequestHead(
             method=method,
             target=target,
-            path=path,
             minor=minor,
             host=host,
             lines=lines,
@@ -318,7 +314,7 @@ def _values_of(places: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
 _PROTOCOLS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
 
 
-def _request_line(line: bytes) -> tuple[str, tuple[bytes, bytes, bytes | None], int]:
+def _request_line(line: bytes) -> tuple[str, tuple[bytes, bytes | None], int]:
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _PROTOCOLS:  # noqa: PLR2004 - method, target, version
         raise MalformedHeadError("a request line that is not method, target and HTTP/1.0 or HTTP/1.1")

@@ -10,10 +10,10 @@ from typing import Final
 from proxy.message.errors import PathTooLongError, TargetError
 from proxy.message.octets import CONTROLS, all_but, has_only
 
-# What may stand in a target: visible ASCII without `#` (waitress, gunicorn and werkzeug cut a fragment at
-# different places), and bytes from 0x80, which RFC 3986 forbids but Internet Explorer sends in queries.
-_ALLOWED: Final = all_but(CONTROLS + b" #")
-_ABSOLUTE = re.compile(rb"(?P<scheme>https?)://(?P<authority>[^/?]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+# What may stand in a target: visible ASCII, and what RFC 3986 forbids but Internet Explorer sends: bytes from 0x80 in
+# queries, and up to version 10 the fragment of an XMLHttpRequest's address.
+_ALLOWED: Final = all_but(CONTROLS + b" ")
+_ABSOLUTE = re.compile(rb"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
 )
@@ -25,40 +25,39 @@ MAX_PATH_BYTES: Final = 8192
 _MAX_HOST_BYTES: Final = 1024  # DNS ends at 253
 
 
-def parse_target(method: str, target: bytes) -> tuple[bytes, bytes, bytes | None]:
+def parse_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:
     """Check a request target and reduce it to what is forwarded.
 
     Returns:
-        What the upstream gets, origin-form or `*`, byte for byte as sent; that up to the first `?`, not decoded:
-        the path that rules are asked about; and the authority of absolute-form, else `None`.
+        What the upstream gets, origin-form or `*`, byte for byte as sent, with its fragment if it has one; and the
+        authority of absolute-form, else `None`.
 
     Raises:
-        TargetError: control characters, white space or `#` in it, or a form this method cannot have.
+        TargetError: control characters or white space in it, or a form this method cannot have.
         PathTooLongError: rules would take too long over it.
     """
     if not has_only(target, _ALLOWED):
-        raise TargetError("a control character, white space or '#' in the request target")
+        raise TargetError("a control character or white space in the request target")
     if target.startswith(b"/"):
-        return target, _path(target), None
+        return _within_limit(target), None
     if target == b"*":
         if method != "OPTIONS":
             raise TargetError("the request target '*' belongs to OPTIONS")
-        return target, target, None
+        return target, None
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not match["authority"]:
         raise TargetError("the request target is neither a path nor an absolute http URI")
     rest: bytes = match["rest"]
     if not rest and method == "OPTIONS":
-        return b"*", b"*", match["authority"]  # RFC 9112 section 3.2.4
+        return b"*", match["authority"]  # RFC 9112 section 3.2.4
     forwarded = rest if rest.startswith(b"/") else b"/" + rest
-    return forwarded, _path(forwarded), match["authority"]
+    return _within_limit(forwarded), match["authority"]
 
 
-def _path(target: bytes) -> bytes:
-    path = target.partition(b"?")[0]
-    if len(path) > MAX_PATH_BYTES:
+def _within_limit(target: bytes) -> bytes:
+    if len(target) > MAX_PATH_BYTES and len(target.partition(b"?")[0]) > MAX_PATH_BYTES:
         raise PathTooLongError(f"a path of more than {MAX_PATH_BYTES} bytes")
-    return path
+    return target
 
 
 def is_host(value: bytes) -> bool:

@@ -8,11 +8,12 @@ stated anew here, and a test holds the first against the real server.
 from __future__ import annotations
 
 import io
+import re
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from gunicorn.config import Config
 from gunicorn.http import wsgi as gunicorn_wsgi
@@ -76,7 +77,7 @@ def werkzeug(method: str, target: bytes) -> Routed | None:
 
 def uwsgi(method: str, target: bytes) -> Routed | None:
     """uWSGI 2.0, `http_parse` and `http_url_decode`: the state machine, stated anew."""
-    path = target.partition(b"?")[0]
+    path = target.partition(b"?")[0].partition(b"#")[0]
     return Routed(method, uwsgi_decode(path).decode("latin-1"))
 
 
@@ -101,12 +102,77 @@ def httpd(method: str, target: bytes) -> Routed | None:
     return Routed(method, (b"/" + b"/".join(segments)).decode("latin-1"))
 
 
+def wsgiref(method: str, target: bytes) -> Routed | None:
+    """`http.server` and `wsgiref`, on which Django's runserver is built: what `str.split` splits at ends the target."""
+    path = _word(target)
+    if path is None:
+        return None
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
+    return Routed(method, unquote(path.partition("?")[0], "latin-1"))
+
+
+def gevent(method: str, target: bytes) -> Routed | None:
+    """gevent's pywsgi, and eventlet's, which read the request line alike and keep leading slashes."""
+    path = _word(target)
+    return None if path is None else Routed(method, unquote(path.partition("?")[0], "latin-1"))
+
+
+def cheroot(method: str, target: bytes) -> Routed | None:
+    """cheroot, `HTTPRequest.read_request_line`: refuses fragments and `//host`, and leaves `%2F` encoded."""
+    try:
+        scheme, authority, path, _, fragment = urlsplit(target)
+    except ValueError:
+        return None
+    if scheme or authority or fragment:
+        return None
+    atoms = [unquote_to_bytes(atom) for atom in re.split(b"(?i)%2F", path)]
+    return Routed(method, b"%2F".join(atoms).decode("latin-1"))
+
+
+def waitress_1_3_0(method: str, target: bytes) -> Routed | None:
+    """waitress up to 1.3.0: what follows two slashes is a host."""
+    try:
+        path = urlsplit(target).path
+    except ValueError:
+        return None
+    return Routed(method, "/" + unquote_to_bytes(path).decode("latin-1").lstrip("/"))
+
+
+def asgi(method: str, target: bytes) -> Routed | None:
+    """uvicorn and hypercorn with an adapter for WSGI: the path is text, decoded once."""
+    path = target.partition(b"?")[0]
+    return (
+        Routed(method, unquote(path.decode("ascii")).encode().decode("latin-1")) if path.isascii() else None
+    )
+
+
+def tornado(method: str, target: bytes) -> Routed | None:
+    """Tornado's `WSGIContainer`."""
+    return Routed(method, unquote_to_bytes(target.partition(b"?")[0]).decode("latin-1"))
+
+
+def _word(target: bytes) -> str | None:
+    """What `str.split` leaves of a target; a request line with one more word is refused."""
+    words = target.decode("latin-1").split()
+    return words[0] if len(words) == 1 else None
+
+
 DECODERS: dict[str, Decoder] = {
     "gunicorn": gunicorn,
     "waitress": waitress,
     "werkzeug": werkzeug,
     "uwsgi": uwsgi,
     "httpd": httpd,
+    "wsgiref": wsgiref,
+    "django": wsgiref,
+    "gevent": gevent,
+    "eventlet": gevent,
+    "cheroot": cheroot,
+    "waitress 1.3.0": waitress_1_3_0,
+    "uvicorn": asgi,
+    "hypercorn": asgi,
+    "tornado": tornado,
 }
 
 

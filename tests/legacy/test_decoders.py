@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIECES = b"/ / // /. /.. /./ /../ . .. %2e %2F % %% %7 %7/ %41 %zz %C3%B6 %ff".split()
-PIECES += b"a bc ; ? = [ ] : @ \xc3\xb6 \xf6".split()
+PIECES += b"# a bc ; ? = [ ] : @ \xc3\xb6 \xf6".split()
 TARGETS = st.lists(st.sampled_from(PIECES), max_size=9).map(lambda pieces: b"/" + b"".join(pieces))
 
 
@@ -38,7 +38,7 @@ def server(
 def test_decoder_gives_the_app_what_the_server_gives_it(server: LegacyServer, target: bytes) -> None:
     """For every target that the proxy forwards: the same `PATH_INFO`, or both refuse."""
     try:
-        forwarded, _, _ = parse_target("GET", target)
+        forwarded, _ = parse_target("GET", target)
     except TargetError:
         return
     expected = DECODERS[server.name]("GET", forwarded)

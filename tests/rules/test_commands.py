@@ -101,7 +101,7 @@ def test_explain_says_what_the_gateway_refuses():
     code, text = commands.explain(SHIPPED, "get", "/")
     assert code == 1
     assert text.startswith("The gateway answers 400 itself, under the strict policy: ")
-    code, text = commands.explain(SHIPPED, "GET", "/#a", as_json=True)
+    code, text = commands.explain(SHIPPED, "GET", "/ a", as_json=True)
     assert (code, json.loads(text)["refused"]["status"]) == (1, 400)
 
 

@@ -163,8 +163,6 @@ LINES = {
     "DEL in the target": b"/first\x7f HTTP/1.1",
     "bare CR in the target": b"/first\r HTTP/1.1",
     "bare CR before the line's end (line)": b"/first HTTP/1.1\r",
-    "fragment": b"/first#x HTTP/1.1",
-    "fragment in the query": b"/first?a#x HTTP/1.1",
     "no target": b" HTTP/1.1",
     "target without a slash": b"first HTTP/1.1",
     "authority-form for a GET": b"a:443 HTTP/1.1",
@@ -176,7 +174,6 @@ LINES = {
     "absolute-form without a host": b"http:///first HTTP/1.1",
     "absolute-form with a backslash": b"http://a\\b/first HTTP/1.1",
     "absolute-form with another scheme": b"ftp://a/first HTTP/1.1",
-    "absolute-form with a fragment": b"http://a/first#x HTTP/1.1",
 }
 STARTS = {
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

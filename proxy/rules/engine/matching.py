@@ -55,6 +55,7 @@ _FEW_RULES: Final = 32  # of so many it costs less to collect the patterns than 
 Values = tuple[FieldLines, ...]
 ParameterHits = tuple[tuple[Subject, Hits], ...]
 """What matches the parameters that are there. Verdicts are remembered by it: queries are many, what matches is not."""
+VerdictKey = tuple[str, Values] | tuple[str, Values, ParameterHits]
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -84,6 +85,8 @@ class Ruleset:
             self._add_patterns(rule.unless, rule.opposite)
         self._places = {field_subject(name.decode()): i for i, name in enumerate(self.field_names)}
         self._override_places = [i for i, name in enumerate(self.field_names) if name in OVERRIDES]
+        # Of a path that is too odd to be spelt: it may be any.
+        self._any_path = Hits(self._paths.all(), NO_PATTERNS)
         # Of a query that is too long to be read: every parameter may be there, with any value, or not.
         self._unknown = tuple(
             (subject, Hits(values.all() | {ABSENT}, NO_PATTERNS))
@@ -105,18 +108,32 @@ class Ruleset:
         plan = self._plans.get(path)
         if plan is None:
             plan = self._plan(path)
-        parameters = self._parameter_hits(target, plan.parameters) if plan.parameters else ()
+        if plan.parameters:
+            return self._decide_by_query(plan, method, target, values)
+        verdict = plan.verdicts.get((method, values))
+        if verdict is None:
+            verdict = self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, ()))
+            self._remember(plan, (method, values), verdict, values)
+        return verdict
+
+    def _decide_by_query(self, plan: _Plan, method: str, target: bytes, values: Values) -> Verdict:
+        parameters = self._parameter_hits(target, plan.parameters)
         if parameters is None:
             return self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, self._unknown))
-        verdict = plan.verdicts.get((method, values, parameters))
+        key = (method, values, parameters)
+        verdict = plan.verdicts.get(key)
         if verdict is None:
             verdict = self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, parameters))
-            if _size(values) <= _MAX_REMEMBERED_BYTES:
-                self._verdicts += 1
-                plan.verdicts[method, values, parameters] = verdict
-                if self._verdicts >= _MAX_VERDICTS:
-                    self._forget()
+            self._remember(plan, key, verdict, values)
         return verdict
+
+    def _remember(self, plan: _Plan, key: VerdictKey, verdict: Verdict, values: Values) -> None:
+        if _size(values) > _MAX_REMEMBERED_BYTES:
+            return
+        self._verdicts += 1
+        plan.verdicts[key] = verdict
+        if self._verdicts >= _MAX_VERDICTS:
+            self._forget()
 
     def examine(self, method: str, target: bytes, values: Values) -> RequestFacts:
         """Return what the rules' keys see in a request, with all that `explain` shows."""
@@ -163,7 +180,7 @@ class Ruleset:
 
     def _plan(self, path: bytes) -> _Plan:
         found = spellings(path)
-        hits = merge([self._paths.match(spelling) for spelling in found])
+        hits = merge([self._paths.match(spelling) for spelling in found]) if found else self._any_path
         if not self._paths_of_any <= hits.of_any:
             others = [self._paths.match(with_other_end(spelling)) for spelling in found]
             hits = Hits(hits.of_any.union(*others), hits.of_every)
@@ -272,7 +289,7 @@ class _Plan:
     hits: Hits
     rules: tuple[CompiledRule, ...]
     parameters: frozenset[Subject]
-    verdicts: dict[tuple[str, Values, ParameterHits], Verdict] = field(default_factory=dict)
+    verdicts: dict[VerdictKey, Verdict] = field(default_factory=dict)
 
 
 class CompiledRule:

@@ -43,6 +43,10 @@ class PathSet:
         self._tree = self._compiled = None
         self._answers.clear()
 
+    def all(self) -> Patterns:
+        """Return every pattern."""
+        return frozenset(self._expressions)
+
     def match(self, path: str) -> Patterns:
         """Return all that matches the whole path."""
         if self._tree is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Container
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from proxy.message.fields import list_members
 from proxy.message.request import FieldLines
+from proxy.message.target import readable
 
 
 def lines_of(sent: FieldLines) -> tuple[bytes, ...]:
@@ -49,7 +49,8 @@ def parameter_readings(target: bytes, names: Container[str]) -> dict[str, list[s
     """Return the values that an app may find in parameters of the query, each once; `None` stands for no parameter.
 
     Apps differ on whether `;` separates parameters and `+` is a space, on bytes that are not UTF-8, and on which of
-    several values they take. Servers cut the fragment before or after they look for the query.
+    several values they take. Servers cut the fragment before or after they look for the query, and those on Python's
+    `http.server` take white space off the end.
 
     Args:
         names: of the parameters that matter.
@@ -63,6 +64,7 @@ def parameter_readings(target: bytes, names: Container[str]) -> dict[str, list[s
     queries = {query}
     if b"#" in target:
         queries.add(b"" if b"#" in path else query.partition(b"#")[0])
+    queries |= {each.rstrip(b"\x85\xa0") for each in queries}
     queries |= {each.replace(b";", b"&") for each in queries}
     queries |= {each.replace(b"+", b" ") for each in queries}
     parsed = [
@@ -97,7 +99,7 @@ def _decode_as_django(raw: bytes) -> str:
 
 def _decode_as_werkzeug(raw: bytes) -> str:
     """Decode as Werkzeug does from 2.3 on: bytes that are not UTF-8 stay percent-encoded."""
-    return unquote_to_bytes(raw).decode("utf-8", "rules.percent-encode")
+    return readable(unquote_to_bytes(raw))
 
 
 def _decode_raw_as_latin_1(raw: bytes) -> str:
@@ -110,12 +112,6 @@ def _decode_as_latin_1(raw: bytes) -> str:
     return unquote_to_bytes(raw).decode("latin-1")
 
 
-def _percent_encode(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
-
-
-codecs.register_error("rules.percent-encode", _percent_encode)
 _DECODERS: Final = (_decode_as_django, _decode_as_werkzeug, _decode_raw_as_latin_1, _decode_as_latin_1)
 _MAX_QUERY_BYTES: Final = 8192
 _MAX_PARAMETERS: Final = 256

@@ -1,23 +1,34 @@
 """Every spelling under which some WSGI server and Flask would reach a view, from the path as sent.
 
-gunicorn, waitress and Werkzeug decode the path once; httpd and nginx remove dot segments after that, uWSGI
-before it and with a decoder of its own; Werkzeug's routing drops leading slashes and merges inner ones;
-some servers cut `;params`; routes whose expressions end with `$` (Werkzeug's up to 2.0, Django's by expression)
-take a line feed after the end, too. A rule that is tried on all of these cannot be walked around.
+gunicorn, waitress and Werkzeug decode the path once; httpd and nginx remove dot segments after that, uWSGI before it and
+with a decoder of its own; cheroot leaves `%2F` as it is; waitress up to 1.3.0 takes `//host/path` for an address; servers
+on Python's `http.server` take off white space at the end, 0x85 and 0xA0 among it; most cut a fragment. Werkzeug's routing
+drops leading slashes and merges inner ones; some servers cut `;params`; routes whose expressions end with `$` (Werkzeug's
+up to 2.0, Django's by expression) take a line feed after the end, too. A rule that is tried on all of these cannot be
+walked around.
+
+Each step is one call into C, so that the longest path costs less than a millisecond.
 """
 
 from __future__ import annotations
 
 import re
+from binascii import a2b_qp
+from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote, unquote_to_bytes
 
-_SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMS: Final = re.compile(rb";[^/]*")
-_SLASH: Final = ord("/")
-_PERCENT: Final = ord("%")
-_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+_DOTS: Final = re.compile(rb"/(\.{1,2})(?=/|\Z)")
+_AUTHORITY: Final = re.compile(rb"//[^/]*")
+_ESCAPED_SLASH: Final = re.compile(rb"%2[fF]")
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_WHITE_SPACE: Final = b"\x85\xa0"
 _ESCAPE_DIGITS: Final = 2
+
+# What each of these in a path costs is bounded by its length, or else by their number: nobody has so many.
+_MAX_BYTES_FOR_MANY: Final = 512
+_MAX_ODDITIES: Final = 32
+_MAX_BYTES_IN_ALL: Final = 128 << 10
 
 
 def spellings(path: bytes) -> list[str]:
@@ -27,13 +38,14 @@ def spellings(path: bytes) -> list[str]:
         path: the request target up to `?`, as sent.
 
     Returns:
-        Each once, and only one for an ASCII path without escapes, double slashes, dot segments and `;`. Bytes
-        that are not UTF-8 become U+FFFD, as in Werkzeug. A slash at the end is left as it is.
+        Each once, and only one for an ASCII path without escapes, double slashes, dot segments, `;` and `#`. Bytes
+        that are not UTF-8 become U+FFFD, as in Werkzeug. A slash at the end is left as it is. None at all for a
+        long path with so many oddities that finding all of its spellings would take too long: it may be any path.
     """
     if path.isascii():
         text = path.decode("ascii")
         # Of text, not of bytes: there `in` raises and catches an error for each of these.
-        if not ("%" in text or ";" in text or "//" in text or "/." in text):
+        if not ("%" in text or ";" in text or "//" in text or "/." in text or "#" in text):
             return [text]
     return _odd_spellings(path)
 
@@ -44,44 +56,81 @@ def with_other_end(path: str) -> str:
 
 
 def _odd_spellings(path: bytes) -> list[str]:
+    bad_escapes = len(_BAD_ESCAPE.findall(path)) if b"%" in path else 0
+    if len(path) > _MAX_BYTES_FOR_MANY and (
+        bad_escapes > _MAX_ODDITIES
+        or (decoded := _decode(path)).count(b";") + decoded.count(b"/.") > _MAX_ODDITIES
+    ):
+        return []
     readings: set[bytes] = set()
-    for raw in {path, _PARAMS.sub(b"", path)}:
-        readings |= {unquote_to_bytes(raw), unquote_to_bytes(_remove_dot_segments(raw))}
-        readings |= {
-            _decode_as_uwsgi(raw),
-            _decode_as_werkzeug(raw),
-            _decode_as_werkzeug(_remove_dot_segments(raw)),
-        }
-    readings |= {_PARAMS.sub(b"", reading) for reading in readings}
-    readings |= {reading.removesuffix(b"\n") for reading in readings}
-    readings |= {_remove_dot_segments(reading) for reading in readings}
-    readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
-    readings |= {_SLASHES.sub(b"/", reading) for reading in readings}
-    readings |= {_remove_dot_segments(reading) for reading in readings}
-    readings |= {b"/" + reading.lstrip(b"/") for reading in readings}
+    for raw in _as_cut(path):
+        for each in {raw, _remove_dot_segments(raw)}:
+            readings |= _decodings(each)
+        if bad_escapes or b"/." in raw:
+            readings.add(_decode_as_uwsgi(raw))
+    for change in _CHANGES:
+        readings |= {change(reading) for reading in readings}
+        if len(readings) * len(path) > _MAX_BYTES_IN_ALL:
+            return []
     return list({reading.decode("utf-8", "replace") for reading in readings})
+
+
+def _as_cut(path: bytes) -> set[bytes]:
+    """Return what servers take for the path before they decode it."""
+    cut = {path}
+    if b"#" in path:
+        cut.add(path.partition(b"#")[0])
+    cut |= {each.rstrip(_WHITE_SPACE) for each in cut}
+    cut |= {_AUTHORITY.sub(b"", each, count=1) or b"/" for each in cut if each.startswith(b"//")}
+    return cut | {_cut_params(each) for each in cut}
+
+
+def _decodings(path: bytes) -> set[bytes]:
+    decoded = {_decode(path)}
+    if not path.isascii():  # Werkzeug's own server: raw bytes are latin-1, escapes UTF-8
+        decoded.add(_decode(path.decode("latin-1").encode()))
+    if _ESCAPED_SLASH.search(path):  # cheroot
+        decoded.add(_decode(_ESCAPED_SLASH.sub(b"%252F", path)))
+    return decoded
+
+
+def _decode(path: bytes) -> bytes:
+    """Decode escapes as `urllib.parse.unquote_to_bytes` does, at the speed of C: quoted-printable has the same form."""
+    if b"%" not in path:
+        return path
+    whole = _BAD_ESCAPE.sub(b"%25", path).replace(b"=", b"%3D")
+    return a2b_qp(whole.replace(b"%", b"="))
+
+
+def _cut_params(path: bytes) -> bytes:
+    return _PARAMS.sub(b"", path) if b";" in path else path
+
+
+def _cut_line_feed(path: bytes) -> bytes:
+    return path.removesuffix(b"\n")
+
+
+def _drop_leading_slashes(path: bytes) -> bytes:
+    return b"/" + path.lstrip(b"/")
+
+
+def _merge_slashes(path: bytes) -> bytes:
+    for run in (b"/" * 64, b"//"):
+        while run in path:
+            path = path.replace(run, b"/")
+    return path
 
 
 def _remove_dot_segments(path: bytes) -> bytes:
     """RFC 3986 section 5.2.4; an empty segment counts as one, as in uWSGI."""
     if b"/." not in path:
         return path
-    kept: list[bytes] = []
-    *segments, last = path.split(b"/")[1:]
-    for segment in segments:
-        if segment == b"..":
-            del kept[-1:]
-        elif segment != b".":
-            kept.append(segment)
-    if last == b"..":
-        del kept[-1:]
-    kept.append(b"" if last in (b".", b"..") else last)
-    return b"/" + b"/".join(kept)
-
-
-def _decode_as_werkzeug(path: bytes) -> bytes:
-    """Decode as Werkzeug's own server does: raw bytes are latin-1, escapes UTF-8."""
-    return unquote(path.decode("latin-1"), errors="replace").encode("utf-8", "replace")
+    kept, *pieces = _DOTS.split(path)
+    for dots, following in zip(pieces[::2], pieces[1::2], strict=True):
+        if dots == b"..":
+            kept = kept[: max(kept.rfind(b"/"), 0)]
+        kept += following
+    return kept + b"/" if path.endswith((b"/.", b"/..")) else kept
 
 
 def _decode_as_uwsgi(path: bytes) -> bytes:
@@ -91,45 +140,42 @@ def _decode_as_uwsgi(path: bytes) -> bytes:
     bytes that are no number are NUL, and an escape that is cut short is nothing. Only dots and slashes
     as sent make a dot segment, but what `..` takes away reaches back to any slash, an escaped one too.
     """
-    segments: list[bytearray] = [bytearray()]
-    may_be_dots = True  # no escape in this segment so far
-    position = 1
-    while position < len(path):
-        byte = path[position]
-        position += 1
-        if byte == _SLASH:
-            if not (may_be_dots and _end_dot_segment(segments)):
-                segments.append(bytearray())
-            may_be_dots = True
-        elif byte != _PERCENT:
-            segments[-1].append(byte)
+    kept, *pieces = _DOTS.split(_escape_as_uwsgi(path))
+    kept = _decode(kept)
+    for dots, following in zip(pieces[::2], pieces[1::2], strict=True):
+        if dots == b"..":
+            kept = kept[: max(kept.rfind(b"/"), 0)]
+        kept += _decode(following)
+    return kept + b"/" if pieces and not pieces[-1] else kept
+
+
+def _escape_as_uwsgi(path: bytes) -> bytes:
+    """Write each escape that is none as one that stands for what uWSGI makes of it."""
+    done: list[bytes] = []
+    position = 0
+    while found := _BAD_ESCAPE.search(path, position):
+        start = found.start()
+        done.append(path[position:start])
+        taken = path[start + 1 : start + 1 + _ESCAPE_DIGITS]
+        if taken.startswith(b"%"):
+            done.append(b"%25")
+            position = start + 2
+        elif len(taken) < _ESCAPE_DIGITS:
+            cut = b"".join(done)
+            return cut[:-1] + b"%2e" if cut.endswith(b".") else cut  # dots with an escape make no dot segment
         else:
-            may_be_dots = False
-            decoded, position = _uwsgi_escape(path, position)
-            segments[-1] += decoded
-    if may_be_dots:
-        _end_dot_segment(segments)
-    return b"/" + b"/".join(segments)
+            done.append(b"%00")
+            position = start + 1 + _ESCAPE_DIGITS
+    return b"".join([*done, path[position:]])
 
 
-def _end_dot_segment(segments: list[bytearray]) -> bool:
-    """Take away the last segment if it is `.`, and with `..` the one before it; whether it was either."""
-    if segments[-1] == b".":
-        segments[-1].clear()
-        return True
-    if segments[-1] == b"..":
-        del segments[-1]
-        before, slash, _ = segments.pop().rpartition(b"/") if segments else (b"", b"", b"")
-        segments += [bytearray(before), bytearray()] if slash else [bytearray()]
-        return True
-    return False
-
-
-def _uwsgi_escape(path: bytes, position: int) -> tuple[bytes, int]:
-    if path[position : position + 1] == b"%":
-        return b"%", position + 1
-    digits = path[position : position + 2]
-    if len(digits) < _ESCAPE_DIGITS:
-        return b"", len(path)
-    is_number = all(digit in _HEX_DIGITS for digit in digits)
-    return (bytes((int(digits, 16),)) if is_number else b"\0"), position + _ESCAPE_DIGITS
+_CHANGES: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    _cut_params,
+    _cut_line_feed,
+    _remove_dot_segments,
+    _drop_leading_slashes,
+    _merge_slashes,
+    _remove_dot_segments,
+    _drop_leading_slashes,
+)
+"""What servers and routing do to a path that was decoded, each of them or not."""

@@ -298,6 +298,28 @@ class Test_Vary:  # noqa: N801
         assert lines == [b"Vary: X-Requested-With"]
 
 
+class Test_Path_too_odd_to_be_spelt:  # noqa: N801
+    """It may be any path: what protects holds, what weakens does not."""
+
+    ODD = b"/x" + b"/%zz" * 1000
+
+    def test_rule_that_protects_matches_and_one_that_weakens_does_not(self):
+        rules = [
+            rule("open", PASS, paths=("/**",)),
+            rule("kept", REVALIDATE, path_regexes=("/x.*",)),
+            rule("api", paths=("/api/**",)),
+        ]
+        assert decided(rules, self.ODD) == "api"
+        assert decided(rules[:2], self.ODD) == "-"
+
+    def test_exception_does_not_hold(self):
+        assert decided([rule("all", unless={"paths": ("/**",)})], self.ODD) == "all"
+
+    def test_explain_finds_no_spelling(self):
+        ruleset = Ruleset([rule("api", paths=("/api/**",))])
+        assert ruleset.examine("GET", self.ODD, (None,) * len(ruleset.field_names)).spellings == []
+
+
 class Test_Memory:  # noqa: N801
     """What is remembered is a matter of speed alone, and bounded whatever a peer sends."""
 
@@ -309,7 +331,7 @@ class Test_Memory:  # noqa: N801
         ruleset = Ruleset(rules)
         for turn in range(3):
             for n in range(20):
-                path = b"//%d/%d" % (n, turn)
+                path = b"/./%d/%d" % (n, turn)
                 assert decided(ruleset, path, x_requested_with="XMLHttpRequest") == f"r{n}"
                 for value in range(6):
                     assert decided(ruleset, path, x_requested_with=str(value)) == "-"
@@ -325,7 +347,7 @@ class Test_Memory:  # noqa: N801
             decide(ruleset, b"//" + b"x" * size)
             decide(ruleset, b"//", x_requested_with="x" * size)
         assert sorted(map(len, ruleset._plans)) == [2, 12]
-        assert [values[0] for _, values, _ in ruleset._plans[b"//"].verdicts] == [None, b"x" * 10]
+        assert [values[0] for _, values in ruleset._plans[b"//"].verdicts] == [None, b"x" * 10]
 
     def test_path_in_plain_spelling_is_not_kept(self):
         """It is found out again faster than it could be kept."""

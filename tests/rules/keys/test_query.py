@@ -51,6 +51,7 @@ def readings(key: Parameter, target: bytes) -> tuple[bool, bool]:
         (False, b"b=1;a", ONE),
         (False, b"a", NONE),
         (("list",), b"a=list#x", ONE),
+        (("list",), b"a=list\xa0", ONE),
         (("list*",), b"a=list&b=" + b"x" * 9000, ONE),
         (False, b"b=" + b"x" * 9000, ONE),
         (("list",), b"b&" * 300 + b"a=list", ONE),
