@@ -71,6 +71,14 @@ def test_demo_shows_the_bug_and_the_cure() -> None:
     logged = [json.loads(line) for line in behind.splitlines() if line.startswith("  {")]
     assert [(entry["target"], entry["rule"]) for entry in logged] == [("/file/last_uploaded", "ajax")] * 3
     assert "behind it every answer was fresh" in ended.stdout
+    (shown,) = re.findall(
+        r"^```text\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert without_ports(shown) in without_ports(ended.stdout)
+
+
+def without_ports(text: str) -> str:
+    return re.sub(r"(127\.0\.0\.1):\d+", r"\1:PORT", text)
 
 
 def test_keep_leaves_all_running_until_ctrl_c() -> None:
