@@ -43,12 +43,14 @@ class Context:
         outbox: writes what connections send, turn by turn.
         inbox: the buffer that large content is read into.
         is_draining: no further request is taken from any connection.
+        client_rest_s, upstream_rest_s: how long a connection may rest between requests; 0 for not at all.
     """
 
     __slots__ = (
         "_ruleset",
         "_told_dropped",
         "audit",
+        "client_rest_s",
         "clock",
         "inbox",
         "is_draining",
@@ -60,6 +62,7 @@ class Context:
         "response_parser",
         "settings",
         "stats",
+        "upstream_rest_s",
     )
 
     def __init__(
@@ -84,6 +87,13 @@ class Context:
         self.outbox = Outbox(loop)
         self.inbox = Inbox()
         self.is_draining = False
+        self.client_rest_s = settings.keepalive_timeout_s
+        self.upstream_rest_s = settings.upstream_keepalive_timeout_s
+
+    def drain(self) -> None:
+        """Take no further request from any connection."""
+        self.is_draining = True
+        self.client_rest_s = self.upstream_rest_s = 0.0
 
     @property
     def ruleset(self) -> Ruleset:

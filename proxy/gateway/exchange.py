@@ -1,85 +1,101 @@
-"""One request and its response in flight, between a client's connection and an upstream's."""
+"""One request and its response: decided, forwarded, protected, relayed. No socket, no syntax of HTTP/1, no clock.
+
+Theory of operation. An exchange stands between two sides (`proxy.gateway.sides`). The client's side makes it when a
+request's head has come; it takes a connection of the upstream, or waits for one, and then passes on what either side
+tells it. It is in one phase at a time, and this table says all that silence and failure mean there:
+
+| phase | it waits for | silence is | for at most | a failure is |
+|---|---|---|---|---|
+| CONNECTING | a connection to the app; content waits | `connect_timeout` | twice the connect time-out | answered |
+| SENDING | content from the client | `request_timeout`, or `upstream_timeout` if the app takes none | idle time-out | answered |
+| AWAITING | the head of the final response | `upstream_timeout` | response-head time-out | answered |
+| RELAYING | content from the app | `upstream_stalled`, or as SENDING of an early answer | idle time-out | a reset |
+| DONE | nothing | | | nothing |
+
+    CONNECTING --> SENDING --> AWAITING --> RELAYING --> DONE      (a request without content skips SENDING)
+    SENDING --> RELAYING                    the app answers early; the rest of the request goes on meanwhile
+    AWAITING --> CONNECTING                 a used connection ended as the request met it: once more, on a new one
+    AWAITING --> DONE                       a 101: a `Tunnel` listens to both sides from here on
+    any --> DONE                            a failure, or the client left
+
+Whatever a client that takes nothing holds up is the client's failure (`client_stalled`), in any phase. "Answered" is by
+the client's side, with the fields of the `strict` policy. What ended is one `Record`: the recorder counts and logs it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from enum import Enum
+from typing import Final
 
 from proxy.gateway import failures
 from proxy.gateway.audit_feed import Passing
 from proxy.gateway.context import Context
-from proxy.gateway.failures import Failure, render_failure
+from proxy.gateway.failures import Failure
+from proxy.gateway.pool import Pool
 from proxy.gateway.record import Record
+from proxy.gateway.sides import Attempt, ClientSide, ExchangeListener, UpstreamSide
+from proxy.gateway.tunnel import Tunnel
+from proxy.message.authentication import authenticates_connection
 from proxy.message.errors import MalformedHeadError
-from proxy.message.framing import LAST_CHUNK, chunk
 from proxy.message.methods import IDEMPOTENT
-from proxy.message.request import RequestHead, render_request
-from proxy.message.response import ResponseHead, render_informational, render_response, render_switch
+from proxy.message.request import RequestHead
+from proxy.message.response import ResponseHead
 from proxy.message.rewrite import UNTOUCHED
 from proxy.message.status import SWITCHING_PROTOCOLS
 from proxy.rules.engine.verdict import FAIL_SAFE, Resolution, Verdict
 from proxy.rules.policies import PASS, STRICT, treatment
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from proxy.gateway.client import ClientConnection
-    from proxy.gateway.pool import Pool
-    from proxy.gateway.upstream import UpstreamConnection
 
 _log = logging.getLogger(__name__)
 
 _MAX_INFORMATIONAL: Final = 64  # 1xx without end would hold the client for ever
 
 
-class Exchange:
+class Phase(Enum):
+    """Where an exchange stands; see the module's docstring."""
+
+    CONNECTING = "connecting"
+    SENDING = "sending"
+    AWAITING = "awaiting"
+    RELAYING = "relaying"
+    DONE = "done"
+
+
+# Names of their own, because to ask the class for each costs a look-up more on every byte.
+_CONNECTING: Final = Phase.CONNECTING
+_SENDING: Final = Phase.SENDING
+_AWAITING: Final = Phase.AWAITING
+_RELAYING: Final = Phase.RELAYING
+_DONE: Final = Phase.DONE
+
+
+class Exchange(ExchangeListener):
     """Moves one request to the upstream and its response to the client.
 
-    It is driven by its two connections: the client's calls `begin`, `request_content`, `request_end`,
-    `client_left`; the upstream's calls `response_head`, `response_content`, `response_end`, `upstream_lost`.
-
-    Attributes:
-        head: of the request; `rendered` is it for the upstream.
-        responded: the head of a final response is on its way to the client.
-        request_complete: all of the request's content has been read from the client.
+    Args:
+        context: what all exchanges of the worker share.
+        pool: gives connections of the upstream.
+        client: whose request it is.
+        head: of that request.
     """
 
-    __slots__ = (
-        "_attempt",
-        "_context",
-        "_informational",
-        "_is_chunked",
-        "_is_half_closed",
-        "_keep_alive",
-        "_passing",
-        "_pending",
-        "_pool",
-        "_record",
-        "_replayed",
-        "_resolution",
-        "_reuse_upstream",
-        "_upstream",
-        "_verdict",
-        "client",
-        "head",
-        "is_tunnel",
-        "rendered",
-        "request_complete",
-        "responded",
-    )
+    _phase: Phase = _CONNECTING
+    _is_replay: bool = False
+    _informational: int = 0
+    _attempt: Attempt | None = None
+    _upstream: UpstreamSide | None = None
+    _verdict: Verdict = FAIL_SAFE
+    _resolution: Resolution | None = None
+    _passing: Passing | None = None
 
-    def __init__(self, context: Context, pool: Pool, client: ClientConnection, head: RequestHead) -> None:
+    def __init__(self, context: Context, pool: Pool, client: ClientSide, head: RequestHead) -> None:
         self._context = context
         self._pool = pool
-        self.client = client
-        self.head = head
-        self.responded = False
-        self.request_complete = head.content_length == 0
-        self.is_tunnel = False
-        self._attempt: asyncio.Task[None] | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._pending: list[bytes] = []  # request content read before there was a connection
+        self._client = client
+        self._head = head
+        self._request_complete = head.content_length == 0
+        self._pending: list[bytes] = []  # content that came before there was a connection
         self._record = Record(
             method=head.method,
             target=head.target,
@@ -88,92 +104,95 @@ class Exchange:
             started_s=time.perf_counter(),
             request=head,
         )
-        self._informational = 0
-        self._is_chunked = False
-        self._is_half_closed = False
-        self._keep_alive = False
-        self._reuse_upstream = False
-        self._replayed = False
-        self._resolution: Resolution | None = None
-        self._passing: Passing | None = None
 
     # The request
 
     def begin(self) -> None:
-        """Decide, and send the head as soon as there is a connection."""
-        context = self._context
-        head = self.head
-        self._verdict = verdict = self._decide()
-        self.rendered, stripped = render_request(head, strips_conditionals=verdict.strips_conditionals)
-        if stripped:
-            context.stats.conditionals_stripped[verdict.rule.name if verdict.rule else ""] += stripped
-        if self._is_too_large(head.content_length or 0):
+        self._context.stats.in_flight += 1
+        self._verdict = self._decide()
+        content_length = self._head.content_length
+        if content_length and self._is_too_large(content_length):
             self.fail(failures.CONTENT_TOO_LARGE)
             return
-        upstream = self._pool.take(must_be_fresh=not self._can_replay())
-        if upstream is not None:
-            self.upstream_ready(upstream)
-        else:
+        upstream = self._client.pinned or self._pool.take(must_be_fresh=not self._can_replay())
+        if upstream is None:
             self._connect()
+        else:
+            self.upstream_ready(upstream)
 
-    def upstream_ready(self, upstream: UpstreamConnection) -> None:
+    def upstream_ready(self, upstream: UpstreamSide) -> None:
         """Send what there is of the request."""
         self._attempt = None
-        if upstream.transport.is_closing():  # it left, or spoke unasked, before anyone listened
-            self.fail(failures.UPSTREAM_CLOSED)
-            return
         self._upstream = upstream
-        upstream.serve(self)
-        upstream.send(self.rendered)
+        client, head, verdict = self._client, self._head, self._verdict
+        stripped = upstream.send_head(self, head, strips=verdict.strips_conditionals)
+        if stripped and not self._is_replay:
+            rule = verdict.rule
+            self._context.stats.conditionals_stripped[rule.name if rule is not None else ""] += stripped
+        if client.pinned is not None or (
+            b"authorization" in head.noted and authenticates_connection(head.noted[b"authorization"])
+        ):
+            client.pin(upstream)
         if self._pending:
             for data in self._pending:
-                upstream.send(data)
+                upstream.send_content(data)
             self._pending.clear()
-            self.client.release_reading("connecting")
-        if self.client.is_congested:
-            upstream.transport.pause_reading()
-        self.touch()
+            client.resume_reading("connecting")
+        if client.is_congested:
+            upstream.pause_reading()
+        if not self._request_complete:
+            self._enter(_SENDING)
+            return
+        if head.content_length != 0:
+            upstream.end()
+        self._enter(_AWAITING)
+
+    def upstream_unavailable(self, failure: Failure) -> None:
+        """There is no connection to be had."""
+        self._attempt = None
+        self.fail(failure)
 
     def request_content(self, data: bytes) -> None:
-        """Forward content, framed anew when it is chunked."""
         self._record.bytes_in += len(data)
-        if self.head.content_length is None:
-            if self._is_too_large(self._record.bytes_in):
-                self.fail(failures.CONTENT_TOO_LARGE)
-                return
-            data = chunk(data)
-        self._send(data)
+        if self._head.content_length is None and self._is_too_large(self._record.bytes_in):
+            self.fail(failures.CONTENT_TOO_LARGE)
+        elif self._upstream is not None:
+            self._upstream.send_content(data)
+            self.touch()
+        else:
+            self._pending.append(data)
+            self._client.pause_reading("connecting")
 
     def request_end(self) -> None:
-        """All content was read."""
-        self.request_complete = True
-        if self.head.content_length is None:
-            self._send(LAST_CHUNK)
-        self.touch()
+        self._request_complete = True
+        if self._upstream is None:
+            return
+        self._upstream.end()
+        if self._phase is _SENDING:
+            self._enter(_AWAITING)
 
-    def _send(self, data: bytes) -> None:
-        if self._upstream is not None:
-            self._upstream.send(data)
-            self.touch()
-        elif not self.responded:
-            self._pending.append(data)
-            self.client.hold_reading("connecting")
+    def pause_request(self) -> None:
+        self._client.pause_reading("upstream")
 
-    def _is_too_large(self, size: int) -> bool:
-        limit = self._context.settings.max_request_body_bytes
-        return 0 < limit < size
+    def resume_request(self) -> None:
+        self._client.resume_reading("upstream")
 
     def _connect(self) -> None:
-        self.client.deadline_s = self._context.clock.now_s + 2 * self._context.settings.connect_timeout_s + 1
+        self._enter(_CONNECTING)
         self._attempt = self._pool.connect(self)
+
+    def _is_too_large(self, size: int) -> bool:
+        return 0 < self._context.settings.max_request_body_bytes < size
 
     def _can_replay(self) -> bool:
         """Whether the request may be sent twice, RFC 9110 section 9.2.2, and is still at hand."""
-        return self.head.method in IDEMPOTENT and self.head.content_length == 0 and not self.head.upgrade
+        head = self._head
+        return head.method in IDEMPOTENT and head.content_length == 0 and not head.upgrade
 
     def _decide(self) -> Verdict:
+        head = self._head
         try:
-            return self._context.ruleset.decide(self.head.method, self.head.target, self.head.values)
+            return self._context.ruleset.decide(head.method, head.target, head.values)
         except Exception:  # noqa: BLE001 - the guarantee holds even when a rule does not: "fails safe", DESIGN 4
             _log.exception("deciding failed; the response is protected by the strict policy")
             self._context.stats.decision_failures_total += 1
@@ -182,95 +201,75 @@ class Exchange:
     # The response
 
     def informational(self, response: ResponseHead) -> None:
-        """Pass a 1xx on; HTTP/1.0 clients do not know them."""
         self._informational += 1
         if self._informational > _MAX_INFORMATIONAL:
             self.fail(failures.UPSTREAM_MALFORMED.with_detail("informational responses without end"))
-        elif self.head.minor == 1:
-            self.client.send(render_informational(response))
+        else:
+            self._client.send_informational(response)
 
     def response_head(self, response: ResponseHead) -> None:
-        """Answer the client with the upstream's final response.
-
-        Raises:
-            MalformedHeadError: its framing is ambiguous, or it switches to what was not asked for.
-        """
-        record = self._record
+        record, client = self._record, self._client
         record.upstream_s = time.perf_counter() - record.started_s
         record.upstream_status = response.status
         record.response = response
         if response.status == SWITCHING_PROTOCOLS:
             self._switch_protocols(response)
             return
-        head = self.head
         verdict = self._verdict
-        if verdict.forbids(head.method, response.status):
+        if verdict.forbids(self._head.method, response.status):
             self.fail(failures.UPSTREAM_NOT_MODIFIED)
             return
+        if response.authenticates_connection and self._upstream is not None:
+            client.pin(self._upstream)
         self._resolution = resolution = self._resolve(response)
         audit = self._context.audit
         if audit is not None:
-            self._passing = audit.begin(head, response, resolution)
-        outgoing = render_response(
-            response,
-            resolution.treatment,
-            method=head.method,
-            client_minor=head.minor,
-            keep_alive=head.keep_alive and self.request_complete and not self._context.is_draining,
-            now=self._context.clock.date,
-            hides_validators=head.matches_any,
-        )
-        self.responded = True
+            self._passing = audit.begin(self._head, response, resolution)
+        outgoing = client.send_head(response, resolution.treatment)
         record.status = response.status
-        self._is_chunked = outgoing.is_chunked
-        self._keep_alive = outgoing.keep_alive
-        self._reuse_upstream = outgoing.reuse_upstream
         record.changed = outgoing.changed
-        self.client.send(outgoing.data)
-        if self._upstream is not None:
-            self._upstream.expect_content(outgoing.framing, outgoing.content_length)
+        self._enter(_RELAYING)
         stats = self._context.stats
-        stats.upstream_cache_hits_total += outgoing.was_cached
+        if outgoing.was_cached:
+            stats.upstream_cache_hits_total += 1
         if outgoing.changed and resolution.rule is not None:
             stats.fields_changed[resolution.rule.name] += outgoing.changed
         if resolution.observed is not None:
             stats.observed[resolution.observed.name] += 1
 
     def response_content(self, data: bytes) -> None:
-        """Relay content."""
         self._record.bytes_out += len(data)
         if self._passing is not None:
             self._passing.add(data)
-        self.client.send(chunk(data) if self._is_chunked else data)
+        self._client.send_content(data)
 
     def large_content(self, data: bytes | memoryview) -> None:
-        """Relay content of a known length; a view's buffer is in use until the client has nothing left to write."""
         self._record.bytes_out += len(data)
         if self._passing is not None:
             self._passing.add(data)
-        self.client.send_now(data)
+        self._client.send_large_content(data)
 
-    def response_end(self, *, reuse: bool) -> None:
-        """The response is complete: let the upstream's connection rest, and the client go on.
+    def has_unsent_content(self) -> bool:
+        return self._client.has_unsent_content()
 
-        Args:
-            reuse: nothing followed the content on the upstream's connection.
-        """
-        if self._is_chunked:
-            self.client.send(LAST_CHUNK)
-        upstream = self._upstream
-        if upstream is not None:
-            self._upstream = None
-            upstream.release()
-            is_sent = self.request_complete and not self.client.is_held("upstream")
-            if reuse and self._reuse_upstream and is_sent:
-                if self.client.is_congested:
-                    upstream.transport.resume_reading()
-                self._pool.put(upstream)
-            else:
-                upstream.transport.abort()
+    def response_end(self) -> None:
+        if self._client.is_congested and self._upstream is not None and self._upstream.may_rest:
+            self._upstream.resume_reading()  # it rests by now, and would not hear that the app closes it
+        self._upstream = None
+        if self._passing is not None:
+            self._passing.end()
         self._finish(None)
-        self.client.exchange_done(keep_alive=self._keep_alive)
+        self._client.end()
+
+    def pause_response(self) -> None:
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_response(self) -> None:
+        if self._phase is _RELAYING:  # what was pipelined before it is no answer to this request
+            self.touch()
+        if self._upstream is not None:
+            self._upstream.resume_reading()
 
     def _resolve(self, response: ResponseHead) -> Resolution:
         try:
@@ -280,162 +279,84 @@ class Exchange:
             self._context.stats.decision_failures_total += 1
             return Resolution(None, STRICT, treatment(STRICT, self._verdict.vary))
 
-    # The tunnel
-
     def _switch_protocols(self, response: ResponseHead) -> None:
-        if not self.request_complete:
+        upstream = self._upstream
+        if upstream is None or not self._request_complete:
             raise MalformedHeadError("101 before the request was complete")  # RFC 9110 section 7.8
-        data = render_switch(response, self.head.upgrade)
-        self.is_tunnel = self.responded = True
-        self._record.status = SWITCHING_PROTOCOLS
-        self._record.is_tunnel = True
-        self._keep_alive = False
-        self._context.stats.tunnels += 1
-        self._context.stats.tunnels_total += 1
-        self.client.send(data)
-        if self._upstream is not None:
-            self._upstream.switch_protocols()
-        self.client.switch_protocols()
+        self._client.send_switch(response, self._head.upgrade)
+        self._phase = _DONE
+        record = self._record
+        record.status = SWITCHING_PROTOCOLS
+        rule = self._verdict.rule
+        record.rule = rule.name if rule is not None else ""
+        tunnel = Tunnel(self._context, self._client, upstream, record)
+        upstream.switch_protocols(tunnel)
+        self._client.switch_protocols(tunnel)
 
-    def from_client(self, data: bytes) -> None:
-        """Relay tunnelled bytes to the upstream."""
-        self._record.bytes_in += len(data)
-        if self._upstream is not None:
-            self._upstream.send(data)
-            self.touch()
-
-    def from_upstream(self, data: bytes) -> None:
-        """Relay tunnelled bytes to the client."""
-        self._record.bytes_out += len(data)
-        self.client.send(data)
-
-    def upstream_half_closed(self) -> bool:
-        """Pass the upstream's half-close on; whether its connection stays open for the other direction."""
-        return self._half_close() and self.client.half_close()
-
-    def client_half_closed(self) -> bool:
-        """Pass the client's half-close on; whether its connection stays open for the other direction."""
-        upstream = self._upstream
-        if upstream is None or not self._half_close() or not upstream.transport.can_write_eof():
-            return False
-        upstream.push()
-        upstream.transport.write_eof()
-        return True
-
-    def _half_close(self) -> bool:
-        """Whether this is the first direction of the tunnel to end; with the second, both connections do."""
-        if not self._is_half_closed:
-            self._is_half_closed = True
-            return True
-        upstream = self._upstream
-        if upstream is not None:
-            self._upstream = None
-            upstream.release()
-            upstream.push()
-            upstream.transport.close()
-        self._finish(None)
-        self.client.exchange_done(keep_alive=False)
-        return False
-
-    def tunnel_lost(self, *, was_reset: bool) -> None:
-        """The upstream's end of the tunnel is gone; what ended with a reset ends with one here."""
-        self._upstream = None
-        if was_reset:
-            self.abandon(failures.UPSTREAM_CLOSED)
-            return
-        self._finish(None)
-        self.client.exchange_done(keep_alive=False)
-
-    # Failures
+    # Silence, failures, and the end
 
     def touch(self) -> None:
-        """Some byte moved: put the deadline off.
-
-        Once the request is complete, only the final response's head ends the wait for it.
-        """
-        settings = self._context.settings
-        if self.responded or not self.request_complete:
-            self.client.deadline_s = self._context.clock.now_s + settings.idle_timeout_s
-        else:
-            self.client.deadline_s = self._context.clock.now_s + settings.response_head_timeout_s
-
-    def upstream_lost(self, *, saw_bytes: bool, detail: str) -> None:
-        """The upstream's connection closed before a final response's head."""
-        was_used_before = self._upstream is not None and self._upstream.served > 0
-        self._upstream = None
-        saw_bytes = saw_bytes or self._informational > 0
-        if was_used_before and not saw_bytes and not self._replayed and self._can_replay():
-            self._replayed = True
-            self._context.stats.retries_total += 1
-            self._connect()
-            return
-        self.fail(failures.UPSTREAM_CLOSED.with_detail(detail))
+        """Put the deadline off, as a byte has moved."""
+        context = self._context
+        self._client.deadline_s = context.clock.now_s + context.settings.idle_timeout_s
 
     def timed_out(self) -> None:
-        """Nothing moved for too long; say who is to blame."""
-        if self.is_tunnel:
-            self.abandon(failures.UPSTREAM_STALLED.with_detail("idle tunnel"))
-        elif self._attempt is not None:
+        if self._phase is _CONNECTING:
             self.fail(failures.CONNECT_TIMEOUT)
-        elif self.client.is_congested:
-            self.abandon(failures.CLIENT_STALLED)
-        elif not self.request_complete and not self.client.is_held("upstream"):
+        elif self._client.is_congested:
+            self.reset(failures.CLIENT_STALLED)
+        elif not self._request_complete and not self._client.is_paused_by("upstream"):
             self.fail(failures.REQUEST_TIMEOUT)
-        elif self.responded:
+        elif self._phase is _RELAYING:
             self.fail(failures.UPSTREAM_STALLED)
         else:
             self.fail(failures.UPSTREAM_TIMEOUT)
 
+    def upstream_lost(self, *, may_retry: bool, detail: str) -> None:
+        self._upstream = None
+        if may_retry and not self._informational and not self._is_replay and self._can_replay():
+            self._is_replay = True
+            self._context.stats.retries_total += 1
+            self._connect()
+        else:
+            self.fail(failures.UPSTREAM_CLOSED.with_detail(detail))
+
     def fail(self, failure: Failure) -> None:
-        """Answer in place of the upstream, or break the connection when its response is under way.
+        """Answer in place of the app, or reset a response that is under way: it must not look complete."""
+        if self._phase is _RELAYING:
+            self.reset(failure)
+        elif self._phase is not _DONE:
+            self._phase = _DONE
+            self._drop_upstream()
+            self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
+            self._record.status = failure.status
+            self._record.bytes_out = self._client.answer(failure, self._verdict.vary)
+            self._finish(failure)
 
-        A cut response never gets a clean end: no last chunk, and a reset where closing would be one.
-        """
-        if self.responded:
-            self.abandon(failure)
-            return
-        self._drop_upstream()
-        self.responded = True
-        self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
-        keep_alive = self.head.keep_alive and self.request_complete and not self._context.is_draining
-        keep_alive = keep_alive and failure.source == "upstream"
-        head, content = render_failure(
-            failure,
-            method=self.head.method,
-            client_minor=self.head.minor,
-            keep_alive=keep_alive,
-            vary=self._verdict.vary,
-            date=self._context.clock.date,
-        )
-        self._record.status = failure.status
-        self._record.bytes_out = len(content)
-        self.client.send(head + content)
-        self._finish(failure)
-        self.client.exchange_done(keep_alive=keep_alive)
-
-    def abandon(self, failure: Failure) -> None:
-        """Break both connections at once."""
-        self._drop_upstream()
-        self._finish(failure)
-        self.client.break_off()
+    def reset(self, failure: Failure) -> None:
+        """End both connections, so that neither peer takes what it has for all."""
+        if self._phase is not _DONE:
+            self._drop_upstream()
+            self._finish(failure)
+            self._client.reset()
 
     def client_left(self) -> None:
-        """The client's connection is gone: the upstream need not go on."""
-        self._drop_upstream()
-        if self.is_tunnel:
-            self._finish(None)
-            return
-        self._finish(failures.CLIENT_LEFT)
+        if self._phase is not _DONE:
+            self._drop_upstream()
+            self._record.status = failures.CLIENT_LEFT.status
+            self._finish(failures.CLIENT_LEFT)
 
-    def pause_upstream(self) -> None:
-        """The client does not take what is sent: let the upstream wait."""
-        if self._upstream is not None:
-            self._upstream.transport.pause_reading()
-
-    def resume_upstream(self) -> None:
-        """The client takes more."""
-        if self._upstream is not None:
-            self._upstream.transport.resume_reading()
+    def _enter(self, phase: Phase) -> None:
+        """Go into a phase that has not ended, and begin to measure its silence; see the module's docstring."""
+        self._phase = phase
+        settings = self._context.settings
+        if phase is _AWAITING:
+            patience_s = settings.response_head_timeout_s
+        elif phase is _CONNECTING:
+            patience_s = 2 * settings.connect_timeout_s + 1
+        else:
+            patience_s = settings.idle_timeout_s
+        self._client.deadline_s = self._context.clock.now_s + patience_s
 
     def _drop_upstream(self) -> None:
         if self._attempt is not None:
@@ -447,14 +368,8 @@ class Exchange:
 
     def _finish(self, failure: Failure | None) -> None:
         """Hand over the record."""
-        record = self._record
-        stats = self._context.stats
-        stats.in_flight -= 1
-        if record.is_tunnel:
-            stats.tunnels -= 1
-        record.duration_s = time.perf_counter() - record.started_s
-        record.ended_s = time.time()
-        resolution = self._resolution
+        self._phase = _DONE
+        record, resolution = self._record, self._resolution
         if resolution is None:
             rule = self._verdict.rule
         else:
@@ -465,11 +380,4 @@ class Exchange:
                 record.observed = resolution.observed.name
         if rule is not None:
             record.rule = rule.name
-        if failure is None:
-            if self._passing is not None:
-                self._passing.end()
-        else:
-            record.failure = failure
-            if failure is failures.CLIENT_LEFT:
-                record.status = failure.status
-        self._context.recorder.add(record)
+        self._context.recorder.finish(record, failure)

@@ -1,22 +1,11 @@
-"""What can go wrong in an exchange, by who failed, and the gateway's own response to it.
-
-Every response made here carries the fields of the `strict` policy: it is not the app's, and no cache may
-keep it (DESIGN section 1).
-"""
+"""The catalogue of what can go wrong in an exchange, each kind with who failed."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import Final, Literal
-
-from proxy.message.field_index import render_lines
-from proxy.message.fields import FieldSection
-from proxy.message.rewrite import Treatment
-from proxy.rules.policies import STRICT, treatment
 
 Source = Literal["client", "upstream", "proxy"]
 """Who failed. It cannot be told by a status: a 502 may be the proxy's own, a 503 nobody's but its own."""
@@ -121,33 +110,6 @@ TOO_MANY_CONNECTIONS: Final = Failure(
 CLIENT_LEFT: Final = Failure("client", 499, "client_left", "", "the client left")
 CLIENT_STALLED: Final = Failure("client", 499, "client_stalled", "", "the client stopped reading")
 DRAINED: Final = Failure("proxy", 503, "drained", "", "the proxy is shutting down")
-
-_STRICT: Final = treatment(STRICT)
-
-
-def render_failure(
-    failure: Failure, *, method: str, client_minor: int, keep_alive: bool, vary: Iterable[str], date: bytes
-) -> tuple[bytes, bytes]:
-    """Render the gateway's own response: its head, and one line of text, which is empty in answer to HEAD."""
-    phrase = HTTPStatus(failure.status).phrase
-    content = f"{failure.status} {phrase}: {failure.text}\n".encode()
-    names = tuple(vary)
-    fields = [
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"Content-Length", b"%d" % len(content)),
-        (b"Date", date),
-    ]
-    if failure.proxy_status:
-        fields.append((b"Proxy-Status", f"nocache-proxy; error={failure.proxy_status}".encode()))
-    strict: Treatment = treatment(STRICT, names) if names else _STRICT
-    lines, noted, _ = strict.walk(FieldSection(fields))
-    strict.apply(lines, noted, method, failure.status, date)
-    if not keep_alive:
-        lines.append(b"Connection: close")
-    elif client_minor == 0:
-        lines.append(b"Connection: keep-alive")
-    head = render_lines(b"HTTP/1.1 %d %b" % (failure.status, phrase.encode()), lines)
-    return head, b"" if method == "HEAD" else content
 
 
 def connect_failure(error: BaseException) -> Failure:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine
+from typing import Final
 
 from proxy.gateway import failures
 from proxy.gateway.context import Context
+from proxy.gateway.sides import Attempt, UpstreamWaiter
 from proxy.gateway.upstream import UpstreamConnection
 from proxy.settings import Settings
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from proxy.gateway.exchange import Exchange
+_log = logging.getLogger(__name__)
 
 _RETRY_PAUSE_S: Final = 0.1  # what a server that is being restarted may need to listen again
 
@@ -40,20 +40,20 @@ class Pool:
             must_be_fresh: the request cannot be sent twice, so ask the operating system first whether the
                 upstream has closed the connection: a race lost means a 502 (its price is a system call).
         """
-        oldest_s = self._context.clock.now_s - self._context.settings.upstream_keepalive_timeout_s
+        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
         while self._idle:
             connection = self._idle.pop()
             is_usable = connection.idle_since_s >= oldest_s and not connection.transport.is_closing()
             if is_usable and not (must_be_fresh and connection.is_stale()):
                 self._context.stats.upstream_reused_total += 1
                 return connection
-            connection.transport.abort()
+            connection.abort()
         return None
 
     def put(self, connection: UpstreamConnection) -> None:
         """Let a connection rest until it is needed or too old."""
-        if self._context.is_draining or connection.transport.is_closing():
-            connection.transport.abort()
+        if not self._context.upstream_rest_s or connection.transport.is_closing():
+            connection.abort()
             return
         connection.idle_since_s = self._context.clock.now_s
         self._idle.append(connection)
@@ -65,25 +65,22 @@ class Pool:
         except ValueError:
             return
 
-    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
-        """Open a connection for an exchange; it is told by `upstream_ready` or `fail`.
-
-        Cancel the task when the exchange no longer needs it.
-        """
-        return self._spawn(self._connect(exchange))
+    def connect(self, waiter: UpstreamWaiter) -> Attempt:
+        """Open a connection for somebody, who is told by `upstream_ready` or `upstream_unavailable`."""
+        return self._spawn(self._connect(waiter))
 
     def sweep(self) -> None:
         """Close what has rested too long."""
-        oldest_s = self._context.clock.now_s - self._context.settings.upstream_keepalive_timeout_s
+        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
         while self._idle and self._idle[0].idle_since_s < oldest_s:
-            self._idle.popleft().transport.abort()
+            self._idle.popleft().abort()
 
     def close(self) -> None:
         """Close all that rest and give up all attempts."""
         for attempt in self._attempts:
             attempt.cancel()
         while self._idle:
-            self._idle.pop().transport.abort()
+            self._idle.pop().abort()
 
     async def open(self) -> UpstreamConnection:
         """Open a connection.
@@ -124,22 +121,42 @@ class Pool:
             )
         return transport
 
-    async def _connect(self, exchange: Exchange) -> None:
+    async def _connect(self, waiter: UpstreamWaiter) -> None:
+        try:
+            connection = await self._open_in_time()
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            waiter.upstream_unavailable(failures.connect_failure(error))
+        except Exception:  # noqa: BLE001 - a mistake of this program; the request is answered
+            _log.exception("connecting to the app failed")
+            waiter.upstream_unavailable(failures.INTERNAL)
+        else:
+            self._hand_over(connection, waiter)
+
+    async def _open_in_time(self) -> UpstreamConnection:
+        """Open a connection; if that fails at once, try a second time.
+
+        Nothing was sent, so any request may be tried again; a time-out has taken long enough.
+        """
         timeout_s = self._context.settings.connect_timeout_s
-        for is_last in (False, True):
-            try:
-                async with asyncio.timeout(timeout_s):
-                    connection = await self.open()
-            except (OSError, ssl.SSLError, TimeoutError) as error:
-                # Nothing was sent, so any request may be tried again; a time-out has taken long enough.
-                if is_last or isinstance(error, TimeoutError):
-                    exchange.fail(failures.connect_failure(error))
-                    return
-                self._context.stats.retries_total += 1
-                await asyncio.sleep(_RETRY_PAUSE_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.open()
+        except TimeoutError:
+            raise
+        except (OSError, ssl.SSLError):
+            self._context.stats.retries_total += 1
+        await asyncio.sleep(_RETRY_PAUSE_S)
+        async with asyncio.timeout(timeout_s):
+            return await self.open()
+
+    def _hand_over(self, connection: UpstreamConnection, waiter: UpstreamWaiter) -> None:
+        try:
+            if connection.transport.is_closing():  # it left, or spoke unasked, before anyone listened
+                waiter.upstream_unavailable(failures.UPSTREAM_CLOSED)
             else:
-                exchange.upstream_ready(connection)
-                return
+                waiter.upstream_ready(connection)
+        except Exception:  # noqa: BLE001 - as in `_connect`
+            connection.failed_by_itself()
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

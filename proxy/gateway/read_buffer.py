@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from proxy.gateway.upstream import UpstreamConnection
+from typing import Final, Protocol
 
 # Each read and each write wakes somebody; a buffer that leaves the second-level cache costs as much. No power
 # of two: content often is one, and what its head pushes out of the last read would be another read and write.
@@ -41,13 +38,31 @@ class Inbox:
         self.buffer = memoryview(mmap.mmap(-1, _BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
+class LargeContentReceiver(Protocol):
+    """What a `LargeContentReader` reads for."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes that nobody else has."""
+
+    def large_content_received(self, data: memoryview) -> bool:
+        """Take much content; return whether its buffer is still in use."""
+
+    def eof_received(self) -> bool | None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
 class LargeContentReader(asyncio.BufferedProtocol):
     """Takes the place of an upstream connection as its transport's protocol while large content comes."""
 
-    __slots__ = ("_connection", "_inbox")
+    __slots__ = ("_inbox", "_receiver")
 
-    def __init__(self, connection: UpstreamConnection, inbox: Inbox) -> None:
-        self._connection = connection
+    def __init__(self, receiver: LargeContentReceiver, inbox: Inbox) -> None:
+        self._receiver = receiver
         self._inbox = inbox
 
     def get_buffer(self, _size_hint: int) -> memoryview:
@@ -55,25 +70,21 @@ class LargeContentReader(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         inbox = self._inbox
-        exchange = self._connection.exchange
-        if exchange is None or size < _LEAST_SHARED:
-            self._connection.data_received(bytes(inbox.buffer[:size]))
-            return
-        client = exchange.client
-        self._connection.fixed_content_received(exchange, inbox.buffer[:size])
-        if client.transport.get_write_buffer_size():
+        if size < _LEAST_SHARED:
+            self._receiver.data_received(bytes(inbox.buffer[:size]))
+        elif self._receiver.large_content_received(inbox.buffer[:size]):
             inbox.replace()
 
-    # What is not content is for the connection.
+    # What is not content is for the connection, whose callbacks answer for mistakes of this program.
 
-    def eof_received(self) -> bool:
-        return self._connection.eof_received()
+    def eof_received(self) -> bool | None:
+        return self._receiver.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)
+        self._receiver.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._connection.pause_writing()
+        self._receiver.pause_writing()
 
     def resume_writing(self) -> None:
-        self._connection.resume_writing()
+        self._receiver.resume_writing()

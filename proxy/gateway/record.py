@@ -10,8 +10,8 @@ from proxy.message.response import ResponseHead
 class Record:
     """What is known of an exchange; filled in while it goes on, handed to the `Recorder` when it ends.
 
-    A request that is refused before it becomes an exchange has a record, too: with method and target as far as they
-    can be read.
+    A request that is refused before it becomes an exchange has a record, too, with method and target as far as they
+    can be read. What is never set stays at its default, which costs nothing.
 
     Attributes:
         method, target, host: as sent; empty where they cannot be read.
@@ -30,29 +30,20 @@ class Record:
             before a record waits for the log.
     """
 
-    # Written out, as a dataclass's constructor would stay interpreted where all else is compiled.
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "changed",
-        "client",
-        "duration_s",
-        "ended_s",
-        "failure",
-        "host",
-        "is_tunnel",
-        "method",
-        "observed",
-        "policy",
-        "request",
-        "response",
-        "rule",
-        "started_s",
-        "status",
-        "target",
-        "upstream_s",
-        "upstream_status",
-    )
+    duration_s: float = 0.0
+    ended_s: float = 0.0
+    upstream_s: float = 0.0
+    status: int = 0
+    upstream_status: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    rule: str = ""
+    policy: str = ""
+    observed: str = ""
+    changed: int = 0
+    failure: Failure | None = None
+    is_tunnel: bool = False
+    response: ResponseHead | None = None
 
     def __init__(
         self,
@@ -62,42 +53,14 @@ class Record:
         host: bytes | None = None,
         client: str = "",
         started_s: float = 0.0,
-        ended_s: float = 0.0,
-        duration_s: float = 0.0,
-        upstream_s: float = 0.0,
-        status: int = 0,
-        upstream_status: int = 0,
-        bytes_in: int = 0,
-        bytes_out: int = 0,
-        rule: str = "",
-        policy: str = "",
-        observed: str = "",
-        changed: int = 0,
-        failure: Failure | None = None,
-        is_tunnel: bool = False,
         request: RequestHead | None = None,
-        response: ResponseHead | None = None,
     ) -> None:
         self.method = method
         self.target = target
         self.host = host
         self.client = client
         self.started_s = started_s
-        self.ended_s = ended_s
-        self.duration_s = duration_s
-        self.upstream_s = upstream_s
-        self.status = status
-        self.upstream_status = upstream_status
-        self.bytes_in = bytes_in
-        self.bytes_out = bytes_out
-        self.rule = rule
-        self.policy = policy
-        self.observed = observed
-        self.changed = changed
-        self.failure = failure
-        self.is_tunnel = is_tunnel
         self.request = request
-        self.response = response
 
     @property
     def error(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.failures import CLIENT_LEFT
+from proxy.gateway.failures import CLIENT_LEFT, Failure
 from proxy.gateway.record import Record
 from proxy.message.methods import METHODS
 from proxy.stats import Stats
@@ -23,8 +25,20 @@ class Recorder:
         self.stats = stats
         self.access_log = access_log
 
+    def finish(self, record: Record, failure: Failure | None) -> None:
+        """Take the record of an exchange that ends now."""
+        record.duration_s = time.perf_counter() - record.started_s
+        record.ended_s = time.time()
+        if failure is not None:
+            record.failure = failure
+        stats = self.stats
+        stats.in_flight -= 1
+        if record.is_tunnel:
+            stats.tunnels -= 1
+        self.add(record)
+
     def add(self, record: Record) -> None:
-        """Count and log an exchange, or a refusal, that has ended."""
+        """Count and log what has ended: an exchange, or a request that was refused before it became one."""
         stats = self.stats
         stats.request_bytes_total += record.bytes_in
         stats.response_bytes_total += record.bytes_out

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from proxy.audit.collector import Collector
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.client import ClientConnection, Clients
+from proxy.gateway.client import ClientConnection
+from proxy.gateway.clients import Clients
 from proxy.gateway.clock import Clock
 from proxy.gateway.context import Context
+from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import DRAINED, connect_failure
 from proxy.gateway.pool import Pool
 from proxy.gateway.recorder import Recorder
@@ -54,6 +57,7 @@ class Gateway:
         self.context = Context(settings, ruleset, Recorder(stats, access_log), clock, loop, audit)
         self.pool = Pool(self.context)
         self.clients = Clients()
+        self._begin_exchange = partial(Exchange, self.context, self.pool)
         self._servers: list[asyncio.AbstractServer] = []
 
     @property
@@ -84,7 +88,7 @@ class Gateway:
         Returns:
             How many exchanges were broken off.
         """
-        self.context.is_draining = True
+        self.context.drain()
         for server in self._servers:
             server.close()
         for client in self.clients:
@@ -92,25 +96,20 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.clients.all_left.wait()
-        aborted = [client for client in self.clients if client.exchange is not None]
-        self.close()
-        return len(aborted)
+        return self.close()
 
-    def close(self) -> None:
-        """Break everything off at once."""
-        self.context.is_draining = True
+    def close(self) -> int:
+        """End everything at once; return how many exchanges and tunnels were broken off."""
+        self.context.drain()
         self.context.outbox.flush()
         for server in self._servers:
             server.close()
-        for client in self.clients:
-            if client.exchange is not None:
-                client.exchange.abandon(DRAINED)
-            else:
-                client.give_up()
+        broken_off = sum([client.give_up(DRAINED) for client in self.clients])
         self.pool.close()
         self.context.clock.stop()
         self.context.tell_dropped()
         self.context.recorder.flush()
+        return broken_off
 
     async def probe_upstream(self) -> str | None:
         """Try to connect to the app: `None`, or why it cannot be reached."""
@@ -123,7 +122,7 @@ class Gateway:
         return None
 
     def _protocol(self) -> ClientConnection:
-        return ClientConnection(self.context, self.pool, self.clients)
+        return ClientConnection(self.context, self.clients, self._begin_exchange)
 
     def _sweep(self) -> None:
         """On each tick: deadlines, connections at rest, the log."""

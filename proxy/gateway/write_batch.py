@@ -33,7 +33,10 @@ class Outbox:
         """Write what all connections have to write."""
         senders, self._senders = self._senders, []
         for sender in senders:
-            sender.push()
+            try:
+                sender.push()
+            except Exception:  # noqa: BLE001 - one connection's failure is not that of those behind it
+                sender.failed_by_itself()
 
 
 class Sender(asyncio.Protocol):
@@ -41,42 +44,47 @@ class Sender(asyncio.Protocol):
 
     Attributes:
         transport: to be written to by the sender alone.
+        unwritten: what was sent in this turn and waits for its end.
     """
 
-    __slots__ = ("_outbox", "_unwritten", "transport")
+    __slots__ = ("_outbox", "transport", "unwritten")
 
     transport: asyncio.Transport
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._unwritten: list[bytes] = []
+        self.unwritten: list[bytes] = []
 
     def send(self, data: bytes) -> None:
         """Write at the end of this turn, after what was sent before; what is large is written at once."""
         if len(data) >= LARGE_BYTES:
             self.send_now(data)
             return
-        if not self._unwritten:
+        if not self.unwritten:
             self._outbox.add(self)
-        self._unwritten.append(data)
+        self.unwritten.append(data)
 
     def send_now(self, data: bytes | memoryview) -> None:
         """Write what was sent before, and this; a view's buffer is in use until the transport has taken it."""
-        unwritten = self._unwritten
+        unwritten = self.unwritten
         if self.transport.is_closing():
             unwritten.clear()
         elif unwritten:
-            self._unwritten = []
+            self.unwritten = []
             self.transport.writelines([*unwritten, data])
         else:
             self.transport.write(data)
 
+    def failed_by_itself(self) -> None:
+        """What was called in a turn of the loop has raised."""
+        raise NotImplementedError
+
     def push(self) -> None:
         """Write now what was sent; for who is about to close."""
-        unwritten = self._unwritten
+        unwritten = self.unwritten
         if not unwritten:
             return
-        self._unwritten = []
+        self.unwritten = []
         if not self.transport.is_closing():
             # Of what is small, one piece is cheaper than two.
             self.transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))

@@ -89,6 +89,23 @@ class LineTable:
             lines[place] = b""
         return lines, noted, shape.left_out
 
+    def note(self, section: FieldSection) -> Noted:
+        """Note the fields that the table names, without their lines.
+
+        Raises:
+            MalformedHeadError: a field name is not a token.
+        """
+        shape = self._shapes.get(section.names)
+        if shape is None:
+            shape = self._shape(section.names)
+        fields = section.fields
+        noted: Noted = {}
+        for name, place in shape.singles:
+            noted[name] = [(place, fields[place][1])]
+        for name, places in shape.repeated:
+            noted[name] = [(place, fields[place][1]) for place in places]
+        return noted
+
     def _shape(self, names: Names) -> _Shape:
         noted: dict[bytes, list[int]] = {}
         hop_by_hop: list[int] = []

@@ -54,7 +54,7 @@ def request_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
 
 
 def response_framing(
-    lines: list[bytes], noted: Noted, *, method: str, status: int, minor: int
+    lines: list[bytes], noted: Noted, method: str, status: int, minor: int
 ) -> tuple[int, int]:
     """Read how a response's content is framed.
 

@@ -42,7 +42,7 @@ _VALIDATION: Final = (b"if-none-match", b"if-modified-since")
 _CONDITIONALS: Final = frozenset((*_VALIDATION, b"if-range"))
 _READ_HERE: Final = (
     *_VALIDATION,
-    *(b"host", b"content-length", b"if-range", b"range", b"if-match", b"if"),
+    *(b"host", b"content-length", b"if-range", b"range", b"if-match", b"if", b"authorization", b"expect"),
 )
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
 _TAGGED_ANYWHERE: Final = (b"if-match", b"if")

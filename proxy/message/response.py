@@ -4,36 +4,73 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
+from proxy.message.authentication import authenticates_connection
 from proxy.message.errors import MalformedHeadError
-from proxy.message.field_index import Noted, drop, drop_named_in_connection, render_lines, value_of
-from proxy.message.fields import REMEMBERED, FieldSection, list_members
+from proxy.message.field_index import LineTable, drop, drop_named_in_connection, render_lines, value_of
+from proxy.message.fields import REMEMBERED, FieldSection, connection_options, list_members
 from proxy.message.framing import Framing, response_framing
 from proxy.message.mending import mend
 from proxy.message.rewrite import AGE, UNTOUCHED, Treatment
 from proxy.message.status import NO_CONTENT, OK, SWITCHING_PROTOCOLS
 from proxy.message.syntax import HEAD_END, HeadParser
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
+_CONNECTION_TABLE: Final = LineTable((b"content-length", b"www-authenticate"))
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
 
 
 class ResponseHead:
     """A response's head as it came in, checked.
+
+    Args:
+        method: of the request that it answers.
 
     Attributes:
         status: 100 to 999.
         reason: the reason phrase as sent, often empty.
         minor: 0 for an HTTP/1.0 upstream.
         section: its fields.
+        framing: how its content ends: one of `Framing`.
+        content_length: bytes of content when that is fixed.
+        keep_alive: the upstream lets its connection serve another request.
+        authenticates_connection: it challenges or answers the connection, not the request: NTLM, Negotiate.
+
+    Raises:
+        MalformedHeadError: framing that two parsers could read differently.
     """
 
-    __slots__ = ("minor", "reason", "section", "status")
+    __slots__ = (
+        "authenticates_connection",
+        "content_length",
+        "framing",
+        "keep_alive",
+        "minor",
+        "reason",
+        "section",
+        "status",
+    )
 
-    def __init__(self, status: int, reason: bytes, minor: int, section: FieldSection) -> None:
+    def __init__(
+        self, status: int, reason: bytes, minor: int, section: FieldSection, method: str = "GET"
+    ) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
         self.section = section
+        self.authenticates_connection = False
+        if status < OK:
+            self.framing, self.content_length, self.keep_alive = Framing.NONE, 0, True
+            return
+        noted = _CONNECTION_TABLE.note(section)
+        self.framing, self.content_length = response_framing(section.lines, noted, method, status, minor)
+        if b"connection" in noted:
+            options = connection_options(*[value for _, value in noted[b"connection"]])
+            self.keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+        else:
+            self.keep_alive = minor == 1
+        if b"www-authenticate" in noted:
+            self.authenticates_connection = authenticates_connection(noted[b"www-authenticate"])
 
     @property
     def is_final(self) -> bool:
@@ -46,23 +83,17 @@ class OutgoingHead:
 
     Attributes:
         data: the bytes of the head.
-        framing: how the upstream ends the content: one of `Framing`.
-        content_length: bytes of content when that is fixed.
         is_chunked: the content goes out in the chunked coding.
         keep_alive: the client's connection may serve another request.
-        reuse_upstream: the upstream's connection may, once the content has ended.
         changed: lines taken away, rewritten or written by the treatment.
         was_cached: an `Age` that the treatment removes says that a cache behind the gateway answered.
     """
 
     __slots__ = (
         "changed",
-        "content_length",
         "data",
-        "framing",
         "is_chunked",
         "keep_alive",
-        "reuse_upstream",
         "was_cached",
     )
 
@@ -70,26 +101,23 @@ class OutgoingHead:
         self,
         *,
         data: bytes,
-        framing: int,
-        content_length: int,
         is_chunked: bool,
         keep_alive: bool,
-        reuse_upstream: bool,
         changed: int,
         was_cached: bool,
     ) -> None:
         self.data = data
-        self.framing = framing
-        self.content_length = content_length
         self.is_chunked = is_chunked
         self.keep_alive = keep_alive
-        self.reuse_upstream = reuse_upstream
         self.changed = changed
         self.was_cached = was_cached
 
 
-def read_response(head: bytes, parser: HeadParser) -> ResponseHead:
+def read_response(head: bytes, parser: HeadParser, method: str) -> ResponseHead:
     """Parse and check one response head, and mend what a proxy has to mend (`mending`).
+
+    Args:
+        method: of the request that it answers.
 
     Raises:
         MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
@@ -104,7 +132,7 @@ def read_response(head: bytes, parser: HeadParser) -> ResponseHead:
             raise
         start, section = parser.parse(mended)
     status, reason, minor = _read_status_line(start)
-    return ResponseHead(status, reason, minor, section)
+    return ResponseHead(status, reason, minor, section, method)
 
 
 def render_response(
@@ -125,15 +153,12 @@ def render_response(
         keep_alive: whether the gateway wants to keep the client's connection.
         now: an IMF-fixdate, used when the upstream sent no `Date` (RFC 9110 section 6.6.1).
         hides_validators: leave out those that the treatment would change; see `RequestHead.matches_any`.
-
-    Raises:
-        MalformedHeadError: framing that two parsers could read differently; 502.
     """
     lines, noted, left_out = treatment.walk(head.section)
     status = head.status
-    framing, content_length = response_framing(lines, noted, method=method, status=status, minor=head.minor)
-    options = drop_named_in_connection(lines, noted)
-    announces_content = status == NO_CONTENT and _drop_announced_content(lines, noted)
+    drop_named_in_connection(lines, noted)
+    if status == NO_CONTENT:
+        drop(lines, noted, b"content-length")  # RFC 9110 section 8.6
     dates = noted.get(b"date")
     date = now if dates is None else dates[0][1]
     changed = left_out + treatment.apply(
@@ -141,19 +166,11 @@ def render_response(
     )
     if dates is None:
         lines.append(b"Date: " + now)
-    is_chunked, keep_alive = _frame_for_client(lines, framing, client_minor, keep_alive=keep_alive)
+    is_chunked, keep_alive = _frame_for_client(lines, head.framing, client_minor, keep_alive=keep_alive)
     return OutgoingHead(
         data=render_lines(_status_line(status, head.reason), lines),
-        framing=framing,
-        content_length=content_length,
         is_chunked=is_chunked,
         keep_alive=keep_alive,
-        reuse_upstream=(
-            framing != Framing.UNTIL_CLOSE
-            and not announces_content
-            and b"close" not in options
-            and (head.minor == 1 or b"keep-alive" in options)
-        ),
         changed=changed,
         was_cached=AGE in noted,
     )
@@ -163,23 +180,18 @@ def _frame_for_client(
     lines: list[bytes], framing: int, client_minor: int, *, keep_alive: bool
 ) -> tuple[bool, bool]:
     """Add the fields of the client's connection; whether content is chunked there, and whether it stays open."""
-    has_no_length = framing >= Framing.CHUNKED
-    if has_no_length and client_minor == 1:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif has_no_length:
-        keep_alive = False
+    is_chunked = False
+    if framing >= Framing.CHUNKED:
+        if client_minor == 1:
+            is_chunked = True
+            lines.append(b"Transfer-Encoding: chunked")
+        else:
+            keep_alive = False
     if not keep_alive:
         lines.append(b"Connection: close")
     elif client_minor == 0:
         lines.append(b"Connection: keep-alive")
-    return has_no_length and client_minor == 1, keep_alive
-
-
-def _drop_announced_content(lines: list[bytes], noted: Noted) -> bool:
-    """Drop the `Content-Length` of a 204, RFC 9110 section 8.6; whether content is announced, and may follow."""
-    length = value_of(noted, b"content-length") or b""
-    drop(lines, noted, b"content-length")
-    return length.strip(b"0") != b"" or b"transfer-encoding" in noted
+    return is_chunked, keep_alive
 
 
 def render_informational(head: ResponseHead) -> bytes:

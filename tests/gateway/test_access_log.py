@@ -41,12 +41,18 @@ KNOWN: dict[str, Any] = {
     "policy": "classic",
     "changed": 9,
 }
-NOTHING = Record(ended_s=NOON_S)
 
 
 def record(**changes: Any) -> Record:
     """A record with everything in it, but for what is changed."""
-    return Record(**{**KNOWN, **changes})
+    made = Record()
+    for name, value in {**KNOWN, **changes}.items():
+        setattr(made, name, value)
+    return made
+
+
+NOTHING = Record()
+NOTHING.ended_s = NOON_S
 
 
 def failed(text: str) -> Failure:

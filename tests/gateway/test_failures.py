@@ -9,7 +9,8 @@ import ssl
 import pytest
 
 from proxy.gateway import failures
-from proxy.gateway.failures import Failure, connect_failure, render_failure
+from proxy.gateway.failures import Failure, connect_failure
+from proxy.gateway.own_response import render_failure
 from proxy.rules.policies import STRICT
 
 ALL = {name: value for name, value in vars(failures).items() if isinstance(value, Failure)}

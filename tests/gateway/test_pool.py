@@ -40,7 +40,7 @@ def make_gateway(upstream="http://127.0.0.1:1", **settings):
         settings=Settings(upstream=Upstream.parse(upstream), upstream_keepalive_timeout_s=10, **settings),
         clock=SimpleNamespace(now_s=100.0),
         stats=Stats(),
-        is_draining=False,
+        upstream_rest_s=10,
     )
 
 
@@ -100,7 +100,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
     @pytest.mark.parametrize(("is_draining", "is_closing"), [(True, False), (False, True)])
     def test_nothing_is_put_to_rest_while_draining_or_when_it_is_lost(self, is_draining, is_closing):
         gateway = make_gateway()
-        gateway.is_draining = is_draining
+        gateway.upstream_rest_s = 0 if is_draining else 10
         resting = Pool(gateway)
         connection = Connection(is_closing=is_closing)
         resting.put(connection)
@@ -168,7 +168,7 @@ class Test_On_the_wire:  # noqa: N801
             while await peer.reader.readuntil(b"\r\n\r\n"):
                 arrived.release()
                 await release.wait()
-                await peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+                await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
         async with bench(waiting, upstream_keepalive_timeout_s=60) as b:
             peers = [await b.connect() for _ in range(8)]
@@ -180,7 +180,7 @@ class Test_On_the_wire:  # noqa: N801
                     await asyncio.wait_for(arrived.acquire(), ENDED_S)
                 release.set()
                 for peer in peers:
-                    assert (await peer.read_head()).startswith(b"HTTP/1.1 204")
+                    assert (await peer.read_response()).content == b"ok"
             assert b.recorder.connections == b.gateway.stats.upstream_connections == 8
 
     async def test_upstream_that_speaks_unasked_at_rest_loses_its_connection(self):
@@ -189,7 +189,7 @@ class Test_On_the_wire:  # noqa: N801
 
         async def script(peer: Peer) -> None:
             await peer.reader.readuntil(b"\r\n\r\n")
-            await peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             await spoken.wait()
             await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
             await peer.reader.read()
@@ -197,7 +197,7 @@ class Test_On_the_wire:  # noqa: N801
         async with bench(script, upstream_keepalive_timeout_s=60) as b:
             peer = await b.connect()
             await peer.send(GET)
-            await peer.read_head()
+            await peer.read_response()
             spoken.set()
             async with asyncio.timeout(ENDED_S):
                 while b.gateway.stats.upstream_connections:

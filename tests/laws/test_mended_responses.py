@@ -51,7 +51,7 @@ LINES = st.lists(st.builds(Line, NAMES, VALUES, WHITE, FOLDS, st.integers(0, 5))
 
 def rendered(head: bytes, policy: str, method: str, vary: tuple[str, ...]) -> tuple[bytes, Sequence[object]]:
     """What leaves, and the fields that rules are shown."""
-    response = read_response(head, HeadParser("response"))
+    response = read_response(head, HeadParser("response"), method)
     outgoing = render_response(
         response,
         treatment(BUILT_IN[policy], vary),

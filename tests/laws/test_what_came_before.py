@@ -66,7 +66,7 @@ def _request(table: RequestTable, head: bytes) -> object:
 
 def _response(parser: HeadParser, head: bytes) -> object:
     try:
-        response = read_response(head, parser)
+        response = read_response(head, parser, "GET")
         outgoing = render_response(
             response, UNTOUCHED, method="GET", client_minor=1, keep_alive=True, now=NOW
         )

@@ -10,8 +10,8 @@ NOW = b"Sun, 06 Nov 1994 08:49:37 GMT"
 DATE = b"Date: Mon, 01 Jan 2024 00:00:00 GMT"
 
 
-def read(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK"):
-    return read_response(b"\r\n".join([start, *lines, b"", b""]), HeadParser("response"))
+def read(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", method: str = "GET"):
+    return read_response(b"\r\n".join([start, *lines, b"", b""]), HeadParser("response"), method)
 
 
 def render(
@@ -24,7 +24,7 @@ def render(
     hides_validators=False,
 ):
     return render_response(
-        read(*lines, start=start),
+        read(*lines, start=start, method=method),
         treatment,
         method=method,
         client_minor=minor,

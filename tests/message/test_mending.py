@@ -51,7 +51,7 @@ def test_only_what_is_odd_is_written_anew(lines, mended):
 )
 def test_what_two_parsers_could_still_read_differently_is_refused(lines):
     with pytest.raises(MalformedHeadError):
-        read_response(OK + lines + END, HeadParser("response"))
+        read_response(OK + lines + END, HeadParser("response"), "GET")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_mended_needs_no_mending(parts):
     head = head[: find_head_end(head)]
     parser = HeadParser("response")
     try:
-        response = read_response(head, parser)
+        response = read_response(head, parser, "GET")
     except MalformedHeadError:
         return
     written = b"\r\n".join([OK[:-2], *response.section.lines, b"", b""])

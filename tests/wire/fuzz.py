@@ -12,17 +12,16 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from proxy.gateway import failures
-from proxy.gateway import upstream as upstream_module
-from proxy.gateway.client import ClientConnection
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.pool import Pool
 from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
 from proxy.gateway.record import Record
 from proxy.gateway.server import Gateway
-from proxy.gateway.upstream import UpstreamConnection
+from proxy.gateway.upstream import Phase, UpstreamConnection
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.model import Rule
 from proxy.rules.policies import STRICT
@@ -234,6 +233,7 @@ class _World:
         self.gateway = Gateway(settings, Ruleset(rules), Stats(), self.log, self.loop)  # type: ignore[arg-type]
         self.pool = _FuzzPool(self.gateway.context)
         self.gateway.pool = self.pool
+        self.gateway._begin_exchange = partial(Exchange, self.gateway.context, self.pool)
         self.protects_all = any(rule.match == conditions() for rule in rules)
 
     def tick(self, seconds: float) -> None:
@@ -250,6 +250,7 @@ class _Upstream:
         self.to_send = b""
         self.closes = False
         self.has_ended = False  # and says no more, as no socket can
+        self.has_switched = False
         self._answered = 0
 
     def answer(self, chance: random.Random) -> None:
@@ -273,7 +274,7 @@ class _Episode:
         self._upstreams: list[_Upstream] = []
         self._sent = b""
         self._to_send = random_requests(chance)
-        self._client = ClientConnection(world.gateway.context, world.pool, world.gateway.clients)
+        self._client = world.gateway._protocol()
         self._transport = FakeTransport(world.loop, self._client)
         self._transport.takes = chance.random() < 0.7
         self._client_left = self._client_half_closed = self._is_congested = False
@@ -332,9 +333,9 @@ class _Episode:
         if attempt.is_cancelled:
             return
         if self._chance.random() < 0.05:
-            exchange.fail(failures.CONNECT_REFUSED)
+            exchange.upstream_unavailable(failures.CONNECT_REFUSED)
             return
-        connection = UpstreamConnection(self._world.gateway.context, self._world.gateway.pool)
+        connection = UpstreamConnection(self._world.gateway.context, self._world.pool)
         transport = FakeTransport(self._world.loop, connection)
         upstream = _Upstream(connection, transport)
         self._upstreams.append(upstream)
@@ -345,7 +346,7 @@ class _Episode:
             else:
                 transport.lose(None)
             self._world.loop.run()
-        exchange.upstream_ready(connection)
+        self._world.pool._hand_over(connection, exchange)
 
     def _answer_piece(self, size: int) -> None:
         for upstream in self._upstreams:
@@ -355,6 +356,7 @@ class _Episode:
             piece, upstream.to_send = upstream.to_send[:size], upstream.to_send[size:]
             if piece:
                 upstream.to_send = upstream.transport.deliver(piece) + upstream.to_send
+                upstream.has_switched |= upstream.connection.phase is Phase.TUNNEL
             elif upstream.closes:
                 if not upstream.connection.eof_received():
                     upstream.transport.lose(None)
@@ -422,8 +424,8 @@ class _Episode:
                 self._connect()
             self._world.loop.run()
             for upstream in self._upstreams:
-                exchange = upstream.connection.exchange
-                if exchange is not None and exchange.request_complete:
+                exchange = upstream.connection._exchange
+                if exchange is not None and exchange._request_complete:
                     assert read_requests(bytes(upstream.transport.written))[-1].is_complete
                     upstream.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             self._world.loop.run()
@@ -445,7 +447,7 @@ class _Episode:
         for upstream in self._upstreams:
             requests = read_requests(
                 bytes(upstream.transport.written),
-                switched=upstream.connection._framing == upstream_module._TUNNEL,
+                switched=upstream.has_switched,
             )
             assert all(request.is_complete for request in requests[:-1])
         responses = read_responses(

@@ -165,7 +165,7 @@ async def test_request_whose_content_is_coming_is_served(app):
         peer = await asked(b, app, b"/slow", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
         async with draining(b) as drain:
             await peer.send(b"again")
-            await until(lambda: all(client.exchange.request_complete for client in b.gateway.clients))
+            await until(lambda: all(client.exchange._request_complete for client in b.gateway.clients))
             app.may_end.set()
             answer = await peer.read_to_end()
             assert (answer.status, answer.field("Connection")) == (200, [b"close"])

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 
-from proxy.gateway import client, clock
+from proxy.gateway import client, clock, request_reader
 from tests.wire.harness import ENDED_S, XHR, Bench, Peer, answering, bench, read_content
 from tests.wire.strict import read_requests
 
@@ -312,7 +312,8 @@ class Test_Client_fails:  # noqa: N801
     @pytest.mark.parametrize("name", ["GET", "HTTP/1.0"])
     async def test_client_that_reads_slowly_gets_everything(self, leaves_nothing, monkeypatch, name, framing):
         """What is written and not yet taken outlives the exchange; the closing connection waits for it."""
-        monkeypatch.setattr(client, "_LINGER_S", 0.05)
+        monkeypatch.setattr(client, "LINGER_S", 0.05)
+        monkeypatch.setattr(request_reader, "LINGER_S", 0.05)
         content = (
             b"x" * 60_000
         )  # below the mark at which the upstream is paused, above what the kernel holds here

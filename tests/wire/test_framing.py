@@ -42,14 +42,14 @@ class Test_Content_is_framed_anew:  # noqa: N801
             received = await peer.read_head()
             received += await peer.read_until(b"0\r\n\r\n")
             await peer.send(OK + b"Content-Length: 2\r\n\r\nok")
-            received += await peer.read_head()  # whatever comes next is the next request
-            await peer.send(OK + b"Content-Length: 2\r\n\r\nok")
+            received += (await peer.read_to_end()).data
 
         request = b"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Trailer\r\nTE: trailers\r\n" + CHUNKED
         async with bench(upstream) as b:
-            answer = await b.exchange(request + content + CLIENTS["HTTP/1.1 close"], piece=piece)
-            assert [m.content for m in read_responses(answer.data, iter(["POST", "GET"]))] == [b"ok", b"ok"]
-        message, _ = read_requests(received)
+            client = await b.connect()
+            await client.send(request + content, piece=piece)
+            assert (await client.read_response()).content == b"ok"
+        (message,) = read_requests(received)
         assert message.content == b"hello world"
         assert message.values(b"transfer-encoding") == [b"chunked"]
         assert not any(message.values(name) for name in (b"trailer", b"te", b"x-trailer", b"cookie"))
@@ -92,7 +92,7 @@ class Test_Content_is_framed_anew:  # noqa: N801
             messages = read_responses(answer.data, iter(["POST", "POST", "HEAD", "PUT", "GET"]))
             assert [message.values(b"x-number") for message in messages] == [[b"%d" % n] for n in range(1, 6)]
             assert b.recorder.contents == [b"GET /", b"PUT /", b"", b"", b""]
-            assert b.recorder.connections == 1
+            assert b.recorder.connections == 3, "none is left behind by chunks, nor by an answer to HEAD"
 
     async def test_pipelined_request_waits_for_the_response_before_it(self):
         first_is_here, first_may_end = asyncio.Event(), asyncio.Event()
@@ -197,7 +197,7 @@ async def test_response_without_content_ends_with_its_head(piece, asked, method,
             assert message.values(b"content-length") == kept
             assert message.values(b"connection") == ([b"keep-alive"] if "1.0" in asked else [])
         # What a 204 announces may follow yet: it would be taken for the next response.
-        assert b.recorder.connections == (2 if b" 204 " in response and LENGTH_OF_ANOTHER in response else 1)
+        assert b.recorder.connections == 2, "the app's content may follow all the same"
 
 
 class Test_Upstream_connection:  # noqa: N801
@@ -206,7 +206,7 @@ class Test_Upstream_connection:  # noqa: N801
         [
             (OK + FRAMINGS["fixed"], True),
             (OK + FRAMINGS["chunked"], True),
-            (OK + FRAMINGS["empty"], True),
+            (OK + FRAMINGS["empty"], False),  # content may follow all the same
             (OK + b"Connection: Keep-Alive\r\n" + FRAMINGS["fixed"], True),
             (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n" + FRAMINGS["fixed"], True),
             (b"HTTP/1.1 500 Oh\r\n" + FRAMINGS["fixed"], True),

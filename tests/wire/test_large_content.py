@@ -272,7 +272,7 @@ async def test_upload_waits_for_an_upstream_that_answers_at_length_before_it_rea
         assert is_read_by_another(b)
         sending = asyncio.create_task(send_megabytes(peer, 32, chunked=False))
         (client,) = b.gateway.clients
-        await until(lambda: client.is_held("upstream"))
+        await until(lambda: client.is_paused_by("upstream"))
         reads_on.set()
         await peer.read_exactly(7 * MIB)
         async with asyncio.timeout(ENDED_S):

@@ -33,13 +33,13 @@ def tracebacks(caplog: pytest.LogCaptureFixture):
     ]
 
 
-@pytest.mark.parametrize("part", ["requests", "pool", "response_parser"])
+@pytest.mark.parametrize("part", ["requests", "take", "response_parser"])
 async def test_request_is_answered(monkeypatch, tracebacks, part):
     """Before there is an exchange, when it begins, and when its response comes; the next one is served."""
     async with bench() as b:
         b.may_fail = True
         with monkeypatch.context() as broken:
-            broken.setattr(b.gateway if part == "pool" else b.gateway.context, part, Broken())
+            broken.setattr(b.gateway.pool if part == "take" else b.gateway.context, part, Broken())
             peer = await b.connect()
             await peer.send(ASK)
             answer = (

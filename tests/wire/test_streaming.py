@@ -12,7 +12,7 @@ import socket
 
 import pytest
 
-from proxy.gateway import client, clock, pool
+from proxy.gateway import clock, pool, request_reader
 from tests.wire.harness import ENDED_S, Peer, answering, bench
 from tests.wire.streams import (
     MIB,
@@ -96,11 +96,11 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             peer = await b.connect()
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + (framing if chunked else framing % content))
             sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
-            await until(lambda: any(c.is_held("upstream") for c in b.gateway.clients))
+            await until(lambda: any(c.is_paused_by("upstream") for c in b.gateway.clients))
             await ticks(b, 3)
             (connection,) = b.gateway.clients
             exchange = connection.exchange
-            assert connection.is_held("upstream")
+            assert connection.is_paused_by("upstream")
             assert exchange._upstream.transport.get_write_buffer_size() < BUFFERED_BYTES
             assert exchange._record.bytes_in < ON_THE_WAY_BYTES
             reads_on.set()
@@ -148,7 +148,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
         self, narrow, monkeypatch, status
     ):
         """All of the request is with the gateway and not with the upstream: the client goes on, the upstream does not."""
-        monkeypatch.setattr(client, "_MAX_PIPELINED_BYTES", 1 << 30)
+        monkeypatch.setattr(request_reader, "_MAX_PIPELINED_BYTES", 1 << 30)
         ends = asyncio.Event()
 
         async def upstream(peer: Peer) -> None:
@@ -172,7 +172,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             narrow_socket(connection.exchange._upstream.transport, 4096)
             connection.exchange._upstream.transport.set_write_buffer_limits(high=1)
             await peer.send(b"x" * 250_000)
-            await until(lambda: connection.exchange.request_complete and connection.is_held("upstream"))
+            await until(lambda: connection.exchange._request_complete and connection.is_paused_by("upstream"))
             ends.set()
             assert (await peer.read_response()).status == status
             await peer.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -226,7 +226,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
             await dialling.has_begun.wait()
             (connection,) = b.gateway.clients
-            await until(lambda: connection.is_held("connecting"))
+            await until(lambda: connection.is_paused_by("connecting"))
             await ticks(b, 3)
             assert connection.exchange._record.bytes_in < BUFFERED_BYTES
             dialling.may_end.set()
@@ -264,7 +264,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
     @pytest.mark.interpreted
     async def test_pipelined_requests_beyond_a_bound_wait_in_the_kernel(self, monkeypatch):
         """They are not read ahead without end; all are answered, in order."""
-        monkeypatch.setattr(client, "_MAX_PIPELINED_BYTES", 4096)
+        monkeypatch.setattr(request_reader, "_MAX_PIPELINED_BYTES", 4096)
         first_is_here, first_may_end = asyncio.Event(), asyncio.Event()
 
         async def upstream(peer: Peer) -> None:
@@ -284,7 +284,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             numbers = [b"%04d" % number for number in range(1, 500)]
             rest = b" HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 8000 + b"\r\n\r\n"  # 4 MB of them
             sending = asyncio.create_task(peer.send(b"".join(b"GET /" + number + rest for number in numbers)))
-            await until(lambda: connection.is_held("pipelined"))
+            await until(lambda: connection.is_paused_by("pipelined"))
             assert len(connection._buffer) < BUFFERED_BYTES
             first_may_end.set()
             for number in [b"0000", *numbers]:
@@ -419,7 +419,7 @@ class Test_Content_that_is_still_coming:  # noqa: N801
             narrow_socket(peer.writer)
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + (framing if chunked else framing % content))
             sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
-            await until(lambda: any(c.is_held("upstream") for c in b.gateway.clients))
+            await until(lambda: any(c.is_paused_by("upstream") for c in b.gateway.clients))
             is_to_answer.set()
             async with asyncio.timeout(ENDED_S):
                 await sending

@@ -158,7 +158,7 @@ class Test_Time_for_a_response_s_head:  # noqa: N801
             peer = await b.connect()
             await peer.send(request_head)
             await upstream.asked.wait()
-            await until(lambda: next(iter(b.gateway.clients)).exchange.request_complete)
+            await until(lambda: next(iter(b.gateway.clients)).exchange._request_complete)
             for _ in range(6):
                 await upstream.say()
                 await hands.forward(b, 9.9)
@@ -179,7 +179,7 @@ class Test_Time_for_a_response_s_head:  # noqa: N801
             await upstream.asked.wait()
             await hands.forward(b, 299)
             await peer.send(b"hello")
-            await until(lambda: next(iter(b.gateway.clients)).exchange.request_complete)
+            await until(lambda: next(iter(b.gateway.clients)).exchange._request_complete)
             await hands.forward(b, 59.9)
             assert b.gateway.stats.in_flight == 1
             await hands.forward(b, 0.2)
@@ -253,7 +253,7 @@ class Test_Time_without_a_byte:  # noqa: N801
             peer = await b.connect()
             await peer.send(POST + b"Content-Length: %d\r\n\r\n" % (64 * MIB))
             sending = asyncio.create_task(peer.send(b"x" * (64 * MIB)))
-            await until(lambda: any(c.is_held("upstream") for c in b.gateway.clients))
+            await until(lambda: any(c.is_paused_by("upstream") for c in b.gateway.clients))
             await hands.forward(b, 299)
             assert b.gateway.stats.in_flight == 1
             await hands.forward(b, 1.1)

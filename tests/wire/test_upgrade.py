@@ -114,7 +114,7 @@ class Test_Switch:  # noqa: N801 - read as a sentence
             sending = asyncio.create_task(peer.send(asking() + early))
             await asked.wait()
             (connection,) = b.gateway.clients
-            await until(lambda: connection.is_held("pipelined"))
+            await until(lambda: connection.is_paused_by("pipelined"))
             assert len(connection._buffer) < MIB // 2
             decides.set()
             await sending
@@ -194,7 +194,8 @@ class Test_Upgrade_that_does_not_happen:  # noqa: N801
                 answer = await peer.read_response()
                 assert (answer.status, answer.end) == (int(response[9:12]), "open")
                 assert not answer.field("Connection")
-            assert b.recorder.connections == 1
+            # An answer without content leaves no connection behind, whatever it was asked for.
+            assert b.recorder.connections == (4 if b"Content-Length: 0" in response else 1)
 
     @PIECES
     async def test_takes_early_bytes_for_the_next_request(self, piece):
@@ -323,9 +324,9 @@ class Test_Tunnel:  # noqa: N801
             await peer.read_head()
             ours = asyncio.create_task((one if direction == "up" else other)(peer))
             (connection,) = b.gateway.clients
-            await until(lambda: connection.is_held("upstream") or connection.is_congested)
+            await until(lambda: connection.is_paused_by("upstream") or connection.is_congested)
             await ticks(b, 1)
-            held = connection.exchange._upstream.transport.get_write_buffer_size()
+            held = connection.tunnel._upstream.transport.get_write_buffer_size()
             assert max(held, connection.transport.get_write_buffer_size()) < MIB // 2
             assert not sent.is_set()
             reads_on.set()

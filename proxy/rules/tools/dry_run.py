@@ -109,7 +109,7 @@ def _render(
     request: RequestHead, response: TrialResponse, resolution: Resolution, now: bytes
 ) -> tuple[Field, ...]:
     outgoing = render_response(
-        ResponseHead(response.status, b"", 1, FieldSection(response.fields)),
+        ResponseHead(response.status, b"", 1, FieldSection(response.fields), request.method),
         resolution.treatment,
         method=request.method,
         client_minor=1,

@@ -1,0 +1,390 @@
+"""The exchange as a transcript: what its sides tell it, and what it tells them, in order. No socket, no HTTP/1."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.gateway import failures
+from proxy.gateway.exchange import Exchange
+from proxy.message.errors import MalformedHeadError
+from proxy.rules.model import Rule
+from proxy.rules.policies import CLASSIC
+from tests.gateway.fakes import FakeClient, FakePool, FakeUpstream, Surroundings, request, response
+from tests.rules.making import conditions
+
+OK = response(b"200 OK", b"Content-Length: 2")
+POST = request(b"POST /a HTTP/1.1", b"Content-Length: 4")
+CHUNKED = request(b"POST /a HTTP/1.1", b"Transfer-Encoding: chunked")
+
+
+class Stage:
+    """One exchange between two fake sides."""
+
+    def __init__(self, head=None, *, resting: int = 1, rules=(), **settings):
+        self.around = Surroundings(rules, **settings)
+        told = self.around.told
+        self.upstream = FakeUpstream(told)
+        self.client = FakeClient(told)
+        self.pool = FakePool(told, *[self.upstream] * resting)
+        self.exchange = Exchange(self.around.context, self.pool, self.client, head or request())
+        self.exchange.begin()
+
+    @property
+    def told(self):
+        return self.around.take()
+
+
+# One after the other of what may happen until the exchange is in a phase.
+def in_connecting():
+    return Stage(resting=0)
+
+
+def in_sending():
+    return Stage(POST)
+
+
+def in_awaiting():
+    return Stage()
+
+
+def in_relaying():
+    stage = Stage()
+    stage.exchange.response_head(OK)
+    return stage
+
+
+PHASES = {
+    "connecting": in_connecting,
+    "sending": in_sending,
+    "awaiting": in_awaiting,
+    "relaying": in_relaying,
+}
+
+
+class Test_Course:  # noqa: N801 - read as a sentence
+    def test_request_without_content_and_its_response(self):
+        stage = Stage()
+        assert stage.told == ["pool: take", "upstream: GET /a"]
+        stage.exchange.response_head(OK)
+        stage.exchange.response_content(b"ok")
+        stage.exchange.response_end()
+        assert stage.told == ["client: head 200", "client: content ok", "client: end"]
+        record = stage.around.record
+        assert (record.method, record.target, record.host, record.client) == ("GET", b"/a", b"a", "192.0.2.1")
+        assert (record.status, record.upstream_status, record.bytes_out, record.changed) == (200, 200, 2, 3)
+        assert record.failure is None
+        assert stage.around.stats.in_flight == 0
+
+    def test_content_is_passed_on_as_it_comes(self):
+        stage = Stage(POST)
+        assert stage.told == ["pool: take a fresh one", "upstream: POST /a"]
+        stage.exchange.request_content(b"ab")
+        stage.exchange.request_content(b"cd")
+        stage.exchange.request_end()
+        assert stage.told == ["upstream: content ab", "upstream: content cd", "upstream: end"]
+        stage.exchange.response_head(OK)
+        stage.exchange.response_end()
+        assert stage.around.record.bytes_in == 4
+
+    def test_content_waits_for_a_connection_and_the_client_with_it(self):
+        stage = Stage(POST, resting=0)
+        stage.exchange.request_content(b"ab")
+        stage.exchange.request_content(b"cd")
+        stage.exchange.request_end()
+        assert stage.told == [
+            "pool: take a fresh one",
+            "pool: connect",
+            "client: pause connecting",
+            "client: pause connecting",
+        ]
+        stage.exchange.upstream_ready(stage.upstream)
+        assert stage.told == [
+            "upstream: POST /a",
+            "upstream: content ab",
+            "upstream: content cd",
+            "client: resume connecting",
+            "upstream: end",
+        ]
+
+    def test_informational_responses_come_before_the_final_one_up_to_a_bound(self):
+        stage = Stage()
+        stage.exchange.informational(response(b"103 Early Hints"))
+        assert stage.told[2:] == ["client: informational 103"]
+        for _ in range(64):
+            stage.exchange.informational(response(b"102 Processing"))
+        assert stage.told[-2:] == ["upstream: abort", "client: answer upstream_malformed"]
+
+    def test_answer_before_the_end_of_the_request_lets_the_rest_of_it_go_on(self):
+        stage = in_sending()
+        stage.exchange.response_head(OK)
+        stage.exchange.request_content(b"abcd")
+        stage.exchange.request_end()
+        assert stage.told[2:] == ["client: head 200", "upstream: content abcd", "upstream: end"]
+
+    def test_either_side_holds_the_other_back(self):
+        stage = in_sending()
+        stage.exchange.pause_request()
+        stage.exchange.resume_request()
+        stage.exchange.pause_response()
+        stage.exchange.resume_response()
+        assert stage.told[2:] == [
+            "client: pause upstream",
+            "client: resume upstream",
+            "upstream: pause",
+            "upstream: resume",
+        ]
+
+    def test_upstream_of_a_client_that_takes_nothing_is_not_read_until_it_rests(self):
+        stage = Stage(resting=0)
+        stage.client.is_congested = True
+        stage.exchange.upstream_ready(stage.upstream)
+        assert stage.told[2:] == ["upstream: GET /a", "upstream: pause"]
+        stage.exchange.response_head(OK)
+        stage.exchange.response_end()
+        assert stage.told == ["client: head 200", "upstream: resume", "client: end"]
+
+    def test_upstream_that_does_not_rest_is_not_touched_after_the_end(self):
+        stage = in_relaying()
+        stage.client.is_congested, stage.upstream.may_rest = True, False
+        stage.exchange.response_end()
+        assert stage.told[-1] == "client: end"
+        assert "upstream: resume" not in stage.told
+
+
+class Test_Rules:  # noqa: N801
+    RULES = (Rule("all", CLASSIC, conditions()),)
+
+    def test_decide_before_the_request_leaves_and_are_named_in_the_record(self):
+        stage = Stage(rules=self.RULES)
+        stage.exchange.response_head(OK)
+        stage.exchange.response_end()
+        record = stage.around.record
+        assert (record.rule, record.policy) == ("all", "classic")
+        assert stage.around.stats.conditionals_stripped == {"all": 2}
+        assert stage.around.stats.fields_changed == {"all": 3}
+
+    def test_conditions_that_are_left_out_are_counted_once_though_the_request_is_sent_twice(self):
+        stage = Stage(rules=self.RULES)
+        stage.exchange.upstream_lost(may_retry=True, detail="")
+        stage.exchange.upstream_ready(stage.upstream)
+        assert stage.around.stats.conditionals_stripped == {"all": 2}
+
+    def test_304_to_a_request_that_lost_its_conditions_is_a_fault_of_the_app(self):
+        stage = Stage(rules=self.RULES)
+        stage.exchange.response_head(response(b"304 Not Modified"))
+        assert stage.told[2:] == ["upstream: abort", "client: answer upstream_not_modified"]
+
+    def test_that_fail_protect(self, caplog):
+        """DESIGN section 4: an exception while deciding means strict, a log line and a counter."""
+
+        class Broken:
+            def decide(self, *_: object) -> object:
+                raise RuntimeError
+
+        around = Surroundings()
+        around.context._ruleset = Broken()
+        upstream = FakeUpstream(around.told)
+        exchange = Exchange(
+            around.context, FakePool(around.told, upstream), FakeClient(around.told), request()
+        )
+        exchange.begin()
+        exchange.response_head(OK)
+        exchange.response_end()
+        assert (around.record.policy, around.stats.decision_failures_total) == ("strict", 1)
+        assert caplog.records[0].exc_info
+
+
+class Test_Second_try:  # noqa: N801
+    def test_is_made_on_a_new_connection_when_a_used_one_ended_as_the_request_met_it(self):
+        stage = Stage()
+        stage.exchange.upstream_lost(may_retry=True, detail="reset")
+        assert stage.told[2:] == ["pool: connect"]
+        stage.exchange.upstream_ready(stage.upstream)
+        assert stage.told == ["upstream: GET /a"]
+        assert stage.around.stats.retries_total == 1
+
+    def test_is_the_last(self):
+        stage = Stage()
+        stage.exchange.upstream_lost(may_retry=True, detail="")
+        stage.exchange.upstream_ready(stage.upstream)
+        stage.exchange.upstream_lost(may_retry=True, detail="again")
+        assert stage.told[-1] == "client: answer upstream_closed"
+        assert stage.around.record.error == "upstream_closed: again"
+        assert stage.around.stats.retries_total == 1
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            POST,
+            CHUNKED,
+            request(b"POST /a HTTP/1.1", b"Content-Length: 0"),
+            request(b"GET /a HTTP/1.1", b"Content-Length: 4"),
+            request(b"GET /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: websocket"),
+        ],
+    )
+    def test_is_not_made_of_what_cannot_be_sent_twice(self, head):
+        """RFC 9110 section 9.2.2: a second POST would be a second order."""
+        stage = Stage(head)
+        stage.exchange.upstream_lost(may_retry=True, detail="")
+        assert stage.told[-1] == "client: answer upstream_closed"
+
+    def test_is_not_made_where_the_app_has_begun_to_answer(self):
+        stage = Stage()
+        stage.exchange.informational(response(b"103 Early Hints"))
+        stage.exchange.upstream_lost(may_retry=True, detail="")
+        assert stage.told[-1] == "client: answer upstream_closed"
+
+    def test_is_not_made_where_the_connection_was_new(self):
+        stage = Stage()
+        stage.exchange.upstream_lost(may_retry=False, detail="")
+        assert stage.told[-1] == "client: answer upstream_closed"
+
+
+class Test_Silence:  # noqa: N801
+    """The table in the module's docstring."""
+
+    @pytest.mark.parametrize(
+        ("phase", "patience_s", "reason", "ending"),
+        [
+            ("connecting", 11, "connect_timeout", "client: answer connect_timeout"),
+            ("sending", 300, "request_timeout", "client: answer request_timeout"),
+            ("awaiting", 60, "upstream_timeout", "client: answer upstream_timeout"),
+            ("relaying", 300, "upstream_stalled", "client: reset"),
+        ],
+    )
+    def test_of_a_phase_has_its_time_and_its_name(self, phase, patience_s, reason, ending):
+        stage = PHASES[phase]()
+        assert stage.client.patience_s == patience_s
+        stage.exchange.timed_out()
+        assert stage.told[-1] == ending
+        assert stage.around.record.failure.reason == reason
+
+    def test_is_the_app_s_where_it_takes_no_more_of_the_request(self):
+        stage = in_sending()
+        stage.exchange.pause_request()
+        stage.exchange.timed_out()
+        assert stage.told[-1] == "client: answer upstream_timeout"
+
+    @pytest.mark.parametrize("phase", ["sending", "awaiting", "relaying"])
+    def test_is_the_client_s_where_it_takes_nothing(self, phase):
+        stage = PHASES[phase]()
+        stage.client.is_congested = True
+        stage.exchange.timed_out()
+        assert stage.told[-2:] == ["upstream: abort", "client: reset"]
+        assert stage.around.record.failure is failures.CLIENT_STALLED
+
+    def test_ends_with_any_byte_of_content(self):
+        stage = in_sending()
+        stage.client.deadline_s = 0
+        stage.exchange.request_content(b"a")
+        assert stage.client.patience_s == 300
+        stage = in_relaying()
+        stage.client.deadline_s = 0
+        stage.exchange.touch()
+        assert stage.client.patience_s == 300
+
+    def test_of_an_app_that_is_to_answer_does_not_end_when_the_client_takes_what_came_before(self):
+        stage = in_awaiting()
+        stage.client.deadline_s = 0
+        stage.exchange.resume_response()
+        assert stage.client.deadline_s == 0
+
+
+class Test_Failure:  # noqa: N801
+    @pytest.mark.parametrize("phase", ["connecting", "sending", "awaiting"])
+    def test_is_answered_before_the_response(self, phase):
+        stage = PHASES[phase]()
+        dropped = "pool: cancel" if phase == "connecting" else "upstream: abort"
+        stage.exchange.fail(failures.UPSTREAM_MALFORMED)
+        assert stage.told[-2:] == [dropped, "client: answer upstream_malformed"]
+        record = stage.around.record
+        assert (record.status, record.policy, record.bytes_out) == (502, "strict", 17)
+        assert stage.around.stats.upstream_errors == {"upstream_malformed": 1}
+
+    def test_within_the_response_is_a_reset(self):
+        stage = in_relaying()
+        stage.exchange.fail(failures.UPSTREAM_TRUNCATED)
+        assert stage.told[-2:] == ["upstream: abort", "client: reset"]
+        assert stage.around.record.status == 200
+
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_that_must_end_at_once_is_a_reset(self, phase):
+        stage = PHASES[phase]()
+        stage.exchange.reset(failures.DRAINED)
+        assert stage.told[-1] == "client: reset"
+        assert stage.around.stats.proxy_errors == {"drained": 1}
+
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_client_that_leaves_ends_the_upstream_s_work(self, phase):
+        stage = PHASES[phase]()
+        stage.exchange.client_left()
+        assert stage.told[-1] in {"pool: cancel", "upstream: abort"}
+        assert stage.around.record.status == 499
+        assert stage.around.stats.client_aborts_total == 1
+        assert stage.around.stats.client_errors == {}
+
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_comes_but_once(self, phase):
+        """After the end nothing is told any more, and nothing counted."""
+        stage = PHASES[phase]()
+        stage.exchange.fail(failures.UPSTREAM_CLOSED)
+        _ = stage.told
+        stage.exchange.fail(failures.INTERNAL)
+        stage.exchange.reset(failures.DRAINED)
+        stage.exchange.client_left()
+        assert stage.told == []
+        assert len(stage.around.log.records) == 1
+        assert stage.around.stats.in_flight == 0
+
+    def test_connection_that_cannot_be_had(self):
+        stage = in_connecting()
+        stage.exchange.upstream_unavailable(failures.CONNECT_REFUSED)
+        assert stage.told == ["pool: take", "pool: connect", "client: answer connect_refused"]
+
+    @pytest.mark.parametrize("head", [POST, CHUNKED])
+    def test_too_much_content_is_refused_as_soon_as_it_is_known(self, head):
+        stage = Stage(head, max_request_body_bytes=3)
+        if head is CHUNKED:
+            stage.exchange.request_content(b"abcd")
+        assert stage.told[-1] == "client: answer content_too_large"
+
+
+class Test_Switch:  # noqa: N801
+    ASKED = request(b"GET /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: echo")
+
+    def test_hands_both_sides_to_a_tunnel(self):
+        stage = Stage(self.ASKED)
+        stage.exchange.response_head(response(b"101 Switching Protocols", b"Upgrade: echo"))
+        assert stage.told[2:] == ["client: switch 101 for echo", "upstream: tunnel", "client: tunnel"]
+        assert (stage.around.stats.tunnels, stage.around.stats.in_flight) == (1, 1)
+        assert stage.around.log.records == []
+        stage.client.tunnel.client_left()
+        assert stage.around.record.status == 101
+        assert (stage.around.stats.tunnels, stage.around.stats.in_flight) == (0, 0)
+
+    def test_before_the_request_is_complete_is_no_answer_to_it(self):
+        """RFC 9110 section 7.8."""
+        stage = Stage(
+            request(b"POST /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: echo", b"Content-Length: 4")
+        )
+        with pytest.raises(MalformedHeadError):
+            stage.exchange.response_head(response(b"101 Switching Protocols", b"Upgrade: echo"))
+
+
+class Test_Authenticated_connection:  # noqa: N801
+    def test_is_pinned_by_a_challenge_before_the_client_hears_of_it(self):
+        stage = Stage()
+        challenge = response(b"401 Unauthorized", b"WWW-Authenticate: NTLM", b"Content-Length: 2")
+        stage.exchange.response_head(challenge)
+        assert stage.told[2:] == ["client: pin", "client: head 401"]
+
+    def test_is_pinned_by_credentials_as_soon_as_they_are_sent(self):
+        stage = Stage(request(b"GET /a HTTP/1.1", b"Authorization: Negotiate YIIZ"))
+        assert stage.told == ["pool: take", "upstream: GET /a", "client: pin"]
+
+    def test_is_used_again_by_its_client_alone_and_the_pool_not_asked(self):
+        around = Surroundings()
+        client, pinned = FakeClient(around.told), FakeUpstream(around.told, "pinned")
+        client.pinned = pinned
+        Exchange(around.context, FakePool(around.told), client, request()).begin()
+        assert around.told == ["pinned: GET /a", "client: pin"]

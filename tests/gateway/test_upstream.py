@@ -1,0 +1,351 @@
+"""A connection to the app on a transport that only remembers: phases, framing, and when it may rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.gateway.upstream import Phase, UpstreamConnection
+from tests.gateway.fakes import FakeTransport, Surroundings, request
+
+GET = request()
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Listener:
+    """Stands for the exchange, and for the tunnel after it; writes down what it hears."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+        self.on_head: Any = lambda _response: None
+
+    def __getattr__(self, name: str) -> Any:
+        def hear(*words: Any, **named: Any) -> None:
+            said = [
+                bytes(word).decode() if isinstance(word, bytes | memoryview) else str(word) for word in words
+            ]
+            self._told.append(" ".join([name, *said, *[f"{key}={value}" for key, value in named.items()]]))
+
+        return hear
+
+    def touch(self) -> None: ...
+
+    def informational(self, response: Any) -> None:
+        self._told.append(f"informational {response.status}")
+
+    def response_head(self, response: Any) -> None:
+        self._told.append(f"head {response.status}")
+        self.on_head(response)
+
+    def fail(self, failure: Any) -> None:
+        self._told.append(f"fail {failure.reason} {failure.detail}".strip())
+
+    def upstream_half_closed(self) -> bool:
+        self._told.append("half-closed")
+        return True
+
+
+class Pool:
+    def __init__(self) -> None:
+        self.resting: list[UpstreamConnection] = []
+
+    def put(self, connection: UpstreamConnection) -> None:
+        self.resting.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self.resting.remove(connection)
+
+
+class Stage:
+    """A connection that was asked something, whose request has left."""
+
+    def __init__(self, head=GET, *, leaves: bool = True) -> None:
+        self.around = Surroundings()
+        self.pool = Pool()
+        self.connection = UpstreamConnection(self.around.context, self.pool)
+        self.transport = FakeTransport()
+        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
+        self.listener = Listener(self.around.told)
+        self.ask(head, leaves=leaves)
+
+    def ask(self, head, *, leaves: bool = True) -> None:
+        self.connection.send_head(self.listener, head, strips=False)  # type: ignore[arg-type]
+        if leaves:
+            self.around.context.outbox.flush()
+
+    def hear(self, data: bytes, piece: int = 0) -> list[str]:
+        for start in range(0, len(data), piece or len(data)):
+            self.connection.data_received(data[start : start + (piece or len(data))])
+        return self.around.take()
+
+    @property
+    def rests(self) -> bool:
+        assert (self.connection in self.pool.resting) is (self.connection.phase is Phase.RESTING)
+        return self.connection in self.pool.resting
+
+
+class Test_Reading:  # noqa: N801 - read as a sentence
+    def test_head_and_content(self):
+        stage = Stage()
+        assert stage.hear(OK) == ["head 200", "response_content ok", "response_end"]
+        assert stage.rests
+
+    def test_any_pieces_come_to_the_same(self):
+        stage = Stage()
+        told = stage.hear(b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n" + OK, piece=1)
+        assert told == [
+            "informational 103",
+            "head 200",
+            "response_content o",
+            "response_content k",
+            "response_end",
+        ]
+        assert stage.rests
+
+    def test_chunks_are_taken_off(self):
+        stage = Stage()
+        told = stage.hear(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+        assert told == ["head 200", "response_content ok", "response_end"]
+        assert stage.rests
+
+    def test_content_without_a_length_ends_with_the_connection_s_own_word(self):
+        stage = Stage()
+        assert stage.hear(b"HTTP/1.1 200 OK\r\n\r\nok") == ["head 200", "response_content ok"]
+        stage.connection.eof_received()
+        stage.connection.connection_lost(None)
+        assert stage.around.take() == ["response_end"]
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+    def test_what_ends_before_its_end_is_truncated(self, framing):
+        stage = Stage()
+        content = b"2\r\nok\r\n" if b"chunked" in framing else b"ok"
+        stage.hear(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n" + content)
+        stage.connection.eof_received()
+        stage.connection.connection_lost(None)
+        assert stage.around.take() == ["fail upstream_truncated"]
+
+    def test_reset_is_no_end_of_content(self):
+        stage = Stage()
+        stage.hear(b"HTTP/1.1 200 OK\r\n\r\nok")
+        stage.transport.get_extra_info = lambda _name, _default=None: (
+            object()
+        )  # TLS: nothing more can be read
+        stage.connection.connection_lost(ConnectionResetError("reset"))
+        assert stage.around.take() == ["fail upstream_truncated reset"]
+
+    def test_what_is_no_response_fails(self):
+        assert Stage().hear(b"220 ready\r\n") == ["fail upstream_malformed not HTTP/1.x"]
+        two = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        (told,) = Stage().hear(two)
+        assert told.startswith("fail upstream_malformed ")
+
+    def test_answer_to_a_request_that_has_not_left_is_none(self):
+        """It was said before, to somebody else."""
+        stage = Stage(leaves=False)
+        assert stage.hear(OK) == ["upstream_lost may_retry=False detail=it spoke unasked"]
+        assert stage.transport.end == "aborted"
+
+    def test_exchange_that_ends_within_the_head_hears_no_content(self):
+        stage = Stage()
+        stage.listener.on_head = lambda _response: stage.connection.abort()
+        assert stage.hear(OK) == ["head 200"]
+
+
+class Test_Writing:  # noqa: N801
+    def test_content_of_a_known_length_goes_as_it_is_and_other_content_in_chunks(self):
+        for framing, expected in (
+            (b"Content-Length: 2", b"hi"),
+            (b"Transfer-Encoding: chunked", b"2\r\nhi\r\n0\r\n\r\n"),
+        ):
+            stage = Stage(request(b"POST /a HTTP/1.1", framing))
+            assert stage.connection.phase is Phase.SENDING
+            stage.transport.take()
+            stage.connection.send_content(b"hi")
+            stage.connection.end()
+            stage.around.context.outbox.flush()
+            assert (stage.transport.take(), stage.connection.phase) == (expected, Phase.AWAITING)
+
+    def test_request_can_be_sent_a_second_time_byte_for_byte(self):
+        head = request(b"GET /a HTTP/1.1", b'If-None-Match: "a"', b"If-Range: x", b"Range: bytes=0-1")
+        first, second = Stage(head).transport.take(), Stage(head).transport.take()
+        assert first == second
+        assert first.startswith(b"GET /a HTTP/1.1\r\n")
+
+    def test_nothing_is_written_to_a_transport_that_is_closing(self):
+        """uvloop logs a warning for each write after five."""
+        stage = Stage(request(b"POST /a HTTP/1.1", b"Content-Length: 9"))
+        stage.transport.close()
+        stage.connection.send_content(b"small")
+        stage.connection.send_content(b"l" * 20_000)
+        stage.around.context.outbox.flush()
+        assert b"small" not in stage.transport.take()
+
+
+def reply(*fields: bytes, content: bytes = b"ok") -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"", content])
+
+
+class Test_Rest:  # noqa: N801
+    """Issue 14.1 and 14.3: no byte of an answer may come when somebody else listens."""
+
+    @pytest.mark.parametrize(
+        ("head", "data"),
+        [
+            (request(b"HEAD /a HTTP/1.1"), reply(b"Content-Length: 2", content=b"")),
+            (GET, b"HTTP/1.1 204 No Content\r\n\r\n"),
+            (GET, b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+            (GET, reply(b"Content-Length: 0", content=b"")),
+            (GET, reply(b"Content-Length: 2", b"Connection: close")),
+            (GET, OK.replace(b"1.1", b"1.0")),
+            (GET, OK + b"x"),
+            (GET, reply(b"Transfer-Encoding: chunked", content=b"0\r\n\r\nx")),
+            (request(b"GET /a HTTP/1.1", b"Expect: 100-continue"), OK),
+        ],
+    )
+    def test_is_not_for_a_connection_on_which_more_may_come(self, head, data):
+        stage = Stage(head)
+        assert stage.hear(data)[-1] == "response_end"
+        assert not stage.rests
+        assert stage.transport.end == "aborted"
+
+    def test_is_not_for_one_that_got_chunks(self):
+        """Nobody can tell whether the app has read them all."""
+        stage = Stage(request(b"POST /a HTTP/1.1", b"Transfer-Encoding: chunked"))
+        stage.connection.end()
+        stage.around.context.outbox.flush()
+        stage.hear(OK)
+        assert not stage.rests
+
+    @pytest.mark.parametrize("is_unsent", [True, False])
+    def test_is_not_for_one_that_answered_before_the_request_had_left(self, is_unsent):
+        stage = Stage(request(b"POST /a HTTP/1.1", b"Content-Length: 4"))
+        stage.connection.send_content(b"abcd")
+        if is_unsent:
+            stage.connection.end()
+            stage.transport.unsent = 4
+        stage.hear(OK)
+        assert not stage.rests
+
+    def test_is_for_one_that_has_read_an_upload_of_known_length(self):
+        stage = Stage(request(b"POST /a HTTP/1.1", b"Content-Length: 4"))
+        stage.connection.send_content(b"abcd")
+        stage.connection.end()
+        stage.around.context.outbox.flush()
+        stage.hear(OK)
+        assert stage.rests
+
+    def test_ends_when_the_app_speaks_unasked(self):
+        stage = Stage()
+        stage.hear(OK)
+        stage.hear(OK)
+        assert not stage.rests
+        assert stage.transport.end == "aborted"
+
+    def test_ends_when_the_app_closes(self):
+        stage = Stage()
+        stage.hear(OK)
+        stage.connection.eof_received()
+        stage.connection.connection_lost(None)
+        assert stage.pool.resting == []
+        assert stage.around.stats.upstream_connections == 0
+
+    def test_second_request_may_be_tried_again_and_the_first_may_not(self):
+        for asked_before, may_retry in ((False, False), (True, True)):
+            stage = Stage()
+            if asked_before:
+                stage.hear(OK)
+                stage.ask(GET)
+            stage.connection.connection_lost(None)
+            assert stage.around.take() == [f"upstream_lost may_retry={may_retry} detail="]
+
+    def test_bytes_of_an_answer_make_the_request_one_that_was_served(self):
+        stage = Stage()
+        stage.hear(OK)
+        stage.ask(GET)
+        stage.hear(b"HTTP/1.1 2")
+        stage.connection.connection_lost(None)
+        assert stage.around.take() == ["upstream_lost may_retry=False detail="]
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def pinned_lost(self) -> None:
+        self.lost += 1
+
+
+class Test_Pinned:  # noqa: N801
+    def make(self, head=GET):
+        stage, owner = Stage(head), Owner()
+        stage.connection.belong_to(owner)
+        return stage, owner
+
+    @pytest.mark.parametrize("data", [OK, b"HTTP/1.1 304 Not Modified\r\n\r\n"])
+    def test_rests_with_its_owner_and_not_in_the_pool(self, data):
+        stage, owner = self.make()
+        stage.hear(data)
+        assert (stage.connection.phase, stage.pool.resting, owner.lost) == (Phase.RESTING, [], 0)
+        assert stage.connection.may_rest
+
+    def test_tells_its_owner_when_it_is_lost_at_rest(self):
+        stage, owner = self.make()
+        stage.hear(OK)
+        stage.connection.connection_lost(None)
+        assert owner.lost == 1
+
+    def test_tells_its_owner_when_it_speaks_unasked(self):
+        stage, owner = self.make()
+        stage.hear(OK)
+        stage.hear(OK)
+        assert (owner.lost, stage.transport.end) == (1, "aborted")
+
+    def test_says_before_the_head_is_passed_on_that_it_will_end(self):
+        stage, _ = self.make(request(b"HEAD /a HTTP/1.1"))
+        may_rest = []
+        stage.listener.on_head = lambda _response: may_rest.append(stage.connection.may_rest)
+        stage.hear(reply(b"Content-Length: 2", content=b""))
+        assert may_rest == [False]
+
+
+class Test_Tunnel:  # noqa: N801
+    def make(self):
+        stage = Stage(request(b"GET /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: echo"))
+        stage.listener.on_head = lambda _response: stage.connection.switch_protocols(stage.listener)
+        told = stage.hear(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nearly")
+        assert told == ["head 101", "from_upstream early"]
+        return stage
+
+    def test_passes_bytes_and_half_closes_on(self):
+        stage = self.make()
+        assert stage.hear(b"bytes") == ["from_upstream bytes"]
+        assert stage.connection.eof_received()
+        assert stage.around.take() == ["half-closed"]
+
+    @pytest.mark.parametrize(("error", "was_reset"), [(None, False), (ConnectionResetError(), True)])
+    def test_says_how_it_ended(self, error, was_reset):
+        stage = self.make()
+        stage.transport.get_extra_info = lambda name, _default=None: name == "ssl_object" or None
+        stage.connection._has_ended = True
+        stage.connection.connection_lost(error)
+        assert stage.around.take() == [f"upstream_gone was_reset={was_reset}"]
+
+
+class Test_Own_mistake:  # noqa: N801
+    """A callback that fails is logged, and the client answered."""
+
+    @pytest.mark.parametrize("callback", ["data_received", "eof_received", "pause_writing", "resume_writing"])
+    def test_in_any_callback_fails_the_exchange(self, callback, caplog):
+        stage = Stage()
+
+        class Broken:
+            def fail(self, failure):
+                stage.around.told.append(f"fail {failure.reason}")
+
+        stage.connection._exchange = Broken()
+        stage.connection._tunnel = Broken() if callback == "eof_received" else None
+        arguments = [OK] if callback == "data_received" else []
+        getattr(stage.connection, callback)(*arguments)
+        assert stage.around.take() == ["fail internal_error"]
+        assert caplog.records[0].exc_info
