@@ -17,6 +17,7 @@ _METHODS = (
     "DELETE",
     "OPTIONS",
     "PROPFIND",
+    "M-SEARCH",
     "CONNECT",
     "get",
     "FOO",
@@ -126,16 +127,11 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
         else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"ICY"))
     )
     reason = chance.choice((b" OK", b" ", b"", b" caf\xe9 x", b" a\tb"))
-    data += (
-        version
-        + b" "
-        + status
-        + reason
-        + b"\r\n"
-        + b"".join(line + b"\r\n" for line in lines)
-        + b"\r\n"
-        + content
-    )
+    # Line feeds alone are mended (RFC 9112 section 2.2); a head that mixes them at its end is refused.
+    line_end = b"\n" if chance.random() < 0.05 else b"\r\n"
+    last = line_end if chance.random() < 0.99 else b"\n"
+    start = version + b" " + status + reason
+    data += start + line_end + b"".join(line + line_end for line in lines) + last + content
     if chance.random() < 0.03:
         data += UNASKED
     if chance.random() < 0.03:
@@ -144,7 +140,7 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
 
 
 def _request(chance: random.Random) -> bytes:
-    method = chance.choice(_METHODS[:10] if chance.random() < 0.98 else _METHODS)
+    method = chance.choice(_METHODS[:11] if chance.random() < 0.98 else _METHODS)
     target = chance.choice(_TARGETS[:7] if chance.random() < 0.97 else _TARGETS)
     version = (
         b"HTTP/1.1"
