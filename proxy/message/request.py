@@ -1,4 +1,4 @@
-"""A request's head: what came in, what rules and framing need of it, and what goes out to the upstream."""
+"""A request's head: what came in, what rules and framing read in it, and what the upstream gets."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _READ_HERE: Final = (
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
 _TAGGED_ANYWHERE: Final = (b"if-match", b"if")
 _TAGGED: Final = frozenset((*_TAGGED_ANYWHERE, b"if-none-match"))
-# What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
+# gunicorn takes these from a trusted peer as the CGI variables that move the path (`forwarder_headers`).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
-# A client must not be able to hide by a `Connection` option what a trusted proxy said of it.
+# A client must not be able to remove, with a `Connection` option, what a trusted proxy said about it.
 _STAYS: Final = NEVER_HOP_BY_HOP | FAMILY
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
@@ -79,8 +79,8 @@ class RequestHead:
         distrusted: lines of forwarding fields that were dropped.
     """
 
-    # Written out, as of a dataclass the constructor would stay interpreted where all else is compiled: 14,000 machine
-    # instructions of 207,000 a request, for this and OutgoingHead.
+    # Not a dataclass: mypyc does not compile its constructor, which costs 14,000 of a request's 207,000 machine
+    # instructions (with OutgoingHead).
     __slots__ = (
         "added",
         "content_length",
@@ -241,7 +241,7 @@ class RequestTable:
         )
 
     def _with_added(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
-        """Put what is added in place of what came: rules see what the app gets."""
+        """Replace what came by what the gateway adds: rules see what the app gets."""
         ours = {}
         for line in added:
             name, _, value = line.partition(b": ")
@@ -249,13 +249,13 @@ class RequestTable:
         return tuple([ours.get(name, value) for name, value in zip(self._read_names, values, strict=True)])
 
     def _refuse_hidden(self, lines: list[bytes], noted: Noted) -> None:
-        """Refuse a request whose `Connection` names a field that rules read: they would see what the app does not."""
+        """Refuse a request whose `Connection` names a field that rules read, because the app does not get that field."""
         for name in self._read_names:
             if name not in HOP_BY_HOP and any(not lines[place] for place, _ in noted.get(name, ())):
                 raise MalformedHeadError("Connection names a field that rules read")
 
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
-        """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
+        """Drop fields with `_`: WSGI reads it as `-`, so such a field would reach the app unseen by the rules."""
         for place, _ in noted[UNDERSCORED]:
             name = lines[place].partition(b":")[0].lower()
             alias = name.replace(b"_", b"-")
@@ -294,10 +294,10 @@ def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[byt
 
 
 def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
-    """Take validation preconditions off a GET or HEAD; return how many lines went.
+    """Drop the validation preconditions of a GET or HEAD; return how many lines were dropped.
 
-    `If-Range` goes together with `Range`: alone it would turn into an unconditional 206 (RFC 9110
-    section 13.1.5). `If-Match` and `If-Unmodified-Since` protect updates and stay.
+    `Range` is dropped with its `If-Range`: alone it would ask for an unconditional 206 (RFC 9110 section 13.1.5).
+    `If-Match` and `If-Unmodified-Since` protect updates and stay.
     """
     if noted.keys().isdisjoint(_CONDITIONALS):
         return 0
@@ -331,7 +331,7 @@ def _host(noted: Noted, authority: bytes | None, minor: int) -> bytes | None:
         raise MalformedHeadError("missing, double or malformed Host")
     if authority is None:
         return host
-    # RFC 9112 section 3.2.2 lets the target win; two parsers in a row need not both know that.
+    # RFC 9112 section 3.2.2 says that the target wins, but the app's parser may not know that.
     if not is_host(authority) or (host is not None and host.lower() != authority.lower()):
         raise MalformedHeadError("Host and request target name different hosts")
     return authority
