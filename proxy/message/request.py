@@ -149,11 +149,13 @@ class RequestTable:
     """
 
     __slots__ = (
+        "_absent",
         "_adds_forwarding",
         "_authority",
         "_lines_by_trust",
         "_not_to_alias",
         "_parser",
+        "_places",
         "_read_names",
         "_reads_added",
         "_underscores",
@@ -172,6 +174,8 @@ class RequestTable:
         self._authority = authority
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
+        self._places = {name: place for place, name in enumerate(self._read_names)}
+        self._absent: tuple[FieldLines, ...] = (None,) * len(self._read_names)
         self._underscores = underscores
         self._adds_forwarding = forwarding != "off"
         self._via = via_lines(via)
@@ -211,12 +215,14 @@ class RequestTable:
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
-        values: tuple[FieldLines, ...] = tuple(
-            [
-                None if places is None else places[0][1] if len(places) == 1 else _values_of(places)
-                for places in map(noted.get, self._read_names)
-            ]
-        )
+        values = self._absent
+        present = noted.keys() & self._places
+        if present:
+            found = list(values)
+            for name in present:
+                places = noted[name]
+                found[self._places[name]] = places[0][1] if len(places) == 1 else _values_of(places)
+            values = tuple(found)
         via = self._via[minor]
         added: Sequence[bytes] = (via,)
         if self._adds_forwarding:
