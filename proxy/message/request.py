@@ -19,6 +19,7 @@ from proxy.message.field_index import (
 from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP
 from proxy.message.forwarding import (
     FAMILY,
+    PATH_FIELDS,
     PREFIX,
     Forwarding,
     Peer,
@@ -182,7 +183,10 @@ class RequestTable:
         self.dropped: dict[bytes, int] = {}
         names = (*_READ_HERE, *self._read_names)
         self._not_to_alias = frozenset((*names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING))
-        self._reads_added = any(name == b"host" or is_forwarding_field(name) for name in self._read_names)
+        self._reads_added = any(
+            name == b"host" or (is_forwarding_field(name) and name not in PATH_FIELDS)
+            for name in self._read_names
+        )
         keeping = LineTable((*names, *FAMILY), notes_underscored=True)
         dropping = LineTable(
             [name for name in names if not is_forwarding_field(name)],
