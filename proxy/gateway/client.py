@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from proxy.gateway import failures
 from proxy.gateway.clients import Clients
+from proxy.gateway.connection import FULL_READ_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.guard import guarded
@@ -32,7 +33,7 @@ _TUNNEL: Final = Phase.TUNNEL
 _CLOSING: Final = Phase.CLOSING
 
 
-class ClientConnection(RequestReader):
+class ClientConnection(RequestReader, asyncio.Protocol):
     """One client connection.
 
     Args:
@@ -52,6 +53,9 @@ class ClientConnection(RequestReader):
     @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(
+            high=0
+        )  # nothing more is read for a client that does not take all
         context = self._context
         peername = transport.get_extra_info("peername")
         self._peer, self.address = context.peers.of(peername)
@@ -73,15 +77,17 @@ class ClientConnection(RequestReader):
             phase = self.phase
             if phase is _IDLE or phase is _HEAD:
                 if self.is_congested:
-                    self._read_ahead(data)
+                    self._read_ahead(self._buffer + data)
                 else:
                     self._read_head(data)
             elif phase is _CONTENT:
                 self._read_content(data)
             elif phase is _RESPONSE:
-                self._read_ahead(data)
+                self._read_ahead(self._buffer + data)
             elif self.tunnel is not None:
                 self.tunnel.from_client(data)
+                if len(data) >= FULL_READ_BYTES:
+                    self.count_full_read(len(data))
         except Exception:  # noqa: BLE001 - a mistake of this program, not of the client; its request is answered
             self.failed_by_itself()
 

@@ -249,6 +249,9 @@ class Exchange(ExchangeListener):
             self._passing.add(data)
         self._client.send_large_content(data)
 
+    def room(self) -> int:
+        return self._client.room()
+
     def has_unsent_content(self) -> bool:
         return self._client.has_unsent_content()
 

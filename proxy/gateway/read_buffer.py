@@ -1,32 +1,34 @@
-"""Large content passes through one buffer that every read fills anew: no byte of it is copied in this process.
+"""What comes from the app is read into one buffer of the worker: how much at a time depends on who is to take it.
 
-An ordinary read makes an object of what has come. For small messages that is the cheapest way; of a download of
-1 MiB the copies were 7 % of the CPU.
+An ordinary read of uvloop makes an object of up to 256 KB, and a client that does not take it holds that for as long
+as it likes. So no read is larger than 48 KiB, unless the operating system is sure to take all of it for the client at
+once. Then it is as large as pays, and the bytes are written from where they were read to, without a copy.
 """
 
 from __future__ import annotations
 
-import asyncio
 import mmap
-from typing import Final, Protocol
+from typing import Final
 
 # Each read and each write wakes somebody; a buffer that leaves the second-level cache costs as much. No power
 # of two: content often is one, and what its head pushes out of the last read would be another read and write.
 _BYTES: Final = 400_000
-# With fewer bytes, a client that does not take them would hold a buffer that is mostly empty.
-_LEAST_SHARED: Final = _BYTES // 2
-# What comes in one or two reads is not worth the change of the reader.
-LARGE_CONTENT_BYTES: Final = 128 * 1024
+# What a client may hold of this process' memory; with what each connection takes anyhow, less than 64 KiB.
+SMALL_BYTES: Final = 48 * 1024
 
 
 class Inbox:
-    """The buffer of a worker that all of its large content is read into, one read after the other.
+    """The buffer of a worker that all of its connections to the app read into, one after the other.
 
     Attributes:
-        buffer: what the next read fills.
+        buffer: what the next read fills, or the beginning of it.
+        small: the first `SMALL_BYTES` of it.
     """
 
-    __slots__ = ("buffer",)
+    __slots__ = ("buffer", "small")
+
+    buffer: memoryview
+    small: memoryview
 
     def __init__(self) -> None:
         self.replace()
@@ -36,55 +38,9 @@ class Inbox:
         # Begins with a page: 16 bytes into one, where an allocator puts it, copying takes some processors
         # (AMD's Zen 3) fifteen times as long whenever the bytes to copy begin with a page.
         self.buffer = memoryview(mmap.mmap(-1, _BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self.small = self.buffer[:SMALL_BYTES]
 
-
-class LargeContentReceiver(Protocol):
-    """What a `LargeContentReader` reads for."""
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes that nobody else has."""
-
-    def large_content_received(self, data: memoryview) -> bool:
-        """Take much content; return whether its buffer is still in use."""
-
-    def eof_received(self) -> bool | None: ...
-
-    def connection_lost(self, exc: Exception | None) -> None: ...
-
-    def pause_writing(self) -> None: ...
-
-    def resume_writing(self) -> None: ...
-
-
-class LargeContentReader(asyncio.BufferedProtocol):
-    """Takes the place of an upstream connection as its transport's protocol while large content comes."""
-
-    __slots__ = ("_inbox", "_receiver")
-
-    def __init__(self, receiver: LargeContentReceiver, inbox: Inbox) -> None:
-        self._receiver = receiver
-        self._inbox = inbox
-
-    def get_buffer(self, _size_hint: int) -> memoryview:
-        return self._inbox.buffer
-
-    def buffer_updated(self, size: int) -> None:
-        inbox = self._inbox
-        if size < _LEAST_SHARED:
-            self._receiver.data_received(bytes(inbox.buffer[:size]))
-        elif self._receiver.large_content_received(inbox.buffer[:size]):
-            inbox.replace()
-
-    # What is not content is for the connection, whose callbacks answer for mistakes of this program.
-
-    def eof_received(self) -> bool | None:
-        return self._receiver.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._receiver.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._receiver.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._receiver.resume_writing()
+    def for_room(self, room: int) -> memoryview:
+        """Return what to read into for a client for which so many bytes are taken at once."""
+        # An eighth is left for what else is on its way to the client.
+        return self.buffer[: room - room // 8] if room > 2 * SMALL_BYTES else self.small

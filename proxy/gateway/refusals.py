@@ -14,7 +14,9 @@ from proxy.message.methods import PATTERN
 from proxy.message.syntax import HEAD_END
 from proxy.rules.policies import STRICT
 
-_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
+MAX_EMPTY_LINES: Final = 16  # before a request; old browsers send one after a form
+EMPTY_LINE: Final = b"\r\n"
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n){1,%d}" % (MAX_EMPTY_LINES + 1))
 _REQUEST_LINE: Final = re.compile(PATTERN.encode() + rb" [^ \r\n]+ HTTP/1\.[01]\r")
 _METHOD: Final = re.compile(rb"[A-Za-z0-9_-]{1,32}")
 
@@ -27,9 +29,10 @@ REFUSALS: Final = {
 """By the status of a `MessageError`."""
 
 
-def without_empty_lines(data: bytes) -> bytes:
-    """Drop the empty lines that may come before a request, RFC 9112 section 2.2."""
-    return _EMPTY_LINES.sub(b"", data) if data.startswith(b"\r\n") else data
+def count_empty_lines(data: bytes) -> int:
+    """Count the empty lines before a request, RFC 9112 section 2.2, up to one more than may be."""
+    lines = _EMPTY_LINES.match(data)
+    return 0 if lines is None else lines.end() // len(EMPTY_LINE)
 
 
 def begins_head(data: bytes) -> bool:

@@ -26,10 +26,18 @@ from enum import Enum
 from typing import Final
 
 from proxy.gateway import failures
+from proxy.gateway.connection import FULL_READ_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.guard import guarded
-from proxy.gateway.refusals import REFUSALS, begins_head, refusal_of, without_empty_lines
+from proxy.gateway.refusals import (
+    EMPTY_LINE,
+    MAX_EMPTY_LINES,
+    REFUSALS,
+    begins_head,
+    count_empty_lines,
+    refusal_of,
+)
 from proxy.gateway.response_writer import ResponseWriter
 from proxy.gateway.sides import ClientSide, ExchangeListener, TunnelListener, UpstreamSide
 from proxy.message.chunked import ChunkedDecoder
@@ -84,6 +92,7 @@ class RequestReader(ResponseWriter):
         "_begin_exchange",
         "_buffer",
         "_decoder",
+        "_empty_lines",
         "_peer",
         "_remaining",
         "address",
@@ -97,6 +106,7 @@ class RequestReader(ResponseWriter):
         super().__init__(context)
         self._begin_exchange = begin_exchange
         self._buffer = b""  # a part of a head, or what was pipelined
+        self._empty_lines = 0  # before the request that comes
         self._remaining = 0  # bytes of content that are still to come
         self._decoder: ChunkedDecoder | None = None
         self._peer = Peer()
@@ -151,21 +161,28 @@ class RequestReader(ResponseWriter):
         if self.phase is not _IDLE or self.is_congested or self.transport.is_closing():
             return
         data, self._buffer = self._buffer, b""
-        self.resume_reading("pipelined")
         if data:
             self.data_received(data)
+        if not self._is_far_ahead():
+            self.resume_reading("pipelined")
 
     def _read_ahead(self, data: bytes) -> None:
         """Keep what comes before it is its turn, or from a client that reads no answers."""
-        self._buffer += data
-        if len(self._buffer) > _MAX_PIPELINED_BYTES:
+        self._buffer = data
+        if self._is_far_ahead():
             self.pause_reading("pipelined")
+
+    def _is_far_ahead(self) -> bool:
+        """Whether more is buffered than is read ahead, and than a part of a head may have."""
+        most = max(_MAX_PIPELINED_BYTES, self._context.settings.max_head_size_bytes + len(HEAD_END))
+        return len(self._buffer) > most
 
     def _read_head(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        data = without_empty_lines(data)
+        if data.startswith(EMPTY_LINE):
+            data = self._skip_empty_lines(data)
         end = data.find(HEAD_END)
         limit = self._context.settings.max_head_size_bytes
         if end < 0 or end > limit:
@@ -181,6 +198,12 @@ class RequestReader(ResponseWriter):
             self._context.peers.say_distrusted(self._peer)
         self._begin(head, data[size:])
 
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        """Take off the empty lines before a request; with too many of them, what is left is none."""
+        lines = count_empty_lines(data)
+        self._empty_lines += lines
+        return data[lines * len(EMPTY_LINE) :] if self._empty_lines <= MAX_EMPTY_LINES else data
+
     def _keep_partial_head(self, data: bytes, limit: int) -> None:
         """Wait for the rest of a head, unless what there is of it can never become one."""
         refusal = refusal_of(data, limit)
@@ -193,10 +216,12 @@ class RequestReader(ResponseWriter):
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         self._head = head
+        self._empty_lines = 0
         self.exchange = exchange = self._begin_exchange(self, head)
         if head.content_length == 0:
             self.phase = _RESPONSE
-            self._buffer = rest
+            if rest:
+                self._read_ahead(rest)
             exchange.begin()
             return
         self.phase = _CONTENT
@@ -228,7 +253,13 @@ class RequestReader(ResponseWriter):
             is_complete = decoder.is_complete
         if content:
             exchange.request_content(content)
-        if is_complete and self.exchange is exchange:
+        if self.exchange is not exchange:
+            return
+        if is_complete:
             self.phase = _RESPONSE
-            self._buffer = rest
+            self._read_ahead(rest)
             exchange.request_end()
+        elif rest:
+            self.end_turn(rest)
+        elif len(data) >= FULL_READ_BYTES:
+            self.count_full_read(len(data))

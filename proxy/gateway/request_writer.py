@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import select
 
+from proxy.gateway.connection import Connection
 from proxy.gateway.context import Context
-from proxy.gateway.write_batch import Sender
 from proxy.message.framing import LAST_CHUNK, chunk
 from proxy.message.request import RequestHead, render_request
 
 
-class RequestWriter(Sender):
+class RequestWriter(Connection):
     """The sending half of a connection to the app.
 
     Args:
@@ -20,7 +20,7 @@ class RequestWriter(Sender):
     __slots__ = ("_context", "_head", "_rendered")
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context.outbox)
+        super().__init__(context.outbox, context.loop)
         self._context = context
         self._head: RequestHead | None = None  # of the request under way, and its bytes
         self._rendered = b""
@@ -43,12 +43,6 @@ class RequestWriter(Sender):
 
     def send_content(self, data: bytes) -> None:
         self.send(chunk(data) if self._is_chunked() else data)
-
-    def pause_reading(self) -> None:
-        self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self.transport.resume_reading()
 
     def send_bytes(self, data: bytes) -> None:
         self.send(data)

@@ -8,7 +8,6 @@ from typing import Final
 
 from proxy.gateway import failures
 from proxy.gateway.context import Context
-from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader, LargeContentReceiver
 from proxy.gateway.request_writer import RequestWriter
 from proxy.gateway.sides import ExchangeListener, TunnelListener
 from proxy.gateway.write_batch import LARGE_BYTES
@@ -45,7 +44,7 @@ _RESTING: Final = Phase.RESTING
 _CLOSED: Final = Phase.CLOSED
 
 
-class ResponseReader(RequestWriter, LargeContentReceiver):
+class ResponseReader(RequestWriter):
     """The reading half of a connection to the app.
 
     Attributes:
@@ -57,7 +56,7 @@ class ResponseReader(RequestWriter, LargeContentReceiver):
         "_decoder",
         "_exchange",
         "_framing",
-        "_large_content",
+        "_last_read",
         "_partial",
         "_remaining",
         "_tunnel",
@@ -73,7 +72,7 @@ class ResponseReader(RequestWriter, LargeContentReceiver):
         self._framing = Framing.NONE
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
-        self._large_content: LargeContentReader | None = None  # reads in place of this while there is much
+        self._last_read = 0  # bytes; where they filled the buffer, there is more
         self.phase = _OPENING
         self.may_rest = False
 
@@ -111,10 +110,7 @@ class ResponseReader(RequestWriter, LargeContentReceiver):
             exchange.fail(failures.UPSTREAM_MALFORMED.with_detail(str(error)))
             return
         if self._exchange is exchange:  # else refused, or failed
-            if len(data) >= LARGE_CONTENT_BYTES and self._framing == Framing.FIXED:
-                self.read_fixed(exchange, memoryview(data)[size:])
-            else:
-                self.read_content(exchange, data[size:])
+            self.read_content(exchange, data[size:])
         elif self._tunnel is not None and size < len(data):
             self._tunnel.from_upstream(data[size:])
 
@@ -165,24 +161,13 @@ class ResponseReader(RequestWriter, LargeContentReceiver):
         size = len(data)
         self._remaining = left = self._remaining - size
         if left < 0:
-            data = data[:left]
-        elif left >= LARGE_CONTENT_BYTES and self._large_content is None:
-            self._begin_large_content()
-        if left <= 0 and self._large_content is not None:
-            self._large_content = None
-            self.transport.set_protocol(self)
+            data = bytes(data[:left])
         if size >= LARGE_BYTES:
             exchange.large_content(data)
         elif size:
             exchange.response_content(data if isinstance(data, bytes) else bytes(data))
         if left <= 0:
             self.end_response(exchange, is_followed=left < 0)
-
-    def _begin_large_content(self) -> None:
-        # uvloop has a buffer of its own for TLS, from which it would be copied all the same.
-        if self.transport.get_extra_info("ssl_object") is None:
-            self._large_content = LargeContentReader(self, self._context.inbox)
-            self.transport.set_protocol(self._large_content)
 
     def _read_chunks(self, exchange: ExchangeListener, data: bytes) -> None:
         decoder = self._decoder
@@ -198,3 +183,5 @@ class ResponseReader(RequestWriter, LargeContentReceiver):
         if decoder.is_complete:
             self._decoder = None
             self.end_response(exchange, is_followed=bool(rest))
+        elif rest and self._exchange is exchange:
+            self.end_turn(rest)

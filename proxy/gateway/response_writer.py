@@ -7,9 +7,9 @@ import struct
 from abc import abstractmethod
 from typing import Final
 
+from proxy.gateway.connection import Connection
 from proxy.gateway.context import Context
-from proxy.gateway.sides import PauseReason, UpstreamSide
-from proxy.gateway.write_batch import Sender
+from proxy.gateway.sides import UpstreamSide
 from proxy.message.framing import chunk
 from proxy.message.request import RequestHead
 from proxy.message.response import (
@@ -26,7 +26,7 @@ NEVER: Final = float("inf")
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class ResponseWriter(Sender):
+class ResponseWriter(Connection):
     """The sending half of a client's connection.
 
     Args:
@@ -41,7 +41,6 @@ class ResponseWriter(Sender):
         "_context",
         "_head",
         "_outgoing",
-        "_pause_reasons",
         "_unsent",
         "_unsent_since_s",
         "deadline_s",
@@ -49,11 +48,10 @@ class ResponseWriter(Sender):
     )
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context.outbox)
+        super().__init__(context.outbox, context.loop)
         self._context = context
         self._head: RequestHead | None = None  # of the request that is being answered
         self._outgoing: OutgoingHead | None = None  # of its response
-        self._pause_reasons: set[PauseReason] = set()
         self._unsent = 0  # bytes that wait for the client to take them, and since when they are so many
         self._unsent_since_s = 0.0
         self.deadline_s = NEVER
@@ -95,7 +93,7 @@ class ResponseWriter(Sender):
     def send_switch(self, response: ResponseHead, asked_for: bytes) -> None:
         self.send(render_switch(response, asked_for))
 
-    def send_bytes(self, data: bytes) -> None:
+    def send_bytes(self, data: bytes | memoryview) -> None:
         self.send(data)
 
     def half_close(self) -> bool:
@@ -104,20 +102,6 @@ class ResponseWriter(Sender):
         self.push()
         self.transport.write_eof()
         return True
-
-    def pause_reading(self, reason: PauseReason) -> None:
-        if not self._pause_reasons:
-            self.transport.pause_reading()
-        self._pause_reasons.add(reason)
-
-    def resume_reading(self, reason: PauseReason) -> None:
-        if reason in self._pause_reasons:
-            self._pause_reasons.discard(reason)
-            if not self._pause_reasons and not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    def is_paused_by(self, reason: PauseReason) -> bool:
-        return reason in self._pause_reasons
 
     def reset_transport(self) -> None:
         """End the connection with a reset."""

@@ -17,8 +17,9 @@ from proxy.message.request import RequestHead
 from proxy.message.response import OutgoingHead, ResponseHead
 from proxy.message.rewrite import Treatment
 
-PauseReason = Literal["connecting", "upstream", "pipelined"]
-"""Why a client is not read: no connection to the app stands yet, the app takes no more, or it is far ahead."""
+PauseReason = Literal["client", "connecting", "pipelined", "turn", "upstream"]
+"""Why a connection is not read: the client takes no more, no connection to the app stands yet, the client is far ahead,
+others have their turn, or the app takes no more."""
 
 
 class Listener(ABC):
@@ -57,6 +58,14 @@ class Listener(ABC):
     @abstractmethod
     def reset(self, failure: Failure) -> None:
         """It must end at once: reset the client, abort the upstream."""
+
+    @abstractmethod
+    def room(self) -> int:
+        """How many bytes the client is sure to be sent at once, so none of them stays in this process."""
+
+    @abstractmethod
+    def has_unsent_content(self) -> bool:
+        """Whether some of what was passed on still waits for the client to take it."""
 
 
 class ExchangeListener(Listener):
@@ -101,10 +110,6 @@ class ExchangeListener(Listener):
         """
 
     @abstractmethod
-    def has_unsent_content(self) -> bool:
-        """Whether some of what was passed on still waits for the client to take it."""
-
-    @abstractmethod
     def touch(self) -> None:
         """A byte has moved, be it one of framing."""
 
@@ -132,8 +137,8 @@ class TunnelListener(Listener):
         """Bytes have come from the client."""
 
     @abstractmethod
-    def from_upstream(self, data: bytes) -> None:
-        """Bytes have come from the upstream."""
+    def from_upstream(self, data: bytes | memoryview) -> None:
+        """Bytes have come from the upstream; a view's buffer is in use for as long as `has_unsent_content` says so."""
 
     @abstractmethod
     def client_half_closed(self) -> bool:
@@ -184,6 +189,9 @@ class ClientSide(Protocol):
     def reset(self) -> None:
         """End the connection so that the client notices that its response is not complete."""
 
+    def room(self) -> int:
+        """How many bytes are sure to be sent at once."""
+
     def has_unsent_content(self) -> bool:
         """Whether some of what was sent has not left this process."""
 
@@ -206,7 +214,7 @@ class ClientSide(Protocol):
     def switch_protocols(self, tunnel: TunnelListener) -> None:
         """Pass bytes to and from a tunnel from here on, beginning with those that came early."""
 
-    def send_bytes(self, data: bytes) -> None:
+    def send_bytes(self, data: bytes | memoryview) -> None:
         """Send bytes through the tunnel."""
 
     def half_close(self) -> bool:

@@ -58,10 +58,16 @@ class Tunnel(TunnelListener):
         self._upstream.send_bytes(data)
         self._touch()
 
-    def from_upstream(self, data: bytes) -> None:
+    def from_upstream(self, data: bytes | memoryview) -> None:
         self._record.bytes_out += len(data)
         self._client.send_bytes(data)
         self._touch()
+
+    def room(self) -> int:
+        return self._client.room()
+
+    def has_unsent_content(self) -> bool:
+        return self._client.has_unsent_content()
 
     def client_half_closed(self) -> bool:
         return self._is_first_end() and self._upstream.half_close()

@@ -29,9 +29,11 @@ import logging
 from typing import Final, Protocol, cast
 
 from proxy.gateway import failures
+from proxy.gateway.connection import FULL_READ_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.guard import guarded
 from proxy.gateway.last_words import read_what_the_socket_holds, read_what_tls_holds
+from proxy.gateway.read_buffer import SMALL_BYTES
 from proxy.gateway.response_reader import Phase, ResponseReader
 from proxy.gateway.sides import ExchangeListener, TunnelListener, UpstreamOwner
 from proxy.message.framing import Framing
@@ -57,7 +59,7 @@ class RestingPlace(Protocol):
         """It was lost while it rested."""
 
 
-class UpstreamConnection(ResponseReader):
+class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
     """One connection; it serves at most one exchange at a time.
 
     Attributes:
@@ -81,6 +83,7 @@ class UpstreamConnection(ResponseReader):
     def send_head(self, exchange: ExchangeListener, head: RequestHead, *, strips: bool) -> int:
         stripped = self.write_head(head, strips=strips)
         self._exchange = exchange
+        self._last_read = 0
         self.phase = _AWAITING if head.content_length == 0 else _SENDING
         self.may_rest = True
         return stripped
@@ -127,6 +130,23 @@ class UpstreamConnection(ResponseReader):
         self._context.stats.upstream_connections += 1
         self._context.stats.upstream_connections_total += 1
 
+    def get_buffer(self, _size_hint: int) -> memoryview:
+        inbox = self._context.inbox
+        if self._last_read < SMALL_BYTES:
+            return inbox.small
+        listener = self._exchange or self._tunnel
+        return inbox.small if listener is None else inbox.for_room(listener.room())
+
+    def buffer_updated(self, size: int) -> None:
+        inbox = self._context.inbox
+        self._last_read = size
+        if size <= SMALL_BYTES:
+            self.data_received(bytes(inbox.small[:size]))
+        elif self._large_read(inbox.buffer[:size]):
+            inbox.replace()
+        if size >= FULL_READ_BYTES:
+            self.count_full_read(size)
+
     def data_received(self, data: bytes) -> None:
         try:
             phase = self.phase
@@ -144,18 +164,26 @@ class UpstreamConnection(ResponseReader):
         except Exception:  # noqa: BLE001 - a mistake of this program, not of the upstream; the client is answered
             self.failed_by_itself()
 
-    def large_content_received(self, data: memoryview) -> bool:
-        """Take content of a known length; return whether its buffer is still in use."""
+    def _large_read(self, data: memoryview) -> bool:
+        """Take more than a small read; what needs no decoding is passed on without a copy.
+
+        Returns:
+            Whether its buffer is still in use.
+        """
+        listener = self._exchange or self._tunnel
         try:
-            exchange = self._exchange
-            if exchange is None:
+            if self._exchange is not None and self.phase is _RELAYING and self._framing == Framing.FIXED:
+                self._exchange.touch()
+                self.read_fixed(self._exchange, data)
+            elif self._tunnel is not None:
+                self._tunnel.from_upstream(data)
+            else:
+                self.data_received(bytes(data))
                 return False
-            exchange.touch()
-            self.read_fixed(exchange, data)
-            return exchange.has_unsent_content()
         except Exception:  # noqa: BLE001 - as in `data_received`
             self.failed_by_itself()
             return True
+        return listener is not None and listener.has_unsent_content()
 
     @guarded
     def eof_received(self) -> bool:
@@ -168,6 +196,8 @@ class UpstreamConnection(ResponseReader):
     @guarded
     def connection_lost(self, exc: Exception | None) -> None:
         self.count_out()
+        while self._later:
+            self.data_received(self.take_later())
         if exc is None and not self._has_ended:
             self._has_ended = read_what_tls_holds(self.transport, self._receive)
         elif exc is not None:

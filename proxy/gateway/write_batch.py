@@ -8,10 +8,15 @@ costs a fifth less CPU so; no message waits for more than what arrived together 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Final
 
 # One turn may read a connection 32 times, 256 KiB each: only what was written can push back.
 LARGE_BYTES: Final = 16 * 1024
+
+_SO_MEMINFO: Final = 55  # Linux; the socket module does not name it
+_MEMINFO: Final = struct.Struct("9I")
 
 
 class Outbox:
@@ -39,7 +44,7 @@ class Outbox:
                 sender.failed_by_itself()
 
 
-class Sender(asyncio.Protocol):
+class Sender(asyncio.BaseProtocol):
     """The sending side of a connection.
 
     Attributes:
@@ -53,10 +58,14 @@ class Sender(asyncio.Protocol):
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self.unwritten: list[bytes] = []
+        self.unwritten: list[bytes | memoryview] = []
 
-    def send(self, data: bytes) -> None:
-        """Write at the end of this turn, after what was sent before; what is large is written at once."""
+    def send(self, data: bytes | memoryview) -> None:
+        """Write at the end of this turn, after what was sent before; what is large is written at once.
+
+        Args:
+            data: a view must be large; its buffer is in use until the transport has taken it.
+        """
         if len(data) >= LARGE_BYTES:
             self.send_now(data)
             return
@@ -78,6 +87,22 @@ class Sender(asyncio.Protocol):
     def failed_by_itself(self) -> None:
         """What was called in a turn of the loop has raised."""
         raise NotImplementedError
+
+    def room(self) -> int:
+        """How many bytes the operating system is sure to take at once, so none of them stays in this process."""
+        connection: socket.socket | None = self.transport.get_extra_info("socket")
+        if connection is None or self.transport.get_write_buffer_size():
+            return 0
+        try:
+            memory = _MEMINFO.unpack(connection.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+        except (OSError, struct.error):
+            return 0
+        allocated, limit, queued = (
+            memory[2],
+            memory[3],
+            memory[5],
+        )  # Unix sockets count the first, TCP the last
+        return max(int(limit - max(allocated, queued)), 0)
 
     def push(self) -> None:
         """Write now what was sent; for who is about to close."""

@@ -21,6 +21,7 @@ _LINE_ENDS: Final = len(_CRLF)
 # Go's bound, for chunk extensions without end are cheap to send and dear to read (CVE-2023-39326).
 _MAX_CODED: Final = 17
 _MAX_OVERHEAD: Final = 16 * 1024
+_MAX_CHUNKS: Final = 512  # at a time: a quarter of a millisecond
 _LEAST_TRAILER: Final = 256  # a trailer counts as so many bytes, so there are at most 64
 _MAX_TRAILER: Final = 4096
 
@@ -71,7 +72,8 @@ class ChunkedDecoder:
         """Decode what has arrived.
 
         Returns:
-            The content in it (perhaps none yet), and once `is_complete` what follows the content.
+            The content in it (perhaps none yet), and what is left: once `is_complete` what follows the content;
+            before, what comes after the chunks that are decoded at a time. Feed that again, after others had their turn.
 
         Raises:
             MalformedContentError: the coding is broken, or next to nothing but chunk extensions and
@@ -91,7 +93,9 @@ class ChunkedDecoder:
             data = self._partial + data
             self._partial = b""
             arrived = len(data)
-        while not self._is_in_trailers:
+        if self._is_in_trailers:
+            return b"", self._read_trailers(data, 0)
+        for _ in range(_MAX_CHUNKS):
             begun = position + _LINE_ENDS  # behind the end of what was before
             end = data.find(_LF, begun) if begun < arrived else -1
             if end < 0:
@@ -102,15 +106,15 @@ class ChunkedDecoder:
             if not size:
                 size = self._read_size(line)
             position = end + 1
-            if size:
-                pieces.append(data[position : position + size])
-                position += size
-                if position > arrived:
-                    self._left = position - arrived
-                    return _joined(pieces), b""
-            else:
+            if not size:
                 self._is_in_trailers = True
-        return _joined(pieces), self._read_trailers(data, position)
+                return _joined(pieces), self._read_trailers(data, position)
+            pieces.append(data[position : position + size])
+            position += size
+            if position > arrived:
+                self._left = position - arrived
+                return _joined(pieces), b""
+        return _joined(pieces), data[position:]
 
     def _read_size(self, line: bytes) -> int:
         match = (_STRICT_SIZE if self._is_strict else _LENIENT_SIZE).fullmatch(line)

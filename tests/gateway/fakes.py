@@ -134,6 +134,9 @@ class FakeClient:
         self._told.append("client: half-close")
         return True
 
+    def room(self) -> int:
+        return 0 if self.has_unsent else 1_000_000
+
     def has_unsent_content(self) -> bool:
         return self.has_unsent
 
@@ -280,8 +283,8 @@ class FakeTransport:
     def resume_reading(self) -> None:
         self.is_paused = False
 
-    def set_protocol(self, protocol: object) -> None:
-        self.protocol = protocol
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high == 0, "more is read for a client that does not take all"
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._peername if name == "peername" else default

@@ -93,9 +93,9 @@ class Test_Reading:  # noqa: N801 - read as a sentence
 
     def test_what_is_read_ahead_has_a_bound(self):
         stage = Stage()
-        stage.say(GET + b"x" * 70_000)
+        stage.say(GET + b"x" * 65_000)
         assert not stage.transport.is_paused
-        stage.say(b"x")
+        stage.say(b"x" * 1000)
         assert stage.transport.is_paused
         stage.answer()
         assert not stage.transport.is_paused

@@ -45,6 +45,15 @@ def cut_at(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[first:last] for first, last in pairwise(bounds)]
 
 
+def feed(decoder: ChunkedDecoder, data: bytes) -> tuple[bytes, bytes]:
+    """Feed until all of it is decoded, as in turn after turn."""
+    content, rest = decoder.feed(data)
+    while rest and not decoder.is_complete:
+        decoded, rest = decoder.feed(rest)
+        content += decoded
+    return content, rest
+
+
 def read(side: Side, pieces: list[bytes]) -> Reading:
     """Have the decoder read it; after the end of the content, all that comes follows it."""
     decoder = ChunkedDecoder(side)
@@ -54,7 +63,7 @@ def read(side: Side, pieces: list[bytes]) -> Reading:
             rest += piece
             continue
         try:
-            decoded, rest = decoder.feed(piece)
+            decoded, rest = feed(decoder, piece)
         except MalformedContentError:
             return REFUSED
         content += decoded
@@ -248,6 +257,17 @@ class TestBounds:
         assert read(side, cut(coded, piece)) == ("complete", b"x" * 2500, b"")
 
     @both_sides
+    def test_no_more_than_512_chunks_are_decoded_at_a_time(self, side):
+        """The rest comes back, to be fed in the next turn of the loop."""
+        decoder = ChunkedDecoder(side)
+        chunk, end = b"1\r\nx\r\n", b"0\r\n\r\n"
+        content, rest = decoder.feed(chunk * 1000 + end)
+        assert content == b"x" * 512
+        assert not decoder.is_complete
+        assert decoder.feed(rest) == (b"x" * 488, b"")
+        assert decoder.is_complete
+
+    @both_sides
     def test_extension_may_be_long_where_there_is_content_for_it(self, side):
         coded = (b"400;" + b"a" * 12_000 + b"\r\n" + b"x" * 1024 + b"\r\n") * 10 + b"0\r\n\r\n"
         assert read(side, [coded]) == ("complete", b"x" * 10_240, b"")
@@ -259,9 +279,9 @@ class TestBounds:
 
         def feed_some() -> int:
             for _ in range(20):
-                decoder.feed(piece)
-                decoder.feed(b"\r\nhello\r\n3;a=" + b"a" * 40)
-                decoder.feed(b"\r\nxyz\r\n")
+                feed(decoder, piece)
+                feed(decoder, b"\r\nhello\r\n3;a=" + b"a" * 40)
+                feed(decoder, b"\r\nxyz\r\n")
             return tracemalloc.get_traced_memory()[0]
 
         tracemalloc.start()
@@ -344,7 +364,7 @@ def calls_into_c(side: Side, coded: bytes) -> int:
 
     sys.setprofile(count)
     try:
-        decoder.feed(coded)
+        feed(decoder, coded)
     finally:
         sys.setprofile(None)
     return calls

@@ -18,7 +18,7 @@ from typing import Any
 from proxy.gateway import failures
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.pool import Pool
-from proxy.gateway.read_buffer import LARGE_CONTENT_BYTES, LargeContentReader
+from proxy.gateway.read_buffer import SMALL_BYTES
 from proxy.gateway.record import Record
 from proxy.gateway.server import Gateway
 from proxy.gateway.upstream import Phase, UpstreamConnection
@@ -126,12 +126,9 @@ class FakeTransport(asyncio.Transport):
             self.written += data
         self._untaken.clear()
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
     def deliver(self, data: bytes) -> bytes:
         """Hand over what has come, as far as one read goes; return the rest."""
-        if isinstance(self.protocol, LargeContentReader):
+        if isinstance(self.protocol, asyncio.BufferedProtocol):
             buffer = self.protocol.get_buffer(-1)
             size = min(len(buffer), len(data))
             buffer[:size] = data[:size]
@@ -169,6 +166,8 @@ class FakeTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         self.half_closed = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
     def get_write_buffer_size(self) -> int:
         return sum(map(len, self._untaken))
@@ -459,7 +458,7 @@ class _Episode:
             if response.status >= 200 and (self._world.protects_all or is_own):
                 assert response.is_protected, response
             content = response.content.removesuffix(UNASKED)
-            assert len(content) < LARGE_CONTENT_BYTES or content in NUMBERED, "bytes at the wrong place"
+            assert len(content) < 2 * SMALL_BYTES or content in NUMBERED, "bytes at the wrong place"
         if self._transport.end == "closed" and responses and not self._client_half_closed:
             assert responses[-1].is_complete is not False, "a clean end of a cut response"
 
@@ -479,7 +478,7 @@ class _Episode:
 
 def _shown(data: bytearray) -> str:
     """Show bytes as they are, but for large content."""
-    if len(data) < LARGE_CONTENT_BYTES:
+    if len(data) < 2 * SMALL_BYTES:
         return repr(bytes(data))
     return f"{bytes(data[:1000])!r} ... {bytes(data[-1000:])!r} ({len(data)} bytes)"
 

@@ -7,6 +7,7 @@ run with a gibibyte each way is marked slow, one with 64 MiB is not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import LIMIT_S, RULES, sidecar
+from tests.service.serving import LIMIT_S, RULES, Place, sidecar
 
 SHIPPED_RULES = Path(__file__).parents[2] / "config" / "rules.yaml"
 MIB = 1 << 20
@@ -203,3 +204,99 @@ def read_body(reader: BufferedReader, mebibytes: int, framing: str, sample: Call
         reader.readline()
     reader.readline()
     return read
+
+
+STALLED_KIB = 64
+ENDLESS = {
+    "fixed": (b"Content-Length: %d\r\n\r\n" % (1 << 40), bytes(MIB)),
+    "chunked": (b"Transfer-Encoding: chunked\r\n\r\n", b"2000\r\n" + bytes(8192) + b"\r\n"),
+    "tiny chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 10_000),
+    "until close": (b"\r\n", bytes(MIB)),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "framing"),
+    [
+        *(
+            ("tcp", 100, framing) for framing in ENDLESS if framing != "tiny chunks"
+        ),  # the kernel takes 4 MB of these
+        *(("unix", 200, framing) for framing in ENDLESS),
+        *(
+            pytest.param("unix", 1000, framing, marks=[pytest.mark.slow, pytest.mark.timeout(300)])
+            for framing in ENDLESS
+            if framing != "tiny chunks"
+        ),
+    ],
+)
+async def test_client_that_takes_nothing_of_a_download_costs_64_kib(tmp_path, kind, count, framing):
+    """Issue 14, item 7: 510 of them, 400 KiB each, stopped a pod. Unix sockets, as the kernel keeps less for each."""
+    fields, content = ENDLESS[framing]
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            if b"/small" in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\n" + fields)
+                while True:
+                    writer.write(content)
+                    await writer.drain()
+        writer.close()
+
+    listening = socket.create_server(("127.0.0.1", 0), backlog=count)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    server = await asyncio.start_server(app, sock=listening)
+    flags = ["--listen", f"unix:{tmp_path}/listen"] if kind == "unix" else []
+    with contextlib.ExitStack() as held:
+        async with (
+            server,
+            sidecar(f"http://127.0.0.1:{listening.getsockname()[1]}", SHIPPED_RULES, *flags) as running,
+        ):
+            pid = running.process.pid
+            stalled = [held.enter_context(stalled_client(running.listen)) for _ in range(8)]
+            await settle(pid)
+            before, _ = memory_kib(pid)
+            for _ in range(count):
+                stalled.append(held.enter_context(stalled_client(running.listen)))
+                await asyncio.sleep(0)
+            after = await settle(pid)
+            most = memory_kib(pid)[1]
+            for client in stalled:  # all of them were answered, and none was let go
+                begun = await asyncio.to_thread(client.recv, 12, socket.MSG_PEEK)
+                assert begun == b"HTTP/1.1 200"
+            assert (await running.get("/small")).content == b"ok"
+        server.close()
+    print(
+        f"\n{count} clients that take nothing of a {framing} download ({kind}): VmRSS {before} -> {after} KiB, "
+        f"{(after - before) / count:.1f} KiB each, {(most - before) / count:.1f} at the most"
+    )
+    assert after - before <= STALLED_KIB * count
+
+
+def stalled_client(place: Place) -> socket.socket:
+    """Ask, and read nothing."""
+    if isinstance(place, Path):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(place))
+    else:
+        client = socket.create_connection(place)
+    client.settimeout(LIMIT_S)
+    client.sendall(b"GET /download HTTP/1.1\r\nHost: a\r\n\r\n")
+    return client
+
+
+async def settle(pid: int) -> int:
+    """Wait until the process does nothing any more; what is resident then."""
+    quiet = 0
+    async with asyncio.timeout(LIMIT_S):
+        while quiet < 5:
+            used = cpu_ticks(pid)
+            await asyncio.sleep(0.1)
+            quiet = quiet + 1 if cpu_ticks(pid) - used <= 1 else 0
+    return memory_kib(pid)[0]
+
+
+def cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

@@ -181,7 +181,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
 
     async def test_response_that_ends_while_its_client_is_full_leaves_a_connection_that_is_read(self):
         """What was paused for one client is read for the next: else that one would wait for ever."""
-        response = OK + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000
+        response = OK + b"Content-Length: 40000\r\n\r\n" + b"x" * 40_000
         has_asked, is_to_send = asyncio.Event(), asyncio.Event()
 
         async def upstream(peer: Peer) -> None:
@@ -192,9 +192,12 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             await answering()(peer)
 
         async with bench(upstream, upstream_keepalive_timeout_s=60) as b:
-            narrow_listening(b, 16384)
-            peer = await b.connect()
-            narrow_socket(peer.writer, 16384)
+            narrow_listening(b, 4096)
+            narrow = socket.socket()
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            narrow.connect(b.address)
+            peer = Peer(*await asyncio.open_connection(sock=narrow))
+            b._peers.append(peer)
             peer.writer.transport.pause_reading()
             await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             await has_asked.wait()
@@ -210,7 +213,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             assert connection.is_congested
             narrow_socket(peer.writer, MIB)  # wide from here on: through a narrow one it takes seconds
             peer.writer.transport.resume_reading()
-            assert len((await peer.read_response()).content) == 200_000
+            assert len((await peer.read_response()).content) == 40_000
             await peer.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await peer.read_response()).content == b"ok"
             assert b.recorder.connections == 1
@@ -289,6 +292,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             first_may_end.set()
             for number in [b"0000", *numbers]:
                 assert (await peer.read_response()).content == number
+                assert len(connection._buffer) < BUFFERED_BYTES
             await sending
 
     async def test_next_request_of_a_client_that_takes_no_answers_waits(self):
