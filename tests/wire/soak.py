@@ -18,10 +18,13 @@ from dataclasses import dataclass, field
 from tests.wire.harness import Answer, Peer, read_content
 
 LIMIT_S = 60.0  # how long any one step may take before the run calls it hung
+LATE_S = 0.003  # after which content comes that should not; others may have the connection by then
+STRAY = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 22\r\n\r\nMalformed Request-Line"
 BLOCK = random.Random(1).randbytes(4 * 1024 * 1024)
 ONE_READ = 8192  # bytes that arrive together
 OFFSETS = 6000  # more paths than the proxy remembers plans for
 XHR = b"X-Requested-With: XMLHttpRequest\r\n"
+GET = b"GET /sized/1/1 HTTP/1.1\r\nHost: app\r\n\r\n"
 OK = b'HTTP/1.1 200 OK\r\nCache-Control: public, max-age=60\r\nETag: "v1"\r\n'
 CUT = {
     "cut": (b"Content-Length: %d\r\n\r\n", "reset"),
@@ -38,6 +41,9 @@ REFUSED = {
     "not-modified": b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n',
 }
 """What becomes a 502; `not-modified` where conditions are stripped."""
+
+
+LAST = {*CUT, *REFUSED, "tunnel", "unread", "never"}
 
 
 def part(size: int, offset: int) -> bytes:
@@ -69,39 +75,83 @@ async def app() -> AsyncIterator[str]:
 
 
 async def _connection(peer: Peer) -> None:
+    login = Login()
     try:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await _answer(peer):
+            while await _answer(peer, login):
                 pass
     finally:
         peer.close()
 
 
-async def _answer(peer: Peer) -> bool:
+@dataclass
+class Login:
+    """Whose a connection is, RFC 4559: it is authenticated by two requests in a row, and stays so.
+
+    Attributes:
+        challenged: who has sent the first of them.
+        user: who has sent both.
+    """
+
+    challenged: bytes = b""
+    user: bytes = b""
+
+    def answer(self, head: bytes) -> bytes:
+        """Take what a request says of itself; the head of the answer up to its length."""
+        step, _, name = head.partition(b"Authorization: NTLM ")[2].partition(b"\r\n")[0].partition(b" ")
+        self.user = name if step == b"three" and name == self.challenged else self.user if not step else b""
+        self.challenged = name if step == b"one" else b""
+        if self.user:
+            return OK + b"X-User: %b\r\n" % self.user
+        challenge = b" challenge" if self.challenged else b""
+        return OK.replace(b"200 OK", b"401 Unauthorized") + b"WWW-Authenticate: NTLM%b\r\n" % challenge
+
+
+async def _answer(peer: Peer, login: Login) -> bool:
     """Answer one request; say whether the connection goes on."""
     head = await peer.reader.readuntil(b"\r\n\r\n")
     method, target, _ = head.split(b" ", 2)
     kind, size, offset = target.decode().strip("/").split("/")
-    posted = await read_content(peer, head)
+    posted = b"" if kind == "unread" else await read_content(peer, head)
     content = posted or part(int(size), int(offset))
+    if kind in LAST:
+        await _last_answer(peer, kind, content)
+        return False
+    if kind == "who":
+        await peer.send(login.answer(head) + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+        return True
+    answer = _late_answer if kind == "late" else _good_answer
+    return await answer(peer, kind, content, is_head=method == b"HEAD")
+
+
+async def _last_answer(peer: Peer, kind: str, content: bytes) -> None:
+    """Answer, or do not, in a way after which the connection can serve nobody."""
     if kind in CUT:
         framing, end = CUT[kind]
         await peer.send(OK + framing % len(content) + content[: len(content) // 2])
         if end == "reset":
             peer.reset()
-        return False
-    if kind in REFUSED:
+    elif kind in REFUSED:
         await peer.send(REFUSED[kind])
-        return False
-    if kind == "tunnel":
+    elif kind == "tunnel":
         await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
         while data := await peer.reader.read(65536):
             await peer.send(data)
-        return False
-    if kind == "never":
+    elif kind == "unread":
+        # As cheroot does, and Django's own server: what is left of the request is taken for the next one.
+        await peer.send(OK + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+        await asyncio.sleep(LATE_S)
+        await peer.send(STRAY)
+    else:
         await peer.reader.read()
-        return False
-    return await _good_answer(peer, kind, content, is_head=method == b"HEAD")
+
+
+async def _late_answer(peer: Peer, _kind: str, content: bytes, *, is_head: bool) -> bool:
+    """Send content after a HEAD, too, as most WSGI servers do for apps that do not look at the method."""
+    await peer.send(OK + b"Content-Length: %d\r\n\r\n" % len(content))
+    await asyncio.sleep(LATE_S if is_head else 0)
+    await peer.send(content)
+    return True
 
 
 async def _good_answer(peer: Peer, kind: str, content: bytes, *, is_head: bool) -> bool:
@@ -268,6 +318,51 @@ async def post(traffic: Traffic, rng: random.Random) -> None:
                 return
 
 
+async def ask_for_late_content(traffic: Traffic, rng: random.Random) -> None:
+    """HEADs to an app that sends content after them: that belongs to nobody."""
+    async with traffic.connected() as peer:
+        for _ in range(10):
+            size, offset, is_head = rng.choice((30, 5000)), rng.randrange(OFFSETS), rng.random() < 0.5
+            await peer.send(head_of("late", size, offset, method="HEAD" if is_head else "GET"))
+            answer, content = await read_answer(peer, is_head=is_head)
+            check(answer, content, b"" if is_head else part(size, offset))
+            traffic.done["HEAD with late content" if is_head else "late content"] += 1
+
+
+async def leave_an_upload_unread(traffic: Traffic, rng: random.Random) -> None:
+    """Uploads to an app that answers at once and takes the content for the next request."""
+    size, offset = rng.choice((30, 5000)), rng.randrange(OFFSETS)
+    async with traffic.connected() as peer:
+        content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET)
+        fields = XHR + b"Transfer-Encoding: chunked\r\n"
+        await peer.send(head_of("unread", size, offset, method="POST", fields=fields) + content)
+        check(*await read_answer(peer), part(size, offset))
+    traffic.done["unread upload"] += 1
+
+
+async def log_in(traffic: Traffic, rng: random.Random) -> None:
+    """NTLM authenticates the connection; nobody else gets it, and it is kept until the client leaves."""
+    user = b"%08x" % rng.getrandbits(32)
+
+    async def ask(peer: Peer, *step: bytes) -> Answer:
+        size, offset = rng.choice((30, 5000)), rng.randrange(OFFSETS)
+        fields = XHR + b"".join(b"Authorization: NTLM %b %b\r\n" % (each, user) for each in step)
+        await peer.send(head_of("who", size, offset, fields=fields))
+        answer, content = await read_answer(peer)
+        check(answer, content, part(size, offset), status=answer.status)
+        return answer
+
+    async with traffic.connected() as peer:
+        answer = await ask(peer)
+        assert (answer.status, answer.field("X-User")) == (401, []), answer.head
+        assert (await ask(peer, b"one")).field("WWW-Authenticate") == [b"NTLM challenge"]
+        for step in ([b"three"], [], [], []):
+            answer = await ask(peer, *step)
+            assert (answer.status, answer.field("X-User")) == (200, [user]), answer.head
+            await asyncio.sleep(0)
+    traffic.done["log-in"] += 1
+
+
 async def send(peer: Peer, data: bytes, *, pieces: int) -> None:
     step = -(-len(data) // pieces)
     for start in range(0, len(data), step):
@@ -387,6 +482,9 @@ async def tunnel(traffic: Traffic, rng: random.Random) -> None:
 
 STEPS: Iterable[Step] = (
     *[keep_alive] * 4,
+    *[ask_for_late_content] * 2,
+    *[log_in] * 2,
+    leave_an_upload_unread,
     *[post] * 2,
     *[break_off] * 2,
     *[read_slowly] * 2,
@@ -396,6 +494,7 @@ STEPS: Iterable[Step] = (
 )
 KINDS = {
     *("sized", "chunked", "unframed", "hinted", "talkative", "pipelined", "connections", "post", "slow post"),
+    *("HEAD with late content", "late content", "unread upload", "log-in"),
     *("slow reader", "slow app", "nonsense", "tunnel", *CUT, *REFUSED),
 }
 """What `Traffic.done` counts in any run of some seconds."""

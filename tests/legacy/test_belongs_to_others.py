@@ -1,0 +1,144 @@
+"""Nobody gets another's answer, whatever a real server leaves on a connection or reads from it.
+
+WSGI servers send the content of apps that do not look at the method: after a HEAD, a 204 or a 304, mostly in a
+segment of its own (waitress, gunicorn up to 23, cheroot, gevent, eventlet, uWSGI). Some take the rest of an upload
+that the app left unread for the next request (cheroot, Django's runserver). A gateway that lends such a connection
+to the next client gives it the answer of somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.legacy.careless import PATH_FIELD, content_of
+from tests.legacy.servers import serving
+from tests.service.serving import sidecar
+from tests.wire.harness import Answer
+
+APP, DJANGO = "tests.legacy.careless:app", "tests.legacy.careless:make_django_app()"
+BEHIND = {
+    "waitress": APP,
+    "waitress with Django": DJANGO,
+    "gunicorn": APP,
+    "gunicorn-23": APP,
+    "cheroot": APP,
+    "gevent": APP,
+    "eventlet": APP,
+    "uwsgi": APP,
+    "uwsgi-http11": APP,
+    "runserver": DJANGO,
+}
+RULES = """\
+version: 1
+rules:
+  - {name: conditional, match: {paths: ["/304/**"]}, policy: revalidate}
+  - {name: all, match: {paths: ["/**"]}, policy: strict}
+"""
+CLIENTS = 12
+LIMIT_S = 20.0
+EMPTY = ("HEAD", "204", "304")
+# What a client asks for: a method or status, and where. The same number never comes twice.
+KINDS = {
+    "GET": ("GET", "late"),
+    "GET a file": ("GET", "file"),
+    "HEAD": ("HEAD", "late"),
+    "HEAD of a file": ("HEAD", "file"),
+    "HEAD of what looks like an answer": ("HEAD", "evil"),
+    "204": ("GET", "204"),
+    "304": ("GET", "304"),
+    "chunked upload": ("POST", "late"),
+    "upload": ("PUT", "late"),
+}
+UPLOADED = b"GET /smuggled HTTP/1.1\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(UPLOADED), UPLOADED)
+COUNTED = b"Content-Length: %d\r\n\r\n%b" % (len(UPLOADED), UPLOADED)
+
+
+class Client:
+    """Asks one request after the other on one connection, and judges each answer."""
+
+    def __init__(
+        self, address: tuple[str, int], numbers: Iterator[int], seed: int, *, is_django: bool
+    ) -> None:
+        self._address = address
+        self._numbers = numbers
+        self._random = random.Random(seed)
+        self._kinds = [kind for kind in KINDS if not (is_django and kind in EMPTY)]
+        self._writer: asyncio.StreamWriter | None = None
+        self.seen: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        for number in self._numbers:
+            kind = self._random.choice(self._kinds)
+            async with asyncio.timeout(LIMIT_S):
+                verdict = await self._ask(kind, number)
+            self.seen[f"{kind}: {verdict}" if verdict != "right" else verdict] += 1
+            if verdict != "right":
+                self._close()
+        self._close()
+
+    async def _ask(self, kind: str, number: int) -> str:
+        method, place = KINDS[kind]
+        path = f"/{place}/{number}"
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(*self._address)
+        content = {"POST": CHUNKED, "PUT": COUNTED}.get(method, b"\r\n")
+        try:
+            self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\n".encode() + content)
+            answer = Answer(await self._reader.readuntil(b"\r\n\r\n"), "open")
+            if method != "HEAD" and place not in EMPTY:
+                answer.data += await self._reader.readexactly(int(answer.field("Content-Length")[0]))
+        except (OSError, EOFError, IndexError) as error:
+            return type(error).__name__
+        if answer.field("Connection") == [b"close"]:
+            self._close()
+        return judge(answer, method, path)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def judge(answer: Answer, method: str, path: str) -> str:
+    place = path.split("/")[1]
+    if answer.status != (int(place) if place in EMPTY else 200):
+        return f"status {answer.status}"
+    if answer.field(PATH_FIELD) != [path.encode()]:
+        return "foreign"
+    if method != "HEAD" and place not in EMPTY and answer.content != content_of(path):
+        return "foreign content"
+    return "right" if answer.is_protected or place == "304" else "unprotected"
+
+
+async def ask_many(server: str, directory: Path, requests: int) -> Counter[str]:
+    """Put so many requests of a dozen clients to an app behind the product; how the answers were."""
+    rules = directory / "rules.yaml"
+    rules.write_text(RULES)
+    app = BEHIND[server]
+    numbers = iter(range(requests))
+    with serving(server.partition(" ")[0], directory / "log", app) as process:
+        async with sidecar(f"http://127.0.0.1:{process.port}", rules) as running:
+            assert isinstance(running.listen, tuple)
+            clients = [
+                Client(running.listen, numbers, seed, is_django=app == DJANGO) for seed in range(CLIENTS)
+            ]
+            await asyncio.gather(*(client.run() for client in clients))
+    return sum((client.seen for client in clients), Counter())
+
+
+@pytest.mark.parametrize(
+    "requests", [400, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+@pytest.mark.parametrize("server", BEHIND)
+async def test_every_client_gets_its_own_answer(tmp_path, server, requests):
+    """Issue 14, items 1 and 3."""
+    seen = await ask_many(server, tmp_path, requests)
+    print(f"\n{server}: {dict(seen)}")
+    assert seen == {"right": requests}
