@@ -1,7 +1,7 @@
 """The story, to see: a legacy Flask app, a browser that caches, and the proxy between them.
 
-`play` tells it, on the `stage` the processes run, `browser` and `cache` are the client, `app` is the app
-(imported by gunicorn alone: Flask is not needed to run the proxy), `report` says it in text.
+`play` tells it scene by scene (`scene`), `stage` runs the processes, `browser` and `cache` are the client, `app` is the app
+(gunicorn alone imports it: the proxy runs without Flask), and `report` turns it into text.
 """
 
 from __future__ import annotations

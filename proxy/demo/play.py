@@ -7,13 +7,13 @@ import contextlib
 import signal
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 import aiohttp
 
 from proxy.demo import report
-from proxy.demo.browser import Answer, Browser
+from proxy.demo.browser import Browser
+from proxy.demo.scene import Scene
 from proxy.demo.stage import Stage, StageError, set_stage
 
 if TYPE_CHECKING:
@@ -44,37 +44,6 @@ def run(*, keep: bool = False, output: TextIO | None = None) -> int:
     except _InterruptedError:
         print("nocache-proxy demo: interrupted", file=sys.stderr)
     return 1
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Three uploads to one site, each followed by the same XHR.
-
-    Attributes:
-        site: scheme and authority.
-        uploads: the names uploaded, in order.
-        answers: what the script got after each.
-    """
-
-    site: str
-    uploads: tuple[str, ...]
-    answers: tuple[Answer, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """What the script was told to be the last upload, each time."""
-        return [answer.json()["name"] for answer in self.answers]
-
-    @property
-    def shows_bug(self) -> bool:
-        """The first answer is repeated from the browser's cache."""
-        repeated = self.answers[1:]
-        return self.names == [self.uploads[0]] * len(self.uploads) and all(a.is_from_cache for a in repeated)
-
-    @property
-    def shows_cure(self) -> bool:
-        """Every answer is fresh and comes from the app."""
-        return self.names == list(self.uploads) and not any(answer.is_from_cache for answer in self.answers)
 
 
 class _InterruptedError(Exception):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from proxy.demo.cache import Response
-    from proxy.demo.play import Scene
+    from proxy.demo.scene import Scene
     from proxy.demo.stage import Stage
 
 _NAME_WIDTH = 17

@@ -1,4 +1,4 @@
-"""A request's head: what came in, what rules and framing need of it, and what goes out to the upstream."""
+"""A request's head: what came in, what rules and framing read in it, and what the upstream gets."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from proxy.message.field_index import (
 from proxy.message.fields import HOP_BY_HOP, NEVER_HOP_BY_HOP
 from proxy.message.forwarding import (
     FAMILY,
+    PATH_FIELDS,
     PREFIX,
     Forwarding,
     Peer,
@@ -47,9 +48,9 @@ _READ_HERE: Final = (
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
 _TAGGED_ANYWHERE: Final = (b"if-match", b"if")
 _TAGGED: Final = frozenset((*_TAGGED_ANYWHERE, b"if-none-match"))
-# What WSGI servers take from a trusted peer to move the path (gunicorn's forwarder_headers).
+# gunicorn takes these from a trusted peer as the CGI variables that move the path (`forwarder_headers`).
 _PATH_ALIASES: Final = frozenset((b"script-name", b"path-info"))
-# A client must not be able to hide by a `Connection` option what a trusted proxy said of it.
+# A client must not be able to remove, with a `Connection` option, what a trusted proxy said about it.
 _STAYS: Final = NEVER_HOP_BY_HOP | FAMILY
 _FRAMING: Final = (b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
@@ -79,8 +80,8 @@ class RequestHead:
         distrusted: lines of forwarding fields that were dropped.
     """
 
-    # Written out, as of a dataclass the constructor would stay interpreted where all else is compiled: 14,000 machine
-    # instructions of 207,000 a request, for this and OutgoingHead.
+    # Not a dataclass: mypyc does not compile its constructor, which costs 14,000 of a request's 207,000 machine
+    # instructions (with OutgoingHead).
     __slots__ = (
         "added",
         "content_length",
@@ -149,11 +150,13 @@ class RequestTable:
     """
 
     __slots__ = (
+        "_absent",
         "_adds_forwarding",
         "_authority",
         "_lines_by_trust",
         "_not_to_alias",
         "_parser",
+        "_places",
         "_read_names",
         "_reads_added",
         "_underscores",
@@ -172,13 +175,18 @@ class RequestTable:
         self._authority = authority
         self._parser = HeadParser("request")
         self._read_names = tuple(read_names)
+        self._places = {name: place for place, name in enumerate(self._read_names)}
+        self._absent: tuple[FieldLines, ...] = (None,) * len(self._read_names)
         self._underscores = underscores
         self._adds_forwarding = forwarding != "off"
         self._via = via_lines(via)
         self.dropped: dict[bytes, int] = {}
         names = (*_READ_HERE, *self._read_names)
         self._not_to_alias = frozenset((*names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING))
-        self._reads_added = any(name == b"host" or is_forwarding_field(name) for name in self._read_names)
+        self._reads_added = any(
+            name == b"host" or (is_forwarding_field(name) and name not in PATH_FIELDS)
+            for name in self._read_names
+        )
         keeping = LineTable((*names, *FAMILY), notes_underscored=True)
         dropping = LineTable(
             [name for name in names if not is_forwarding_field(name)],
@@ -211,12 +219,14 @@ class RequestTable:
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
-        values: tuple[FieldLines, ...] = tuple(
-            [
-                None if places is None else places[0][1] if len(places) == 1 else _values_of(places)
-                for places in map(noted.get, self._read_names)
-            ]
-        )
+        values = self._absent
+        present = noted.keys() & self._places
+        if present:
+            found = list(values)
+            for name in present:
+                places = noted[name]
+                found[self._places[name]] = places[0][1] if len(places) == 1 else _values_of(places)
+            values = tuple(found)
         via = self._via[minor]
         added: Sequence[bytes] = (via,)
         if self._adds_forwarding:
@@ -241,7 +251,7 @@ class RequestTable:
         )
 
     def _with_added(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
-        """Put what is added in place of what came: rules see what the app gets."""
+        """Replace what came by what the gateway adds: rules see what the app gets."""
         ours = {}
         for line in added:
             name, _, value = line.partition(b": ")
@@ -249,13 +259,13 @@ class RequestTable:
         return tuple([ours.get(name, value) for name, value in zip(self._read_names, values, strict=True)])
 
     def _refuse_hidden(self, lines: list[bytes], noted: Noted) -> None:
-        """Refuse a request whose `Connection` names a field that rules read: they would see what the app does not."""
+        """Refuse a request whose `Connection` names a field that rules read, because the app does not get that field."""
         for name in self._read_names:
             if name not in HOP_BY_HOP and any(not lines[place] for place, _ in noted.get(name, ())):
                 raise MalformedHeadError("Connection names a field that rules read")
 
     def _drop_aliases(self, lines: list[bytes], noted: Noted) -> None:
-        """Leave out fields with `_`: WSGI folds it into `-`, and they would slip past the rules."""
+        """Drop fields with `_`: WSGI reads it as `-`, so such a field would reach the app unseen by the rules."""
         for place, _ in noted[UNDERSCORED]:
             name = lines[place].partition(b":")[0].lower()
             alias = name.replace(b"_", b"-")
@@ -294,10 +304,10 @@ def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[byt
 
 
 def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
-    """Take validation preconditions off a GET or HEAD; return how many lines went.
+    """Drop the validation preconditions of a GET or HEAD; return how many lines were dropped.
 
-    `If-Range` goes together with `Range`: alone it would turn into an unconditional 206 (RFC 9110
-    section 13.1.5). `If-Match` and `If-Unmodified-Since` protect updates and stay.
+    `Range` is dropped with its `If-Range`: alone it would ask for an unconditional 206 (RFC 9110 section 13.1.5).
+    `If-Match` and `If-Unmodified-Since` protect updates and stay.
     """
     if noted.keys().isdisjoint(_CONDITIONALS):
         return 0
@@ -331,7 +341,7 @@ def _host(noted: Noted, authority: bytes | None, minor: int) -> bytes | None:
         raise MalformedHeadError("missing, double or malformed Host")
     if authority is None:
         return host
-    # RFC 9112 section 3.2.2 lets the target win; two parsers in a row need not both know that.
+    # RFC 9112 section 3.2.2 says that the target wins, but the app's parser may not know that.
     if not is_host(authority) or (host is not None and host.lower() != authority.lower()):
         raise MalformedHeadError("Host and request target name different hosts")
     return authority

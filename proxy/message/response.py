@@ -1,4 +1,4 @@
-"""A response's head: what came in, and what goes out under a treatment, framed anew for the client."""
+"""A response's head: what came in, and what the client gets under a treatment, with framing of its own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A policy applied to a response's head: compiled once, then one pass over the fields.
+"""Applies a policy to a response's head. A policy is compiled once; then each response takes one pass over its fields.
 
-What no treatment touches leaves as it came: order, spelling and multiplicity of fields, and the place of every line.
+A treatment changes only what its policy names: other fields keep their order, spelling, number and place.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Treatment:
         )
 
     def walk(self, section: FieldSection) -> tuple[list[bytes], Noted, int]:
-        """Have the lines of a response without those that this treatment takes away.
+        """Return the lines of a response without those that this treatment drops.
 
         Returns:
-            The lines, the fields that are read here or by the framing, and how many were taken away.
+            The lines, the fields that are read here or by the framing, and how many lines were dropped.
         """
         return self._table.walk(section)
 
@@ -92,7 +92,7 @@ class Treatment:
             hides_validators: leave out those that the policy would change.
 
         Returns:
-            How many lines were taken away, rewritten or written here.
+            How many lines were dropped, rewritten or added.
         """
         changed = len(self._set_lines)
         if not self._keeps_validators:

@@ -21,7 +21,7 @@ import pytest
 from proxy.demo import run, stage
 from proxy.demo.browser import Answer
 from proxy.demo.cache import Response
-from proxy.demo.play import Scene
+from proxy.demo.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

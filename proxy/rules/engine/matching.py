@@ -16,11 +16,19 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
+from proxy.message.forwarding import PATH_FIELDS
 from proxy.message.methods import OVERRIDES
 from proxy.message.request import FieldLines
-from proxy.message.rewrite import UNTOUCHED, Treatment
+from proxy.message.rewrite import UNTOUCHED
+from proxy.rules.engine.compiled import CompiledRule
 from proxy.rules.engine.path_sets import PathSet
-from proxy.rules.engine.readings import field_readings, lines_of, methods_named, parameter_readings
+from proxy.rules.engine.readings import (
+    field_readings,
+    lines_of,
+    methods_named,
+    moved_paths,
+    parameter_readings,
+)
 from proxy.rules.engine.spellings import spellings, with_other_end
 from proxy.rules.engine.value_sets import ValueSet
 from proxy.rules.engine.verdict import Outcome, Verdict, resolve
@@ -33,15 +41,14 @@ from proxy.rules.keys.facts import (
     Patterns,
     Reading,
     RequestFacts,
-    ResponseFacts,
     Subject,
     field_subject,
     merge,
 )
-from proxy.rules.keys.key import Conditions, RequestKey
+from proxy.rules.keys.key import Conditions
 from proxy.rules.keys.query import QUERY, parameter_subject
 from proxy.rules.model import Rule
-from proxy.rules.policies import PASS, enforces, protects, treatment
+from proxy.rules.policies import PASS, treatment
 
 # A peer that sends ever new paths or values costs time, never memory: some 10 MiB at the most. Tables are emptied
 # when full, and nothing long is put there. A path in plain spelling is not remembered: what is found out in less than a
@@ -57,6 +64,7 @@ ParameterHits = tuple[tuple[Subject, Hits], ...]
 """What matches the parameters that are there. Verdicts are remembered by it: queries are many, what matches is not."""
 VerdictKey = tuple[str, Values] | tuple[str, Values, ParameterHits]
 
+_MOVED: Final = ("moved", Hits(NO_PATTERNS, NO_PATTERNS))
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -79,12 +87,15 @@ class Ruleset:
         names = [name.lower().encode("latin-1") for rule in self.compiled for name in rule.reads]
         if any(key.stage == "method" for rule in self.compiled for key in rule.keys):
             names += OVERRIDES
+        if any(key.stage == "path" for rule in self.compiled for key in rule.keys):
+            names += PATH_FIELDS
         self.field_names = tuple(dict.fromkeys(names))
         for rule in self.compiled:
             self._add_patterns(rule.match, rule.reading)
             self._add_patterns(rule.unless, rule.opposite)
         self._places = {field_subject(name.decode()): i for i, name in enumerate(self.field_names)}
         self._override_places = [i for i, name in enumerate(self.field_names) if name in OVERRIDES]
+        self._move_places = [(name, i) for i, name in enumerate(self.field_names) if name in PATH_FIELDS]
         # Of a path that is too odd to be spelt: it may be any.
         self._any_path = Hits(self._paths.all(), NO_PATTERNS)
         # Of a query that is too long to be read: every parameter may be there, with any value, or not.
@@ -111,16 +122,25 @@ class Ruleset:
         if plan.parameters:
             return self._decide_by_query(plan, method, target, values)
         verdict = plan.verdicts.get((method, values))
-        if verdict is None:
-            verdict = self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, ()))
-            self._remember(plan, (method, values), verdict, values)
-        return verdict
+        return self._decide_anew(plan, method, target, values) if verdict is None else verdict
 
     def _decide_by_query(self, plan: _Plan, method: str, target: bytes, values: Values) -> Verdict:
         parameters = self._parameter_hits(target, plan.parameters)
-        if parameters is None:
+        verdict = None if parameters is None else plan.verdicts.get((method, values, parameters))
+        return self._decide_anew(plan, method, target, values) if verdict is None else verdict
+
+    def _decide_anew(self, plan: _Plan, method: str, target: bytes, values: Values) -> Verdict:
+        may_move = any(values[place] is not None for _, place in self._move_places)
+        if may_move:
+            found = spellings(target.partition(b"?")[0])
+            plan = self._plan_of_hits(self._path_hits(self._with_moved(found, values)))
+        parameters = self._parameter_hits(target, plan.parameters) if plan.parameters else ()
+        if parameters is None or (may_move and plan.parameters):  # another path may bring another query
             return self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, self._unknown))
-        key = (method, values, parameters)
+        key: VerdictKey = (method, values, parameters) if parameters else (method, values)
+        # Under the other key, a request to a path that the same patterns match, with the same fields, would find it.
+        if may_move:
+            key = (method, values, (_MOVED,))
         verdict = plan.verdicts.get(key)
         if verdict is None:
             verdict = self._verdict(plan, self._facts(plan.hits, method, values, plan.rules, parameters))
@@ -141,9 +161,10 @@ class Ruleset:
         found = spellings(path)
         sent = path.decode("utf-8", "replace")
         found.sort(key=lambda spelling: (spelling != sent, spelling))
+        found = self._with_moved(found, values)
         parameters = self._parameter_hits(target, self._parameters.keys())
         facts = self._facts(
-            self._plan(path).hits,
+            self._path_hits(found),
             method,
             values,
             self.compiled,
@@ -180,22 +201,37 @@ class Ruleset:
 
     def _plan(self, path: bytes) -> _Plan:
         found = spellings(path)
-        hits = merge([self._paths.match(spelling) for spelling in found]) if found else self._any_path
-        if not self._paths_of_any <= hits.of_any:
-            others = [self._paths.match(with_other_end(spelling)) for spelling in found]
-            hits = Hits(hits.of_any.union(*others), hits.of_every)
-        if len(self._plans_by_hits) >= _MAX_PLANS:
-            self._forget()
-        plan = self._plans_by_hits.get((hits.of_any, hits.of_every))
-        if plan is None:
-            plan = self._plans_by_hits[hits.of_any, hits.of_every] = self._plan_of(hits)
+        plan = self._plan_of_hits(self._path_hits(found))
         if len(found) > 1 and len(path) <= _MAX_REMEMBERED_BYTES:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
             self._plans[path] = plan
         return plan
 
-    def _plan_of(self, hits: Hits) -> _Plan:
+    def _path_hits(self, found: Sequence[str]) -> Hits:
+        if not found:
+            return self._any_path
+        hits = merge([self._paths.match(spelling) for spelling in found])
+        if self._paths_of_any <= hits.of_any:
+            return hits
+        others = [self._paths.match(with_other_end(spelling)) for spelling in found]
+        return Hits(hits.of_any.union(*others), hits.of_every)
+
+    def _plan_of_hits(self, hits: Hits) -> _Plan:
+        if len(self._plans_by_hits) >= _MAX_PLANS:
+            self._forget()
+        plan = self._plans_by_hits.get((hits.of_any, hits.of_every))
+        if plan is None:
+            plan = self._plans_by_hits[hits.of_any, hits.of_every] = self._new_plan(hits)
+        return plan
+
+    def _with_moved(self, found: Sequence[str], values: Values) -> list[str]:
+        """Add the paths that a field of a trusted proxy may put in the place of these; none is still any path."""
+        sent = [(name, values[place]) for name, place in self._move_places if found]
+        moved = {path for name, field_lines in sent for path in moved_paths(name, field_lines, found)}
+        return [*found, *sorted(moved.difference(found))]
+
+    def _new_plan(self, hits: Hits) -> _Plan:
         facts = RequestFacts(method="", methods=frozenset(), hits={PATH: hits})
         rules = tuple(rule for rule in self.compiled if rule.may_match_path(facts))
         asked = self._parameters.keys() & _patterns_of(rules).keys() if self._parameters else _NOTHING
@@ -290,92 +326,3 @@ class _Plan:
     rules: tuple[CompiledRule, ...]
     parameters: frozenset[Subject]
     verdicts: dict[VerdictKey, Verdict] = field(default_factory=dict)
-
-
-class CompiledRule:
-    """A rule with the readings in which it is asked.
-
-    Attributes:
-        reading: of `match` by a request; `unless` is read in the `opposite` one.
-        response_reading: of `match` by a response, likewise.
-        reads: names of the request fields that decide, as spelt first, without duplicates.
-        is_unconditional: method and path alone decide.
-    """
-
-    def __init__(self, rule: Rule) -> None:
-        self.source = rule
-        self.match = rule.match
-        self.unless = rule.unless
-        self.observes = rule.mode == "observe"
-        self.reading: Reading = "any" if enforces(rule.policy) else "every"
-        self.opposite: Reading = "every" if self.reading == "any" else "any"
-        self.response_reading: Reading = "any" if protects(rule.policy) else "every"
-        self.opposite_response_reading: Reading = "every" if self.response_reading == "any" else "any"
-        self.keys = self.match.request + (() if self.unless is None else self.unless.request)
-        self._staged = {
-            stage: [key for key in self.match.request if key.stage == stage]
-            for stage in ("method", "path", "rest")
-        }
-        self._except_by_more = self.unless is not None and self.unless.asks_more_than_path
-        self.is_unconditional = not self.match.asks_more_than_path and not self._except_by_more
-        names: dict[str, str] = {}
-        for key in self.keys:
-            for name in key.reads:
-                names.setdefault(name.lower(), name)
-        self.reads = tuple(names.values())
-        self._treatments: dict[tuple[str, ...], Treatment] = {}
-
-    def may_match_path(self, facts: RequestFacts) -> bool:
-        """Tell whether the path leaves the answer to the rest of the request."""
-        return _hold(self._staged["path"], facts, self.reading)
-
-    def may_match(self, facts: RequestFacts) -> bool:
-        """Tell whether method and path leave the answer to fields and response: `Vary` depends on it."""
-        if not _hold(self._staged["method"], facts, self.reading):
-            return False
-        return self._except_by_more or not self.excepts(facts)
-
-    def takes(self, facts: RequestFacts) -> bool:
-        """Tell whether the rule matches a request that it may match, unless its response is such that it does not."""
-        return _hold(self._staged["rest"], facts, self.reading) and (
-            not self.excepts(facts) or self.is_open(facts)
-        )
-
-    def matches(self, facts: RequestFacts, response: ResponseFacts) -> bool:
-        """Tell whether all of `match` holds."""
-        return _hold(self.match.request, facts, self.reading) and all(
-            key.holds(response, self.response_reading) for key in self.match.response
-        )
-
-    def is_excepted(self, facts: RequestFacts, response: ResponseFacts) -> bool:
-        """Tell whether all of `unless` holds."""
-        return (
-            self.unless is not None
-            and self.excepts(facts)
-            and all(key.holds(response, self.opposite_response_reading) for key in self.unless.response)
-        )
-
-    def excepts(self, facts: RequestFacts) -> bool:
-        """Tell whether `unless` holds as far as the request can tell."""
-        return self.unless is not None and _hold(self.unless.request, facts, self.opposite)
-
-    def is_open(self, facts: RequestFacts) -> bool:
-        """Tell whether the response decides if `unless` holds."""
-        return self.unless is not None and bool(self.unless.response) and self.excepts(facts)
-
-    def outcome(self, facts: RequestFacts, vary: tuple[str, ...]) -> Outcome:
-        """Return what follows where the rule takes a request."""
-        excepted_by = self.unless.response if self.unless is not None and self.is_open(facts) else ()
-        made = self._treatments.get(vary)
-        if made is None:
-            made = self._treatments[vary] = treatment(self.source.policy, vary)
-        return Outcome(
-            self.source, self.source.policy, made, self.match.response, excepted_by, self.response_reading
-        )
-
-
-def _hold(keys: Iterable[RequestKey], facts: RequestFacts, reading: Reading) -> bool:
-    for key in keys:  # noqa: SIM110 - a generator takes three times as long where this is compiled
-        if not key.holds(facts, reading):
-            return False
-    return True

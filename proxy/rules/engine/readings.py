@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+import re
+from collections.abc import Callable, Container, Iterable
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from proxy.message.fields import list_members
 from proxy.message.request import FieldLines
 from proxy.message.target import readable
+from proxy.rules.engine.spellings import spellings
 
 
 def lines_of(sent: FieldLines) -> tuple[bytes, ...]:
@@ -43,6 +45,28 @@ def methods_named(sent: FieldLines) -> set[str]:
     """Return the methods that a field may put in the place of the one that was sent."""
     members = [member.decode("latin-1") for line in lines_of(sent) for member in list_members(line)]
     return {member.upper() for member in members} | {member.strip().upper() for member in members}
+
+
+def moved_paths(name: bytes, sent: FieldLines, paths: Iterable[str]) -> set[str]:
+    """Return the paths that a middleware may put in the place of these, by a field that a trusted proxy sends.
+
+    `X-Script-Name` and `X-Forwarded-Prefix` name a beginning of the path that is taken off (the ReverseProxied snippet
+    for Flask); the other fields name another path.
+    """
+    moved: set[str] = set()
+    for value in field_readings(sent):
+        if value is None:
+            continue
+        raw = value.encode("latin-1")
+        if name in _PREFIXES:
+            beginning = raw.decode("utf-8", "replace")
+            for each in (beginning, beginning.rstrip("/")):
+                moved |= {
+                    "/" + path[len(each) :].lstrip("/") for path in paths if each and path.startswith(each)
+                }
+        else:
+            moved.update(spellings(_ORIGIN.sub(b"", raw).partition(b"?")[0] or b"/"))
+    return moved
 
 
 def parameter_readings(target: bytes, names: Container[str]) -> dict[str, list[str | None]] | None:
@@ -112,6 +136,8 @@ def _decode_as_latin_1(raw: bytes) -> str:
     return unquote_to_bytes(raw).decode("latin-1")
 
 
+_PREFIXES: Final = (b"x-script-name", b"x-forwarded-prefix")
+_ORIGIN: Final = re.compile(rb"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
 _DECODERS: Final = (_decode_as_django, _decode_as_werkzeug, _decode_raw_as_latin_1, _decode_as_latin_1)
 _MAX_QUERY_BYTES: Final = 8192
 _MAX_PARAMETERS: Final = 256

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from proxy.message.fields import HOP_BY_HOP, Field, values_of
-from proxy.rules.engine.matching import CompiledRule, Ruleset
+from proxy.rules.engine.compiled import CompiledRule
+from proxy.rules.engine.matching import Ruleset
 from proxy.rules.keys.facts import Reading, RequestFacts, ResponseFacts
 from proxy.rules.keys.key import Conditions
 from proxy.rules.loading.cases import TrialRequest, TrialResponse

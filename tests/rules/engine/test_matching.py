@@ -13,6 +13,7 @@ import functools
 import pytest
 
 from proxy.message.fields import FieldSection
+from proxy.message.forwarding import PATH_FIELDS
 from proxy.message.methods import OVERRIDES
 from proxy.rules.engine import matching, path_sets
 from proxy.rules.engine.matching import Ruleset
@@ -132,8 +133,9 @@ class Test_Readings:  # noqa: N801
         assert decided(rules, x_http_method="GET") == decided(rules, x_http_method="") == "r"
 
 
-def test_method_overrides_are_read_only_if_a_rule_names_methods():
-    assert Ruleset([rule("a", paths=("/a",))]).field_names == ()
+def test_overrides_are_read_only_if_a_rule_names_what_they_override():
+    assert Ruleset([rule("a")]).field_names == ()
+    assert Ruleset([rule("a", paths=("/a",))]).field_names == PATH_FIELDS
     assert Ruleset([rule("a", methods=GET)]).field_names == OVERRIDES
     assert Ruleset([rule("a", unless={"methods": GET})]).field_names == OVERRIDES
 
