@@ -42,6 +42,7 @@ CODES: Final = {
     "apart": "globs and regular expressions of one rule that no path matches both of",
     "part-of-a-value": "a part of a field's value where the whole is compared",
     "unknown-method": "a method that is spelt nearly like a registered one",
+    "fonts": "a rule that keeps Internet Explorer from showing web fonts",
     "status-304": "a condition on a status that this rule's policy prevents",
     "lost-304": "a condition on responses that costs every other response on these paths its 304",
 }

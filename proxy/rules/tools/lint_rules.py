@@ -8,9 +8,10 @@ from typing import Final
 from proxy.message.directives import parse_directives
 from proxy.message.methods import METHODS
 from proxy.rules.keys.fields import ASK_FOR_SCRIPTS, X_REQUESTED_WITH, FieldKey, ScriptRequest
+from proxy.rules.keys.globs import value_matches
 from proxy.rules.keys.key import Conditions, ResponseKey
 from proxy.rules.keys.methods import Methods
-from proxy.rules.keys.paths import PathKey
+from proxy.rules.keys.paths import PathKey, Paths
 from proxy.rules.keys.response import ContentTypes, Statuses
 from proxy.rules.loading.diagnostics import Doubt, show_text
 from proxy.rules.model import Rule
@@ -18,6 +19,8 @@ from proxy.rules.policies import cache_control
 from proxy.rules.tools.lint_policies import changes_nothing, enforces
 
 _NAVIGATION_FIELDS: Final = frozenset(("sec-fetch-dest", "sec-fetch-mode", "accept", "x-requested-with"))
+_FONT_ENDINGS: Final = (".woff", ".woff2", ".ttf", ".otf", ".eot")
+_FONT_TYPES: Final = ("font/woff2", "application/font-woff", "application/vnd.ms-fontobject")
 _DIFFERS_PER_CLIENT: Final = {
     "cookie": "every user, often every request, has its own",
     "user-agent": "there are thousands of them",
@@ -205,6 +208,21 @@ def _not_modified(rule: Rule) -> Iterator[Doubt]:
         yield "lost-304", ("unless", "response"), text
 
 
+def _fonts(rule: Rule) -> Iterator[Doubt]:
+    if not enforces(rule.policy) or rule.mode != "enforce":
+        return
+    text = (
+        "Internet Explorer up to 11 shows no web font that may not be stored; except fonts with 'unless', or give them "
+        "a rule with policy pass before this one"
+    )
+    globs = rule.match.get(Paths)
+    if globs is not None and any(glob.lower().endswith(_FONT_ENDINGS) for glob in globs.texts):
+        yield "fonts", ("match", "paths"), text
+    types = rule.match.get(ContentTypes)
+    if types is not None and any(value_matches(glob, font) for glob in types.globs for font in _FONT_TYPES):
+        yield "fonts", ("match", "response", "content_types"), text
+
+
 RULE_CHECKS: Final[tuple[Callable[[Rule], Iterator[Doubt]], ...]] = (
     _applies,
     _breadth,
@@ -213,5 +231,6 @@ RULE_CHECKS: Final[tuple[Callable[[Rule], Iterator[Doubt]], ...]] = (
     _fields,
     _shared_caches,
     _not_modified,
+    _fonts,
 )
 """Each finds what is doubtful about one rule by itself."""
