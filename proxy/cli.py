@@ -97,6 +97,12 @@ def _hosts(text: str) -> object:
     return parse_hosts(text)
 
 
+def _log_fields(text: str) -> object:
+    from proxy.settings import parse_log_fields
+
+    return parse_log_fields(text)
+
+
 def _flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
     """Declare a flag that can also be set by the environment."""
     options.setdefault("envvar", f"{_ENVIRONMENT}_{flag.strip('-').replace('-', '_').upper()}")
@@ -176,6 +182,19 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
     default=None,
     metavar="FILE",
     help="Append the access log to a file instead of standard output; SIGUSR1 opens it again.",
+)
+@_flag(
+    "--access-log-fields",
+    type=_Parsed("names", _log_fields),
+    default="all",
+    metavar="NAMES",
+    help="Fields of the access log in JSON, comma-separated, in this order; 'all' for all of them.",
+)
+@_flag(
+    "--request-id",
+    type=click.Choice(["off", "on"]),
+    default="off",
+    help="Make an X-Request-Id where neither it nor a traceparent comes, for the app and the access log.",
 )
 @_flag(
     "--log-level",

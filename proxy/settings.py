@@ -34,6 +34,23 @@ PRIVATE_NETWORKS: Final = (
 
 _NAMED_NETWORKS: Final = {"loopback": LOOPBACK_NETWORKS, "private": PRIVATE_NETWORKS}
 
+LOG_FIELDS: Final = (
+    *(
+        "ts",
+        "method",
+        "target",
+        "status",
+        "upstream_status",
+        "duration_s",
+        "upstream_s",
+        "bytes_in",
+        "bytes_out",
+    ),
+    *("client", "peer", "host", "user_agent", "referer", "request_id"),
+    *("rule", "policy", "observed", "changed", "error", "detail"),
+)
+"""The fields of the access log, in their order."""
+
 _MAX_PORT: Final = 65535
 _MAX_LABEL: Final = 63  # of a host name, RFC 1035 section 2.3.4
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]*):(?P<port>[0-9]{1,5})")
@@ -144,6 +161,8 @@ class Settings:
     workers: int = 1
     access_log: Literal["json", "text", "off"] = "json"
     access_log_file: Path | None = None
+    access_log_fields: tuple[str, ...] = LOG_FIELDS
+    request_id: Literal["off", "on"] = "off"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     trusted_proxies: tuple[IPNetwork, ...] = field(default=LOOPBACK_NETWORKS)
     forwarded: Literal["append", "replace", "off"] = "append"
@@ -181,6 +200,23 @@ def _can_be_resolved(host: str) -> bool:
     """Tell whether a resolver can be asked: Python's raises no OSError for a label that is empty or too long."""
     labels = host.removesuffix(".").split(".")
     return not host or (host.isascii() and all(0 < len(label) <= _MAX_LABEL for label in labels))
+
+
+def parse_log_fields(text: str) -> tuple[str, ...]:
+    """Read a comma-separated list of fields of the access log; `all` for all of them.
+
+    Raises:
+        SettingsError: a member is no such field, or none is given.
+    """
+    if text.strip() == "all":
+        return LOG_FIELDS
+    names = tuple(dict.fromkeys(member.strip() for member in text.split(",")))
+    for name in names:
+        if name not in LOG_FIELDS:
+            raise SettingsError(
+                f"{name!r} is no field of the access log; allowed are {', '.join(LOG_FIELDS)}"
+            )
+    return names
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:

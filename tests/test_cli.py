@@ -20,7 +20,7 @@ import proxy.demo
 from proxy import __version__
 from proxy.cli import cli
 from proxy.service import healthcheck, live, logs, serve, sockets
-from proxy.settings import PRIVATE_NETWORKS, Address, Settings, Upstream, parse_networks
+from proxy.settings import LOG_FIELDS, PRIVATE_NETWORKS, Address, Settings, Upstream, parse_networks
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "config" / "rules.schema.json"
@@ -183,6 +183,8 @@ FLAGS: dict[str, tuple[str, Any, str, Any]] = {
     "workers": ("2", 2, "64", 64),
     "access_log": ("text", "text", "off", "off"),
     "access_log_file": ("a.log", Path("a.log"), "b.log", Path("b.log")),
+    "access_log_fields": ("status,ts", ("status", "ts"), "all", LOG_FIELDS),
+    "request_id": ("on", "on", "off", "off"),
     "log_level": ("debug", "debug", "error", "error"),
     "trusted_proxies": ("none", (), "10.0.0.0/8,::1", parse_networks("10.0.0.0/8,::1")),
     "forwarded": ("replace", "replace", "off", "off"),
@@ -339,7 +341,7 @@ def test_explain_tells_its_answer_on_standard_output(rules):
 
 
 def test_explain_tells_what_keeps_it_from_answering_on_standard_error(rules):
-    refused = run("explain", "GET", "/#a", "--rules", str(rules))
+    refused = run("explain", "GET", "/a b", "--rules", str(rules))
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr.startswith("The gateway answers 400 itself")
     rules.write_text(BAD)

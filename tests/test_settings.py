@@ -21,6 +21,7 @@ from proxy.settings import (
     SettingsError,
     Upstream,
     parse_hosts,
+    parse_log_fields,
     parse_networks,
 )
 
@@ -333,3 +334,9 @@ def test_upstream_without_a_scheme_is_told_what_it_may_mean(text):
 def test_no_upstream_is_suggested_that_would_be_none(text):
     with pytest.raises(SettingsError, match="allowed are http://"):
         Upstream.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "ts,", "time", "ts;status", "all,ts"])
+def test_what_is_no_field_of_the_log_is_told_with_those_that_are(text):
+    with pytest.raises(SettingsError, match="is no field of the access log; allowed are ts, method"):
+        parse_log_fields(text)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Final, Literal
 
+from proxy.gateway.log_fields import MAX_DETAIL, MAX_METHOD, MAX_TARGET, Renderer, json_renderer
 from proxy.gateway.log_target import LogTarget, open_target, quoted_within
 from proxy.gateway.record import Record
 from proxy.message.target import readable
+from proxy.settings import LOG_FIELDS, IPNetwork, Settings
 
 Format = Literal["json", "text", "off"]
 
@@ -17,11 +19,7 @@ Format = Literal["json", "text", "off"]
 # its own costs a twentieth more CPU.
 _BATCH_RECORDS: Final = 64
 _BATCH_BYTES: Final = 64 * 1024
-
-# A line fits into PIPE_BUF (4096 bytes): what is written whole to a pipe or socket that several workers share.
-_MAX_TARGET: Final = 2048
-_MAX_ERROR: Final = 512
-_MAX_METHOD: Final = 64
+_MILLISECONDS: Final = tuple([f".{number:03d}Z" for number in range(1000)])
 
 
 class AccessLog:
@@ -30,19 +28,30 @@ class AccessLog:
     Args:
         form: `json` one object a line, `text` for people, `off`.
         path: a file to append to; standard output when `None`.
+        fields: of JSON, in their order.
+        trusted: networks of proxies that are believed about who the client is.
+        makes_ids: requests without an id have been given one.
 
     Raises:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, form: Format, path: Path | None = None) -> None:
-        self._render = {"json": _json, "text": _text, "off": None}[form]
+    def __init__(
+        self,
+        form: Format,
+        path: Path | None = None,
+        *,
+        fields: Sequence[str] = LOG_FIELDS,
+        trusted: Iterable[IPNetwork] = (),
+        makes_ids: bool = False,
+    ) -> None:
+        self._render: Renderer = text_line
+        if form == "json":
+            self._render = json_renderer(fields, trusted, makes_ids=makes_ids)
         self._target: LogTarget | None = None if form == "off" else open_target(path)
         self._records: list[Record] = []  # not rendered yet
         self._lines: list[str] = []
         self._size = 0
-        self._second = 0
-        self._timestamp = ""
 
     @property
     def dropped(self) -> int:
@@ -82,48 +91,45 @@ class AccessLog:
             self._target = None
 
     def _render_records(self) -> None:
-        render = self._render
-        if render is None:
-            return
         records, self._records = self._records, []
+        render, lines = self._render, []
+        last, second = -1.0, ""
         for record in records:
-            second = int(record.ended_s)
-            if second != self._second:
-                self._second = second
-                self._timestamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            line = render(f"{self._timestamp}.{int(record.ended_s % 1 * 1000):03d}Z", record)
-            self._lines.append(line)
-            self._size += len(line)
+            ended_s = record.ended_s
+            if ended_s // 1 != last:
+                last, second = ended_s // 1, _second(ended_s)
+            lines.append(render(second + _MILLISECONDS[int(ended_s % 1 * 1000)], record))
+        self._lines += lines
+        self._size += sum(map(len, lines))
 
 
-def _json(timestamp: str, record: Record) -> str:
-    # By hand, because a dictionary through `json.dumps` costs three times as much; method and client are plain text.
-    rule, policy, observed, error = record.rule, record.policy, record.observed, record.error
-    upstream_s = record.upstream_s
-    return (
-        f'{{"ts":"{timestamp}","method":"{record.method[:_MAX_METHOD]}",'
-        f'"target":{quoted_within(readable(record.target), _MAX_TARGET)},"status":{record.status or "null"},'
-        f'"upstream_status":{record.upstream_status or "null"},"duration_s":{record.duration_s:.6f},'
-        f'"upstream_s":{f"{upstream_s:.6f}" if upstream_s else "null"},"bytes_in":{record.bytes_in},'
-        f'"bytes_out":{record.bytes_out},"client":"{record.client}","rule":{quoted(rule) if rule else "null"},'
-        f'"policy":{quoted(policy) if policy else "null"},"changed":{record.changed},'
-        f'"error":{quoted_within(error, _MAX_ERROR) if error else "null"}'
-        f"{_observed(observed) if observed else ''}}}\n"
+def _second(ended_s: float) -> str:
+    return f"{datetime.fromtimestamp(int(ended_s), UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def open_access_log(settings: Settings) -> AccessLog:
+    """Open the log that the settings ask for.
+
+    Raises:
+        OSError: its file cannot be opened.
+    """
+    return AccessLog(
+        settings.access_log,
+        settings.access_log_file,
+        fields=settings.access_log_fields,
+        trusted=settings.trusted_proxies,
+        makes_ids=settings.request_id == "on",
     )
 
 
-def _observed(rule: str) -> str:
-    return f',"observed":{quoted(rule)}'
-
-
-def _text(timestamp: str, record: Record) -> str:
+def text_line(timestamp: str, record: Record) -> str:
     """`2026-11-23T10:00:00.123Z 127.0.0.1 GET /api 200 1.2ms in=0 out=512 rule=ajax policy=classic changed=9`."""
     words = [
         timestamp,
         record.client or "-",
-        record.method[:_MAX_METHOD] or "-",
+        record.method[:MAX_METHOD] or "-",
         # One line, one record: `quoted` escapes what a terminal or a log reader would act on.
-        quoted_within(readable(record.target), _MAX_TARGET)[1:-1] or "-",
+        quoted_within(readable(record.target), MAX_TARGET)[1:-1] or "-",
         str(record.status or "-"),
         f"{record.duration_s * 1000:.1f}ms",
         f"in={record.bytes_in}",
@@ -136,5 +142,5 @@ def _text(timestamp: str, record: Record) -> str:
     if record.observed:
         words.append(f"observed={record.observed}")
     if record.error:
-        words.append(f"error={quoted_within(record.error, _MAX_ERROR)}")
+        words.append(f"error={quoted_within(record.error, MAX_DETAIL)}")
     return " ".join(words).encode("ascii", "backslashreplace").decode() + "\n"

@@ -112,6 +112,7 @@ class Context:
             settings.upstream.authority.encode(),
             settings.forwarded,
             settings.via,
+            makes_ids=settings.request_id == "on",
         )
 
     def tell_dropped(self) -> None:

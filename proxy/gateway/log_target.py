@@ -96,6 +96,8 @@ def standard_error() -> LogTarget:
 def quoted_within(text: str, limit: int, *, keeps: Literal["start", "end"] = "start") -> str:
     """Return a text as JSON of at most `limit` bytes, and how many characters of a longer one are left out."""
     line = quoted(text)
+    if len(line) <= limit:
+        return line
     kept = text[:limit] if keeps == "start" else text[-limit:]
     while len(line) > limit:
         more = f"[{len(text) - len(kept)} more]"

@@ -26,8 +26,8 @@ class Record:
         changed: field lines of the response that were taken away, rewritten or written.
         failure: why the gateway answered itself, or broke off.
         is_tunnel: the connection was upgraded.
-        request, response: the heads that came in, for the audit. They may be large: the recorder takes them off
-            before a record waits for the log.
+        request, response: the heads that came in, for the audit. The log reads the request's, too; the response's
+            is taken off before a record waits for the log: of 64 records, each head may take 64 KiB.
     """
 
     duration_s: float = 0.0

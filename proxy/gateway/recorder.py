@@ -44,7 +44,7 @@ class Recorder:
         stats.response_bytes_total += record.bytes_out
         stats.count_exchange(
             record.rule,
-            _method_label(record),
+            record.method if record.method in METHODS else _method_label(record),
             record.status,
             # A tunnel may be open for days: among durations, its answer counts.
             record.upstream_s if record.is_tunnel else record.duration_s,
@@ -55,7 +55,7 @@ class Recorder:
                 stats.client_aborts_total += 1
             else:
                 stats.count_failure(failure.source, failure.reason)
-        record.request = record.response = None
+        record.response = None
         self.access_log.write(record)
 
     def flush(self) -> None:
@@ -65,7 +65,5 @@ class Recorder:
 
 
 def _method_label(record: Record) -> str:
-    """Any client may make up methods, and none may make up labels; of a refused request, it need not be a method."""
-    if record.method in METHODS:
-        return record.method
+    """Label a method of no standard: clients make methods up, not labels. Of a refused request it may be none."""
     return "" if record.request is None else "other"

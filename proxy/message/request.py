@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
+from uuid import uuid4
 
 from proxy.message import entity_tags, methods
 from proxy.message.errors import MalformedHeadError, MethodNotForwardedError
@@ -45,6 +46,8 @@ _READ_HERE: Final = (
     *_VALIDATION,
     *(b"host", b"content-length", b"if-range", b"range", b"if-match", b"if", b"authorization", b"expect"),
 )
+_IDS: Final = frozenset((b"x-request-id", b"traceparent"))
+_LOGGED: Final = (*_IDS, b"user-agent", b"referer")
 # Fields with entity tags that go back to the app; `If` is WebDAV's, RFC 4918 section 10.4.
 _TAGGED_ANYWHERE: Final = (b"if-match", b"if")
 _TAGGED: Final = frozenset((*_TAGGED_ANYWHERE, b"if-none-match"))
@@ -143,6 +146,7 @@ class RequestTable:
         forwarding: `append` adds to the forwarding fields of trusted peers and replaces those of others,
             `replace` those of all peers; `off` leaves them alone.
         via: `on` adds a `Via`.
+        makes_ids: add an `X-Request-Id` where neither it nor a `traceparent` came.
 
     Attributes:
         dropped: how many lines were dropped for the `_` in their names, by the beginning of the name in lower case;
@@ -154,6 +158,7 @@ class RequestTable:
         "_adds_forwarding",
         "_authority",
         "_lines_by_trust",
+        "_makes_ids",
         "_not_to_alias",
         "_parser",
         "_places",
@@ -171,6 +176,8 @@ class RequestTable:
         authority: bytes = b"",
         forwarding: Forwarding = "off",
         via: Via = "off",
+        *,
+        makes_ids: bool = False,
     ) -> None:
         self._authority = authority
         self._parser = HeadParser("request")
@@ -180,16 +187,18 @@ class RequestTable:
         self._underscores = underscores
         self._adds_forwarding = forwarding != "off"
         self._via = via_lines(via)
+        self._makes_ids = makes_ids
         self.dropped: dict[bytes, int] = {}
         names = (*_READ_HERE, *self._read_names)
         self._not_to_alias = frozenset((*names, *methods.OVERRIDES, *_PATH_ALIASES, *_FRAMING))
         self._reads_added = any(
             name == b"host" or (is_forwarding_field(name) and name not in PATH_FIELDS)
             for name in self._read_names
-        )
-        keeping = LineTable((*names, *FAMILY), notes_underscored=True)
+        ) or (makes_ids and b"x-request-id" in self._read_names)
+        noted_names = (*names, *_LOGGED)
+        keeping = LineTable((*noted_names, *FAMILY), notes_underscored=True)
         dropping = LineTable(
-            [name for name in names if not is_forwarding_field(name)],
+            [name for name in noted_names if not is_forwarding_field(name)],
             left_out=FAMILY,
             left_out_prefixes=[PREFIX],
             notes_underscored=True,
@@ -233,6 +242,8 @@ class RequestTable:
             added = forwarding_lines(lines, noted, peer.address, host, via)
         if host is None or b"host" not in noted:
             added = (b"Host: " + (host or self._authority), *added)
+        if self._makes_ids and _IDS.isdisjoint(noted):
+            added = (*added, b"X-Request-Id: " + uuid4().hex.encode())
         if self._reads_added:
             values = self._with_added(values, added)
         return RequestHead(

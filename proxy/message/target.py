@@ -72,7 +72,7 @@ def _is_short_host(value: bytes) -> bool:
 
 def readable(target: bytes) -> str:
     """Return a target as text for logs: UTF-8 as it is, every other byte percent-encoded, as a browser would send it."""
-    return target.decode("utf-8", _PERCENT_ENCODE)
+    return target.decode("utf-8", PERCENT_ENCODE)
 
 
 def _percent_encode(error: UnicodeError) -> tuple[str, int]:
@@ -81,5 +81,6 @@ def _percent_encode(error: UnicodeError) -> tuple[str, int]:
     return "".join([f"%{byte:02X}" for byte in error.object[error.start : error.end]]), error.end
 
 
-_PERCENT_ENCODE: Final = "nocache-proxy.percent-encode"
-codecs.register_error(_PERCENT_ENCODE, _percent_encode)
+PERCENT_ENCODE: Final = "nocache-proxy.percent-encode"
+"""The `errors` of `bytes.decode` that makes a text of any bytes, see `readable`."""
+codecs.register_error(PERCENT_ENCODE, _percent_encode)

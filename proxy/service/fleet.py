@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.gateway.access_log import AccessLog
+from proxy.gateway.access_log import open_access_log
 from proxy.gateway.server import Gateway
 from proxy.service.audit_reports import SECRET_BYTES, Frames, collector_for, frames_of
 from proxy.service.sockets import bind
@@ -72,7 +72,7 @@ class InProcess:
         self._source = source
         self._listening = bind(settings.listen)
         self._stats = Stats()
-        self._access_log = AccessLog(settings.access_log, settings.access_log_file)
+        self._access_log = open_access_log(settings)
         self._gateway: Gateway
         self._collector = collector_for(settings, secrets.token_bytes(SECRET_BYTES))
 

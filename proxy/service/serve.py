@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from proxy import __version__
-from proxy.gateway.access_log import AccessLog
+from proxy.gateway.access_log import open_access_log
 from proxy.service import descriptors, runtime
 from proxy.service.audit_reports import AuditReports
 from proxy.service.fleet import Fleet, InProcess
@@ -193,7 +193,7 @@ def _check(settings: Settings) -> None:
             f"--upstream {settings.upstream} is --listen {settings.listen} itself: requests would go round in a circle"
         )
     try:
-        AccessLog(settings.access_log, settings.access_log_file).close()
+        open_access_log(settings).close()
     except OSError as error:
         raise SettingsError(f"--access-log-file {settings.access_log_file}: {error.strerror}") from error
     if settings.upstream_ca is not None:

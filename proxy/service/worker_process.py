@@ -14,7 +14,7 @@ from typing import Final, Literal, assert_never
 import uvloop
 
 from proxy.audit.collector import Collector
-from proxy.gateway.access_log import AccessLog
+from proxy.gateway.access_log import open_access_log
 from proxy.gateway.server import Gateway
 from proxy.rules.loading import loader
 from proxy.service import logs, runtime
@@ -49,7 +49,7 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
     runtime.keep_buffers()
     logs.configure(settings.log_format, settings.log_level)
     stats = Stats()
-    access_log = AccessLog(settings.access_log, settings.access_log_file)
+    access_log = open_access_log(settings)
     ruleset = loader.loads(start.rules, str(settings.rules)).ruleset
     collector = collector_for(settings, start.audit_secret)
     gateway = Gateway(settings, ruleset, stats, access_log, loop, audit=collector)

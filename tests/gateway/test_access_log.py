@@ -9,6 +9,7 @@ import json
 import re
 import select
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,13 +19,12 @@ from hypothesis import strategies as st
 from proxy.gateway import access_log
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.failures import Failure
+from proxy.gateway.log_fields import json_renderer
 from proxy.gateway.record import Record
 from proxy.message.target import readable
+from proxy.settings import LOG_FIELDS
 
-KEYS = [
-    *["ts", "method", "target", "status", "upstream_status", "duration_s", "upstream_s", "bytes_in"],
-    *["bytes_out", "client", "rule", "policy", "changed", "error"],
-]
+KEYS = list(LOG_FIELDS)
 NOON_S = 1_795_435_200.25  # 2026-11-23T12:00:00.250Z
 KNOWN: dict[str, Any] = {
     "ended_s": NOON_S,
@@ -40,6 +40,14 @@ KNOWN: dict[str, Any] = {
     "rule": "ajax",
     "policy": "classic",
     "changed": 9,
+    "host": b"app.example",
+    "request": SimpleNamespace(
+        noted={
+            b"user-agent": [(0, b"MSIE 8.0")],
+            b"referer": [(1, b"http://app.example/page?secret=1#there")],
+            b"x-request-id": [(2, b"4711")],
+        }
+    ),
 }
 
 
@@ -94,9 +102,13 @@ def wait_until(holds) -> None:
         time.sleep(0.001)
 
 
+json_line = json_renderer()
+
+
 class Test_Json:  # noqa: N801 - read as a sentence
     def test_line_is_an_object_with_exactly_the_documented_keys_in_their_order(self, path):
-        (line,) = lines("json", record(), path=path)
+        failure = failed("upstream_closed").with_detail("EOF")
+        (line,) = lines("json", record(failure=failure), path=path)
         assert list(json.loads(line).items()) == [
             ("ts", "2026-11-23T12:00:00.250Z"),
             ("method", "GET"),
@@ -108,10 +120,17 @@ class Test_Json:  # noqa: N801 - read as a sentence
             ("bytes_in", 5),
             ("bytes_out", 512),
             ("client", "203.0.113.7"),
+            ("peer", None),
+            ("host", "app.example"),
+            ("user_agent", "MSIE 8.0"),
+            ("referer", "http://app.example/page"),
+            ("request_id", "4711"),
             ("rule", "ajax"),
             ("policy", "classic"),
+            ("observed", None),
             ("changed", 9),
-            ("error", None),
+            ("error", "upstream_closed"),
+            ("detail", "EOF"),
         ]
 
     def test_what_is_not_there_is_null(self, path):
@@ -119,18 +138,27 @@ class Test_Json:  # noqa: N801 - read as a sentence
         found = json.loads(line)
         assert list(found) == KEYS
         assert [key for key, value in found.items() if value is None] == [
+            "method",
             "status",
             "upstream_status",
             "upstream_s",
+            "peer",
+            "host",
+            "user_agent",
+            "referer",
+            "request_id",
             "rule",
             "policy",
+            "observed",
             "error",
+            "detail",
         ]
 
-    def test_observing_rule_is_named_where_there_is_one(self, path):
-        (line,) = lines("json", record(observed="tried-out"), path=path)
-        assert list(json.loads(line)) == [*KEYS, "observed"]
-        assert json.loads(line)["observed"] == "tried-out"
+    def test_only_the_chosen_fields_are_there_in_the_order_of_the_choice(self, path):
+        log = AccessLog("json", path, fields=("status", "ts", "target"))
+        log.write(record())
+        log.close()
+        assert path.read_text() == '{"status":200,"ts":"2026-11-23T12:00:00.250Z","target":"/a?b=c"}\n'
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_nothing_that_a_client_or_the_app_sends_breaks_a_line(self, path, text):
@@ -154,7 +182,7 @@ class Test_Json:  # noqa: N801 - read as a sentence
         st.floats(0, 1e6),
     )
     def test_every_line_is_json_and_says_what_the_record_says(self, target, text, number, seconds):
-        line = access_log._json(
+        line = json_line(
             "ts", record(target=target, failure=failed(text), bytes_out=number, duration_s=seconds)
         )
         assert line.count("\n") == 1
@@ -168,11 +196,19 @@ class Test_Json:  # noqa: N801 - read as a sentence
         """Several workers share the pipe: a longer line may be torn by another's."""
         long = character * 65_536
         logged = record(
-            target=long.encode(), failure=failed(long), method="M" * 65_536, rule="r" * 64, policy="p" * 64
+            target=long.encode(),
+            failure=failed("r" * 30).with_detail(long),
+            method="M" * 65_536,
+            rule="r" * 64,
+            policy="p" * 64,
         )
-        line = access_log._json("2026-11-23T12:00:00.250Z", logged)
+        noted = {name: [(0, long.encode())] for name in (b"user-agent", b"referer", b"x-request-id")}
+        logged.request = SimpleNamespace(noted=noted)
+        logged.host = long.encode()
+        logged.client = "ffff:" * 7 + "ffff"
+        line = json_line("2026-11-23T12:00:00.250Z", logged)
         assert len(line) <= select.PIPE_BUF
-        assert len(access_log._text("2026-11-23T12:00:00.250Z", logged)) <= select.PIPE_BUF
+        assert len(access_log.text_line("2026-11-23T12:00:00.250Z", logged)) <= select.PIPE_BUF
         found = json.loads(line)
         kept = re.fullmatch(rf"({character}+)\.\.\.\[(\d+) more\]", found["target"])
         assert kept is not None

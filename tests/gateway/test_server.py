@@ -126,10 +126,8 @@ async def test_refused_request_is_counted_by_reason_and_logged(tmp_path):
     log.close()
     (line,) = (tmp_path / "log").read_text().splitlines()
     entry = json.loads(line)
-    assert (entry["status"], entry["error"]) == (
-        400,
-        "bad_request: a method that is not upper-case letters, digits, '-' and '_'",
-    )
+    assert (entry["status"], entry["error"]) == (400, "bad_request")
+    assert entry["detail"] == "a method that is not upper-case letters, digits, '-' and '_'"
     assert (entry["method"], entry["target"], entry["policy"]) == ("brew", "/pot", "strict")
     assert (entry["client"], entry["bytes_out"]) == ("127.0.0.1", len(answer.content))
 
