@@ -94,7 +94,7 @@ class TestExamples:
             return
         name, *arguments = words
         command = cli.commands[name]
-        context = click.Context(command, info_name=name, resilient_parsing=True)
+        context = click.Context(command, info_name=name, resilient_parsing=True, **cli.context_settings)
         parser = command.make_parser(context)
         parser.parse_args(list(arguments))
 

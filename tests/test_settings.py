@@ -290,7 +290,7 @@ def test_settings_never_change():
 
 def test_every_setting_is_a_flag_and_has_its_default():
     """What a test or a tool builds from `Settings` alone is what `serve` runs without flags."""
-    context = click.Context(cli.commands["serve"])
+    context = click.Context(cli.commands["serve"], **cli.context_settings)
     defaults = {
         parameter.name: parameter.type_cast_value(context, parameter.get_default(context))
         for parameter in cli.commands["serve"].params
