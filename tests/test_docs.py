@@ -18,7 +18,7 @@ from proxy.cli import cli
 from proxy.gateway import failures
 from proxy.gateway.failures import Failure
 from proxy.rules.loading import loader
-from proxy.rules.loading.schema import json_schema
+from proxy.rules.loading.json_schema import json_schema
 from proxy.rules.policies import BUILT_IN
 from proxy.rules.tools import rule_tests
 from tests import test_architecture

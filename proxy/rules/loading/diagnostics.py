@@ -45,6 +45,17 @@ class Mistake:
         return f"{place}: {kind}{path}{self.text}{code}"
 
 
+class OldBoolean(str):
+    """`yes`, `on`, `no` or `off` without quotes: a text in YAML 1.2, and true or false to those who know YAML 1.1."""
+
+    __slots__ = ()
+
+    @property
+    def meaning(self) -> str:
+        """What YAML 1.1 reads it as."""
+        return "true" if self.lower() in ("yes", "on") else "false"
+
+
 class RulesError(ValueError):
     """A rules file that cannot be used.
 

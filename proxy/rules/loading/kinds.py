@@ -23,7 +23,7 @@ from proxy.message.fields import HOP_BY_HOP, is_token
 from proxy.message.methods import METHODS, PATTERN
 from proxy.message.target import parse_target
 from proxy.rules.keys.globs import PatternError, check_regex, path_glob
-from proxy.rules.loading.diagnostics import Value, did_you_mean, show_text, show_value
+from proxy.rules.loading.diagnostics import OldBoolean, Value, did_you_mean, show_text, show_value
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_PATTERN: Final = f"^{_NAME.pattern}$"
@@ -70,11 +70,22 @@ class OneOrMany:
     def _validate(self, value: Value, handler: Callable[[object], object]) -> object:
         if (self.or_presence and isinstance(value, bool)) or (self.or_null and value is None):
             return value
+        if self.or_presence:
+            _refuse_old_booleans(value if isinstance(value, list) else [value])
         if value is None or isinstance(value, (dict, bool)):
             allowed = f"{self.what}, or a list of them"
             allowed += ", true (present) or false (absent)" if self.or_presence else ""
             raise wrong(f"found {show_value(value)}, allowed: {allowed}")
         return handler(tuple(value) if isinstance(value, list) else (value,))
+
+
+def _refuse_old_booleans(values: list[Value]) -> None:
+    for value in values:
+        if isinstance(value, OldBoolean):
+            raise wrong(
+                f"found {value}, allowed: {value.meaning} for {'present' if value.meaning == 'true' else 'absent'}, or "
+                f"'{value}' in quotes for that text"
+            )
 
 
 def to_tuple(value: Value) -> object:
@@ -118,6 +129,7 @@ def _method(value: str) -> str:
 def _path_glob(value: str) -> str:
     if not value:
         raise wrong("found an empty text, allowed: a glob that begins with '/'")
+    _refuse_line_end(value)
     if not value.startswith(("/", "**")):
         raise wrong(f"found {show_text(value)}, allowed: a glob that begins with '/'{_path_hint(value)}")
     _refuse_query(value)
@@ -126,6 +138,14 @@ def _path_glob(value: str) -> str:
     except PatternError as error:
         raise wrong(f"bad glob {show_text(value)}: {error}") from error
     return value
+
+
+def _refuse_line_end(value: str) -> None:
+    if value.endswith("\n"):
+        raise wrong(
+            f"found a line break after {show_text(value.rstrip())}, allowed: none; a text after '|' or '>' ends with "
+            "one, use '|-', '>-' or quotes"
+        )
 
 
 def _path_hint(value: str) -> str:
@@ -144,6 +164,7 @@ def _refuse_query(value: str) -> None:
 def _regex(value: str) -> str:
     if not value:
         raise wrong("found an empty text, allowed: an RE2 expression for the whole path")
+    _refuse_line_end(value)
     try:
         return check_regex(value)
     except PatternError as error:
@@ -245,6 +266,7 @@ def _parameter_value(value: str) -> str:
 
 
 def _refuse_encoded(value: str) -> None:
+    _refuse_line_end(value)
     if re.search("%[0-9A-Fa-f]{2}", value):
         raise wrong(
             f"found {show_text(value)}, allowed: text as the app decodes it; write the character itself"

@@ -18,9 +18,10 @@ from proxy.rules.keys.response import Attachment, ContentTypes, Statuses
 from proxy.rules.loading import schema
 from proxy.rules.loading.cases import Case, make_cases
 from proxy.rules.loading.diagnostics import Mistake, RulesError
+from proxy.rules.loading.document import Document
 from proxy.rules.loading.references import check_references
 from proxy.rules.loading.validation import validate
-from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES, Document, read
+from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES, read
 from proxy.rules.model import Policy, Rule
 from proxy.rules.policies import BUILT_IN, extend
 

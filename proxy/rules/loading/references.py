@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from proxy.rules.loading.diagnostics import Mistake, Path, Value, did_you_mean, show_text
-from proxy.rules.loading.yaml_positions import Document
+from proxy.rules.loading.document import Document
 from proxy.rules.policies import BUILT_IN
 
 

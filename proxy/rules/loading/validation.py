@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from proxy.rules.loading import schema
 from proxy.rules.loading.diagnostics import Mistake, Path, Value, did_you_mean, nearest, show_text, show_value
-from proxy.rules.loading.yaml_positions import Document
+from proxy.rules.loading.document import Document
 
 _MODELS: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     (): schema.FileModel,

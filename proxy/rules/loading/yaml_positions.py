@@ -10,19 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Final
 
 import yaml
 
 from proxy.rules.loading.diagnostics import (
     Mistake,
+    OldBoolean,
     Path,
-    Value,
     did_you_mean,
     show_path,
     show_text,
     show_value,
 )
+from proxy.rules.loading.document import Document, Node, Place
 from proxy.rules.loading.yaml_syntax import explain_syntax
 
 MAX_SIZE_BYTES: Final = 1 << 20
@@ -31,9 +32,6 @@ MAX_DEPTH: Final = 20
 """The schema needs 6."""
 MAX_VALUES: Final = 200_000
 """Counted after aliases are expanded; 1,000 rules have some 20,000."""
-
-Place = tuple[int, int]
-"""Line and column, from 1, columns in characters; a tab is one."""
 
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -47,92 +45,11 @@ _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_OLD_BOOLEANS: Final = frozenset(("yes", "no", "on", "off"))
 _TEXT_TAGS: Final = ("!", "tag:yaml.org,2002:str")
 _PLAIN_TAGS: Final = {"mapping": "tag:yaml.org,2002:map", "list": "tag:yaml.org,2002:seq"}
 _MERGE: Final = "<<"
 _EMPTY: Final = "the file is empty, allowed: at least 'version: 1' and 'rules:'"
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A value of the file; an alias is the very node of its anchor.
-
-    Attributes:
-        content: a scalar's value, a list of nodes, or a mapping of keys to nodes.
-        keys: where each key of a mapping stands.
-        size, depth: with everything below, aliases expanded.
-    """
-
-    place: Place
-    content: Any  # scalar, list[Node] or dict[str, Node]: narrowed where it is used
-    keys: dict[str, Place] = field(default_factory=dict)
-    size: int = 1
-    depth: int = 1
-
-    def plain(self) -> Value:
-        """Return the value with everything below, as `dict`, `list`, `str`, `int`, `bool` and `None`."""
-        match self.content:
-            case dict():
-                return {key: node.plain() for key, node in self.content.items()}
-            case list():
-                return [node.plain() for node in self.content]
-            case _:
-                return cast("Value", self.content)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One YAML document.
-
-    Attributes:
-        root: `None` when it could not be read.
-        mistakes: of YAML itself, in order.
-    """
-
-    source: str
-    root: Node | None
-    mistakes: tuple[Mistake, ...] = ()
-
-    def place_of(self, path: Path, *, key: bool = False) -> Place:
-        """Find where the value at `path` stands (or its key); the nearest value above it if there is none.
-
-        A step into a scalar is passed over, so that the members of a list that was written as one value
-        are found too.
-        """
-        node, place = self.root, (1, 1)
-        for step in path:
-            if node is None:
-                break
-            if not isinstance(node.content, (dict, list)):
-                break
-            place = node.keys.get(step, node.place) if isinstance(step, str) else node.place
-            members: Any = node.content
-            try:
-                node = members[step]
-            except (KeyError, IndexError, TypeError):
-                return place
-        else:
-            if node is not None and not (key and path and isinstance(path[-1], str)):
-                return node.place
-        return place if key or node is None else node.place
-
-    def reach(self, path: Path) -> Path:
-        """Cut a path where it steps into a scalar: a value that was written without its list."""
-        node = self.root
-        for index, step in enumerate(path):
-            if node is None or not isinstance(node.content, (dict, list)):
-                return path[:index]
-            members: Any = node.content
-            try:
-                node = members[step]
-            except (KeyError, IndexError, TypeError):
-                return path
-        return path
-
-    def mistake(self, path: Path, text: str, *, key: bool = False, code: str = "") -> Mistake:
-        """Make a mistake that stands at a path's value, or at its key."""
-        line, column = self.place_of(path, key=key)
-        return Mistake(line, column, show_path(path), text, code, self.source)
 
 
 def read(data: bytes, source: str) -> Document:
@@ -417,6 +334,8 @@ def _resolve(text: str) -> bool | int | str | None:
     """Read a plain scalar; only what writes back to the same text is a number, so that `007` stays text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
+    if text.lower() in _OLD_BOOLEANS:
+        return OldBoolean(text)
     return int(text) if _INT.fullmatch(text) else text
 
 

@@ -145,7 +145,7 @@ def parse_field(text: str) -> Field:
 
 def schema() -> str:
     """Return the JSON Schema of a rules file, as `config/rules.schema.json` holds it."""
-    from proxy.rules.loading.schema import json_schema  # noqa: PLC0415
+    from proxy.rules.loading.json_schema import json_schema  # noqa: PLC0415
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False)
 

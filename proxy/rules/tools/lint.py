@@ -13,6 +13,7 @@ from proxy.rules.tools.lint_order import doubts_about_order
 from proxy.rules.tools.lint_paths import doubts_about_paths
 from proxy.rules.tools.lint_policies import doubts_about
 from proxy.rules.tools.lint_rules import RULE_CHECKS
+from proxy.rules.tools.lint_values import doubts_about_values
 
 CODES: Final = {
     "no-rules": "the file has no rule",
@@ -40,6 +41,8 @@ CODES: Final = {
     "unfinished-regex": "a regular expression that matches one path, and looks like the beginning of many",
     "glob-in-regex": "a glob where a regular expression is asked for",
     "apart": "globs and regular expressions of one rule that no path matches both of",
+    "unknown-value": "a field's value that no client sends",
+    "unknown-media-type": "a media type that does not exist",
     "part-of-a-value": "a part of a field's value where the whole is compared",
     "unknown-method": "a method that is spelt nearly like a registered one",
     "fonts": "a rule that keeps Internet Explorer from showing web fonts",
@@ -76,7 +79,7 @@ def steps(rules_file: RulesFile) -> Iterator[list[Mistake]]:
             rules_file.document.mistake(("rules", index, part, *path), text, code=code)
             for part, conditions in (("match", rule.match), ("unless", rule.unless))
             if conditions is not None
-            for code, path, text in doubts_about_paths(conditions)
+            for code, path, text in (*doubts_about_paths(conditions), *doubts_about_values(conditions))
         ]
     for index, code, path, text in doubts_about_order(rules_file.rules):
         yield [rules_file.document.mistake(("rules", index, *path), text, code=code)] if code else []

@@ -15,7 +15,7 @@ from proxy.rules.loading.diagnostics import Doubt, show_text
 _FOREIGN: Final = re.compile(
     r"<[^/>]*>|\{[^/}]*\}|\[[^/\]]+\]|(?<=/):\w+|(?<=/)\.\*|\\.|\$$|\([^()]*\||\||,\s*/|\s+$"
 )
-_ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
+_ESCAPE: Final = re.compile(r"%(?:[0-9A-Fa-f]|\[[^\]]*\]){2}")  # in expressions also `%2[fF]`
 # As in a URL; a glob with one is refused.
 _QUERY: Final = re.compile(r"(?:\\|\[)\?\]?[\w.-]+=")
 _BEGINNING: Final = re.compile(r"\^[\w/.-]*/")

@@ -1,0 +1,93 @@
+"""A YAML document as a tree of values that know where they stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from proxy.rules.loading.diagnostics import Mistake, Path, Value, show_path
+
+Place = tuple[int, int]
+"""Line and column, from 1, columns in characters; a tab is one."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A value of the file; an alias is the very node of its anchor.
+
+    Attributes:
+        content: a scalar's value, a list of nodes, or a mapping of keys to nodes.
+        keys: where each key of a mapping stands.
+        size, depth: with everything below, aliases expanded.
+    """
+
+    place: Place
+    content: Any  # scalar, list[Node] or dict[str, Node]: narrowed where it is used
+    keys: dict[str, Place] = field(default_factory=dict)
+    size: int = 1
+    depth: int = 1
+
+    def plain(self) -> Value:
+        """Return the value with everything below, as `dict`, `list`, `str`, `int`, `bool` and `None`."""
+        match self.content:
+            case dict():
+                return {key: node.plain() for key, node in self.content.items()}
+            case list():
+                return [node.plain() for node in self.content]
+            case _:
+                return cast("Value", self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document.
+
+    Attributes:
+        root: `None` when it could not be read.
+        mistakes: of YAML itself, in order.
+    """
+
+    source: str
+    root: Node | None
+    mistakes: tuple[Mistake, ...] = ()
+
+    def place_of(self, path: Path, *, key: bool = False) -> Place:
+        """Find where the value at `path` stands (or its key); the nearest value above it if there is none.
+
+        A step into a scalar is passed over, so that the members of a list that was written as one value
+        are found too.
+        """
+        node, place = self.root, (1, 1)
+        for step in path:
+            if node is None:
+                break
+            if not isinstance(node.content, (dict, list)):
+                break
+            place = node.keys.get(step, node.place) if isinstance(step, str) else node.place
+            members: Any = node.content
+            try:
+                node = members[step]
+            except (KeyError, IndexError, TypeError):
+                return place
+        else:
+            if node is not None and not (key and path and isinstance(path[-1], str)):
+                return node.place
+        return place if key or node is None else node.place
+
+    def reach(self, path: Path) -> Path:
+        """Cut a path where it steps into a scalar: a value that was written without its list."""
+        node = self.root
+        for index, step in enumerate(path):
+            if node is None or not isinstance(node.content, (dict, list)):
+                return path[:index]
+            members: Any = node.content
+            try:
+                node = members[step]
+            except (KeyError, IndexError, TypeError):
+                return path
+        return path
+
+    def mistake(self, path: Path, text: str, *, key: bool = False, code: str = "") -> Mistake:
+        """Make a mistake that stands at a path's value, or at its key."""
+        line, column = self.place_of(path, key=key)
+        return Mistake(line, column, show_path(path), text, code, self.source)
