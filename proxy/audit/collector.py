@@ -1,6 +1,6 @@
 """Gathers what a worker answers: next to nothing is done while requests wait, the rest once a second.
 
-Between two ticks equal answers (same request line, status, content and protection) are one entry with a count, and no more
+Between two ticks equal answers (same request line, status and content, or all that a rule protects of one target) are one entry with a count, and no more
 than 128 different ones are kept: what is more is only counted. So the audit costs a bounded share of the processor, and
 what changes is seen all the same, as long as it is asked for again.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from proxy.audit.evidence import Evidence
@@ -30,16 +29,48 @@ NOT_SEEN: Final = -1
 """The checksum of content that was not seen, or not to its end."""
 
 
-@dataclass(slots=True)
 class _Entry:
-    at_s: float
-    authority: bytes
-    request_lines: Sequence[bytes]
-    response_fields: Sequence[Field]
-    times: int = 1
+    """Equal answers."""
+
+    # Written out, as a dataclass's constructor would stay interpreted where all else is compiled.
+    __slots__ = (
+        "at_s",
+        "authority",
+        "checksum",
+        "fields",
+        "lines",
+        "method",
+        "size",
+        "status",
+        "target",
+        "times",
+    )
+
+    def __init__(
+        self,
+        at_s: float,
+        method: str,
+        authority: bytes,
+        target: bytes,
+        status: int,
+        lines: Sequence[bytes],
+        fields: Sequence[Field],
+        checksum: int,
+        size: int,
+    ) -> None:
+        self.at_s = at_s
+        self.method = method
+        self.authority = authority
+        self.target = target
+        self.status = status
+        self.lines = lines
+        self.fields = fields
+        self.checksum = checksum
+        self.size = size
+        self.times = 1
 
 
-_Key = tuple[str, bytes, int, int, int, bool]
+_Key = tuple[str, bytes, int, int, int]
 
 
 class Collector:
@@ -49,13 +80,14 @@ class Collector:
         secret: see `Keys`; the workers of a service share it.
     """
 
-    __slots__ = ("_entries", "_next_tick_s", "_queue", "_secret", "evidence")
+    __slots__ = ("_entries", "_next_tick_s", "_protected", "_queue", "_secret", "evidence")
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.evidence = Evidence(secret)
         self._entries: dict[_Key, _Entry] = {}
-        self._queue: list[tuple[_Key, _Entry]] = []
+        self._protected: dict[bytes, _Entry] = {}
+        self._queue: list[tuple[_Entry, bool]] = []
         self._next_tick_s = -math.inf
 
     def take(
@@ -65,29 +97,56 @@ class Collector:
         authority: bytes,
         target: bytes,
         status: int,
-        request_lines: Sequence[bytes],
-        response_fields: Sequence[Field],
+        lines: Sequence[bytes],
+        fields: Sequence[Field],
         checksum: int,
         size: int,
-        *,
-        is_protected: bool,
     ) -> None:
-        """Note one answer of the app.
+        """Note one answer of the app that no rule protects.
 
         Args:
-            request_lines: one a field.
+            lines: of the request, one a field.
+            fields: of the response, as the app sent it.
             checksum: of the content, or `NOT_SEEN`; `size` is its length.
         """
-        key = (method, target, status, checksum, size, is_protected)
+        key = (method, target, status, checksum, size)
         entry = self._entries.get(key)
         if entry is not None:
             entry.times += 1
-            return
-        if len(self._entries) >= MAX_PER_TICK or _length(request_lines, response_fields) > _MAX_HEAD_BYTES:
-            self.evidence.unexamined += 1
-            self.evidence.responses += 1
-            return
-        self._entries[key] = _Entry(at_s, authority, request_lines, response_fields)
+        elif len(self._entries) < MAX_PER_TICK and _length(lines, fields) <= _MAX_HEAD_BYTES:
+            self._entries[key] = _Entry(
+                at_s, method, authority, target, status, lines, fields, checksum, size
+            )
+        else:
+            self._only_count(1)
+
+    def has_counted_protected(self, method: str, target: bytes) -> bool:
+        """Count one answer that a rule protects, if such a one was noted since the last tick."""
+        entry = self._protected.get(_protected_key(method, target))
+        if entry is not None:
+            entry.times += 1
+            return True
+        if len(self._protected) < MAX_PER_TICK:
+            return False
+        self._only_count(1)
+        return True
+
+    def take_protected(
+        self,
+        at_s: float,
+        method: str,
+        authority: bytes,
+        target: bytes,
+        status: int,
+        lines: Sequence[bytes],
+        fields: Sequence[Field],
+    ) -> None:
+        """Note one answer that a rule protects, after `has_counted_protected` has said no."""
+        if _length(lines, fields) <= _MAX_HEAD_BYTES:
+            entry = _Entry(at_s, method, authority, target, status, lines, fields, NOT_SEEN, 0)
+            self._protected[_protected_key(method, target)] = entry
+        else:
+            self._only_count(1)
 
     def tick(self, now_s: float) -> bool:
         """Queue what was noted, once a second; what is still queued then is only counted.
@@ -101,43 +160,53 @@ class Collector:
         if now_s < self._next_tick_s:
             return False
         self._next_tick_s = now_s + TICK_S
-        for _, entry in self._queue:
-            self.evidence.unexamined += entry.times
-            self.evidence.responses += entry.times
-        self._queue = list(self._entries.items())
-        self._queue.reverse()
+        for entry, _ in self._queue:
+            self._only_count(entry.times)
+        self._queue = [(entry, True) for entry in self._protected.values()]
+        self._queue += [(entry, False) for entry in reversed(self._entries.values())]
         self._entries = {}
+        self._protected = {}
         return bool(self._queue)
 
     def work(self) -> bool:
         """Work off some of the queue; return whether there is more."""
         for _ in range(min(_SLICE, len(self._queue))):
-            key, entry = self._queue.pop()
-            self.evidence.add(_observation(key, entry), entry.times)
+            entry, is_protected = self._queue.pop()
+            self.evidence.add(_observation(entry, is_protected=is_protected), entry.times)
         return bool(self._queue)
 
     def reset(self) -> None:
         """Begin anew."""
         self.evidence = Evidence(self._secret)
         self._entries = {}
+        self._protected = {}
         self._queue = []
+
+    def _only_count(self, answers: int) -> None:
+        self.evidence.unexamined += answers
+        self.evidence.responses += answers
+
+
+def _protected_key(method: str, target: bytes) -> bytes:
+    return target if method == "GET" else method.encode() + b" " + target
 
 
 def _length(lines: Sequence[bytes], fields: Sequence[Field]) -> int:
     return sum(map(len, lines)) + sum(len(name) + len(value) for name, value in fields)
 
 
-def _observation(key: _Key, entry: _Entry) -> Observation:
-    method, target, status, checksum, size, is_protected = key
-    content = None if checksum == NOT_SEEN else Content(checksum << 32 | size & 0xFFFFFFFF or 1, size)
+def _observation(entry: _Entry, *, is_protected: bool) -> Observation:
+    content = None
+    if entry.checksum != NOT_SEEN:
+        content = Content(entry.checksum << 32 | entry.size & 0xFFFFFFFF or 1, entry.size)
     return Observation(
         at_s=entry.at_s,
-        method=method,
+        method=entry.method,
         authority=entry.authority,
-        target=target,
-        status=status,
-        request_fields=[_field(line) for line in entry.request_lines if line],
-        response_fields=entry.response_fields,
+        target=entry.target,
+        status=entry.status,
+        request_fields=[_field(line) for line in entry.lines if line],
+        response_fields=entry.fields,
         content=content,
         is_protected=is_protected,
     )

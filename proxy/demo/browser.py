@@ -82,6 +82,16 @@ class Browser:
             response = Response(reply.status, reply.raw_headers, await reply.read())
         return Answer(self._cache.take("GET", url, fields, response, time.time()), is_from_cache=False)
 
+    async def ask_app(self, path: str, fields: tuple[Field, ...] = XHR_FIELDS) -> Response:
+        """Send a GET past the cache: return what the app says now.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError: the site does not answer.
+        """
+        headers = [(name.decode(), value.decode("latin-1")) for name, value in fields]
+        async with self._session.get(self.site + path, headers=headers, allow_redirects=False) as reply:
+            return Response(reply.status, reply.raw_headers, await reply.read())
+
     async def upload(self, path: str, name: str, content: bytes) -> int:
         """Post a file as a form does.
 

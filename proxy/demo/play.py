@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 import aiohttp
 
-from proxy.demo import report
+from proxy.demo import audits, report
 from proxy.demo.browser import Browser
 from proxy.demo.scene import Scene
 from proxy.demo.stage import Stage, StageError, set_stage
@@ -93,19 +94,23 @@ async def _tell(output: TextIO, *, keep: bool) -> int:
         asked = sum(not answer.is_from_cache for answer in behind.answers)
         say(report.access_log(await _logged(stage, asked)))
         say(report.verdict(without, behind))
+        alone, cured = audits.of_app(VIEW, without.given), await audits.of_proxy(VIEW, stage.admin)
+        say(report.audit(VIEW, alone, cured))
         if keep:
             say(report.addresses(stage))
             await _until_interrupted(stage)
-    return 0 if without.shows_bug and behind.shows_cure else 1
+    is_audited = (alone["verdict"], cured["verdict"]) == ("stale", "protected")
+    return 0 if without.shows_bug and behind.shows_cure and is_audited else 1
 
 
 async def _play(site: str) -> Scene:
-    answers = []
+    answers, given = [], []
     async with Browser(site) as browser:
         for name in _UPLOADS:
             await browser.upload("/file/upload", name, f"{name}\n".encode())
             answers.append(await browser.get(VIEW))
-    return Scene(site, _UPLOADS, tuple(answers))
+            given.append((time.time(), await browser.ask_app(VIEW)))
+    return Scene(site, _UPLOADS, tuple(answers), tuple(given))
 
 
 async def _logged(stage: Stage, count: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +60,16 @@ def verdict(without: Scene, behind: Scene) -> str:
     bug = "the stale answer was repeated" if without.shows_bug else "NO stale answer was seen"
     cure = "every answer was fresh" if behind.shows_cure else "NOT every answer was fresh"
     return f"\nWithout the proxy {bug}; behind it {cure}."
+
+
+def audit(view: str, alone: dict[str, Any], behind: dict[str, Any]) -> str:
+    """Show what the audit says of the view, without the proxy and behind it, and the rule that it proposes."""
+    lines = [f"\nThe audit of GET {view}"]
+    for title, row in (("without the proxy", alone), ("behind it", behind)):
+        text = f"{row['verdict'].upper()}: {row['why']}"
+        lines += textwrap.wrap(text, 108, initial_indent=f"  {title:<18} ", subsequent_indent=" " * 21)
+    lines += ["  It proposes this rule for the app:", *(f"  {line}" for line in alone["rule"].splitlines())]
+    return "\n".join(lines)
 
 
 def addresses(stage: Stage) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.demo.browser import Answer
+from proxy.demo.cache import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +16,13 @@ class Scene:
         site: scheme and authority.
         uploads: the names uploaded, in order.
         answers: what the script got after each.
+        given: what the app said at the same time, with the time: the audit judges it.
     """
 
     site: str
     uploads: tuple[str, ...]
     answers: tuple[Answer, ...]
+    given: tuple[tuple[float, Response], ...] = ()
 
     @property
     def names(self) -> list[str]:

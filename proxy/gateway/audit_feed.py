@@ -18,23 +18,20 @@ _PAUSE_S: Final = 0.01  # between two slices of work: requests come in between
 
 
 class Passing:
-    """One response of the app that passes.
+    """One response of the app that passes, and that no rule protects.
 
     Attributes:
         checksum: of its content so far; `NOT_SEEN` for content that is not compared, or too long.
         size: bytes of content so far.
     """
 
-    __slots__ = ("_collector", "checksum", "is_protected", "request", "response", "size")
+    __slots__ = ("_collector", "checksum", "request", "response", "size")
 
-    def __init__(
-        self, collector: Collector, request: RequestHead, response: ResponseHead, *, is_protected: bool
-    ) -> None:
+    def __init__(self, collector: Collector, request: RequestHead, response: ResponseHead) -> None:
         self._collector = collector
         self.request = request
         self.response = response
-        self.is_protected = is_protected
-        self.checksum = NOT_SEEN if is_protected or request.method != "GET" else 0
+        self.checksum = 0 if request.method == "GET" else NOT_SEEN
         self.size = 0
 
     def add(self, data: bytes | memoryview) -> None:
@@ -56,7 +53,6 @@ class Passing:
             response.section.fields,
             self.checksum,
             self.size,
-            is_protected=self.is_protected,
         )
 
 
@@ -80,10 +76,22 @@ class AuditFeed:
         names = (rule.policy.name for rule in ruleset.rules if protects(rule.policy))
         self._protecting = frozenset((STRICT.name, *names))
 
-    def begin(self, request: RequestHead, response: ResponseHead, resolution: Resolution) -> Passing:
-        """Begin with a response whose head has come."""
-        is_protected = resolution.policy.name in self._protecting
-        return Passing(self._collector, request, response, is_protected=is_protected)
+    def begin(self, request: RequestHead, response: ResponseHead, resolution: Resolution) -> Passing | None:
+        """Begin with a response whose head has come; return `None` if a rule protects it: that is counted at once."""
+        collector = self._collector
+        if resolution.policy.name not in self._protecting:
+            return Passing(collector, request, response)
+        if not collector.has_counted_protected(request.method, request.target):
+            collector.take_protected(
+                time.time(),
+                request.method,
+                request.host or b"",
+                request.target,
+                response.status,
+                request.lines,
+                response.section.fields,
+            )
+        return None
 
     def tick(self, now_s: float) -> None:
         """Have the collector look at what was handed over, some answers at a time."""

@@ -24,14 +24,18 @@ def take(collector: Collector, target: str, at_s: float = 0, content: bytes | No
         "authority": b"app",
         "target": target.encode(),
         "status": 200,
-        "request_lines": [b"X-Requested-With: XMLHttpRequest", b""],
-        "response_fields": [(b"Cache-Control", b"max-age=60")],
+        "lines": [b"X-Requested-With: XMLHttpRequest", b""],
+        "fields": [(b"Cache-Control", b"max-age=60")],
         "checksum": NOT_SEEN if content is None else sum(content),
         "size": len(content or b""),
-        "is_protected": False,
         **changes,
     }
     collector.take(**arguments)
+
+
+def take_protected(collector: Collector, target: str, method: str = "GET") -> None:
+    if not collector.has_counted_protected(method, target.encode()):
+        collector.take_protected(0, method, b"app", target.encode(), 200, [], [])
 
 
 def work_all(collector: Collector) -> Evidence:
@@ -83,11 +87,25 @@ def test_content_that_was_not_seen_is_not_compared():
     assert finding.verdict == "possible"
 
 
-def test_protection_is_told_by_who_hands_over():
+def test_what_a_rule_protects_is_counted_and_called_protected():
     collector = Collector(b"secret")
-    take(collector, "/a", is_protected=True)
-    (finding,) = judge(work_all(collector))
-    assert finding.verdict == "protected"
+    for _ in range(5):
+        take_protected(collector, "/a")
+        take_protected(collector, "/a", "POST")
+    findings = judge(work_all(collector))
+    assert {(f.route, f.verdict) for f in findings} == {
+        (("GET", "a"), "protected"),
+        (("POST", "a"), "protected"),
+    }
+    assert collector.evidence.responses == 10
+
+
+def test_too_many_different_protected_answers_are_only_counted():
+    collector = Collector(b"secret")
+    for number in range(MAX_PER_TICK + 40):
+        take_protected(collector, f"/a?{number}")
+    evidence = work_all(collector)
+    assert (evidence.responses, evidence.unexamined) == (MAX_PER_TICK + 40, 40)
 
 
 def test_too_many_different_answers_are_only_counted_and_that_is_said():
@@ -120,7 +138,7 @@ def test_what_waits_for_the_tick_is_bounded_in_bytes():
     try:
         for number in range(5000):
             line = b"Cookie: " + b"x" * (number % 60_000)
-            take(collector, f"/a?{number}", request_lines=[line])
+            take(collector, f"/a?{number}", lines=[line])
         waiting, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -66,7 +66,7 @@ def test_demo_shows_the_bug_and_the_cure() -> None:
     assert without.count("from the browser cache") == 2
     assert without.count("STALE") == 2
     assert behind.count("from the app") == 3
-    assert "STALE" not in behind
+    assert "STALE" not in behind.partition("The audit of")[0]
     assert "no-store, no-cache, must-revalidate," in behind
     logged = [json.loads(line) for line in behind.splitlines() if line.startswith("  {")]
     assert [(entry["target"], entry["rule"]) for entry in logged] == [("/file/last_uploaded", "ajax")] * 3
@@ -75,6 +75,10 @@ def test_demo_shows_the_bug_and_the_cure() -> None:
         r"^```text\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
     assert without_ports(shown) in without_ports(ended.stdout)
+    audit = ended.stdout.partition("The audit of GET /file/last_uploaded")[2]
+    assert re.search(r"^  without the proxy +STALE: the content changed ", audit, re.MULTILINE)
+    assert re.search(r"^  behind it +PROTECTED: a rule forbids reuse ", audit, re.MULTILINE)
+    assert 'paths: ["/file/last_uploaded"]' in audit
 
 
 def without_ports(text: str) -> str:
