@@ -16,6 +16,7 @@ from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.guard import guarded
 from proxy.gateway.own_response import render_failure
+from proxy.gateway.peers import endpoints
 from proxy.gateway.refusals import refusal
 from proxy.gateway.request_reader import LINGER_S, BeginExchange, Phase, RequestReader
 from proxy.gateway.response_writer import NEVER
@@ -59,6 +60,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         context = self._context
         peername = transport.get_extra_info("peername")
         self._peer, self.address = context.peers.of(peername)
+        self._endpoints = endpoints(peername, transport.get_extra_info("sockname"))
         context.stats.client_connections_total += 1
         context.stats.client_connections += 1
         self._clients.add(self)
@@ -211,9 +213,16 @@ class ClientConnection(RequestReader, asyncio.Protocol):
 
     def drain(self) -> None:
         """Close now unless a request is being read or answered."""
+        self.drain_tunnel()
         if self.listener() is None and not self._buffer:
             self.push()
             self.transport.close()
+
+    @guarded
+    def drain_tunnel(self) -> None:
+        """Close now if this is a tunnel at rest."""
+        if self.tunnel is not None:
+            self.tunnel.drain()
 
     def give_up(self, failure: Failure) -> bool:
         """End it at once, whatever it does; return whether an exchange or tunnel was under way."""

@@ -24,6 +24,9 @@ class Client(Protocol):
     def drain(self) -> None:
         """Close now unless a request is being read or answered."""
 
+    def drain_tunnel(self) -> None:
+        """Close now if it is a tunnel at rest."""
+
     def give_up(self, failure: Failure) -> bool:
         """End it at once, whatever it does; return whether an exchange or tunnel was under way."""
 

@@ -9,7 +9,7 @@ from typing import Final
 from proxy.audit.collector import Collector
 from proxy.gateway.audit_feed import AuditFeed
 from proxy.gateway.clock import Clock
-from proxy.gateway.peers import Peers
+from proxy.gateway.peers import Endpoints, Peers
 from proxy.gateway.read_buffer import Inbox
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.write_batch import Outbox
@@ -42,6 +42,7 @@ class Context:
         response_parser: reads the heads of responses.
         outbox: writes what connections send, turn by turn.
         inbox: the buffer that large content is read into.
+        own_endpoints: of connections to the app; a client's with the same ends is one of them.
         is_draining: no further request is taken from any connection.
         client_rest_s, upstream_rest_s: how long a connection may rest between requests; 0 for not at all.
     """
@@ -56,6 +57,7 @@ class Context:
         "is_draining",
         "loop",
         "outbox",
+        "own_endpoints",
         "peers",
         "recorder",
         "requests",
@@ -86,6 +88,7 @@ class Context:
         self.peers = Peers(settings.trusted_proxies, says_distrusted=settings.forwarded == "append")
         self.outbox = Outbox(loop)
         self.inbox = Inbox()
+        self.own_endpoints: set[Endpoints] = set()
         self.is_draining = False
         self.client_rest_s = settings.keepalive_timeout_s
         self.upstream_rest_s = settings.upstream_keepalive_timeout_s

@@ -15,6 +15,8 @@ tells it. It is in one phase at a time, and this table says all that silence and
     CONNECTING --> SENDING --> AWAITING --> RELAYING --> DONE      (a request without content skips SENDING)
     SENDING --> RELAYING                    the app answers early; the rest of the request goes on meanwhile
     AWAITING --> CONNECTING                 a used connection ended as the request met it: once more, on a new one
+    AWAITING --> CONNECTING                 a 304, or a part of a range, where only the response can tell which rule
+                                            applies: once more, without conditions
     AWAITING --> DONE                       a 101: a `Tunnel` listens to both sides from here on
     any --> DONE                            a failure, or the client left
 
@@ -24,42 +26,25 @@ the client's side, with the fields of the `strict` policy. What ended is one `Re
 
 from __future__ import annotations
 
-import logging
 import time
-from enum import Enum
 from typing import Final
 
 from proxy.gateway import failures
 from proxy.gateway.audit_feed import Passing
-from proxy.gateway.context import Context
+from proxy.gateway.deciding import resolve
 from proxy.gateway.failures import Failure
-from proxy.gateway.pool import Pool
-from proxy.gateway.record import Record
-from proxy.gateway.sides import Attempt, ClientSide, ExchangeListener, UpstreamSide
+from proxy.gateway.request_half import Phase, RequestHalf
 from proxy.gateway.tunnel import Tunnel
-from proxy.message.authentication import authenticates_connection
 from proxy.message.errors import MalformedHeadError
-from proxy.message.methods import IDEMPOTENT
-from proxy.message.request import RequestHead
+from proxy.message.request import has_conditionals
 from proxy.message.response import ResponseHead
 from proxy.message.rewrite import UNTOUCHED
-from proxy.message.status import SWITCHING_PROTOCOLS
-from proxy.rules.engine.verdict import FAIL_SAFE, Resolution, Verdict
-from proxy.rules.policies import PASS, STRICT, treatment
-
-_log = logging.getLogger(__name__)
+from proxy.message.status import NOT_MODIFIED, PARTIAL_CONTENT, SWITCHING_PROTOCOLS
+from proxy.rules.engine.verdict import Resolution
+from proxy.rules.policies import PASS, STRICT
 
 _MAX_INFORMATIONAL: Final = 64  # 1xx without end would hold the client for ever
-
-
-class Phase(Enum):
-    """Where an exchange stands; see the module's docstring."""
-
-    CONNECTING = "connecting"
-    SENDING = "sending"
-    AWAITING = "awaiting"
-    RELAYING = "relaying"
-    DONE = "done"
+_CONDITIONAL: Final = (NOT_MODIFIED, PARTIAL_CONTENT)
 
 
 # Names of their own, because to ask the class for each costs a look-up more on every byte.
@@ -70,7 +55,7 @@ _RELAYING: Final = Phase.RELAYING
 _DONE: Final = Phase.DONE
 
 
-class Exchange(ExchangeListener):
+class Exchange(RequestHalf):
     """Moves one request to the upstream and its response to the client.
 
     Args:
@@ -80,123 +65,8 @@ class Exchange(ExchangeListener):
         head: of that request.
     """
 
-    _phase: Phase = _CONNECTING
-    _is_replay: bool = False
     _informational: int = 0
-    _attempt: Attempt | None = None
-    _upstream: UpstreamSide | None = None
-    _verdict: Verdict = FAIL_SAFE
-    _resolution: Resolution | None = None
     _passing: Passing | None = None
-
-    def __init__(self, context: Context, pool: Pool, client: ClientSide, head: RequestHead) -> None:
-        self._context = context
-        self._pool = pool
-        self._client = client
-        self._head = head
-        self._request_complete = head.content_length == 0
-        self._pending: list[bytes] = []  # content that came before there was a connection
-        self._record = Record(
-            method=head.method,
-            target=head.target,
-            host=head.host,
-            client=client.address,
-            started_s=time.perf_counter(),
-            request=head,
-        )
-
-    # The request
-
-    def begin(self) -> None:
-        self._context.stats.in_flight += 1
-        self._verdict = self._decide()
-        content_length = self._head.content_length
-        if content_length and self._is_too_large(content_length):
-            self.fail(failures.CONTENT_TOO_LARGE)
-            return
-        upstream = self._client.pinned or self._pool.take(must_be_fresh=not self._can_replay())
-        if upstream is None:
-            self._connect()
-        else:
-            self.upstream_ready(upstream)
-
-    def upstream_ready(self, upstream: UpstreamSide) -> None:
-        """Send what there is of the request."""
-        self._attempt = None
-        self._upstream = upstream
-        client, head, verdict = self._client, self._head, self._verdict
-        stripped = upstream.send_head(self, head, strips=verdict.strips_conditionals)
-        if stripped and not self._is_replay:
-            rule = verdict.rule
-            self._context.stats.conditionals_stripped[rule.name if rule is not None else ""] += stripped
-        if client.pinned is not None or (
-            b"authorization" in head.noted and authenticates_connection(head.noted[b"authorization"])
-        ):
-            client.pin(upstream)
-        if self._pending:
-            for data in self._pending:
-                upstream.send_content(data)
-            self._pending.clear()
-            client.resume_reading("connecting")
-        if client.is_congested:
-            upstream.pause_reading()
-        if not self._request_complete:
-            self._enter(_SENDING)
-            return
-        if head.content_length != 0:
-            upstream.end()
-        self._enter(_AWAITING)
-
-    def upstream_unavailable(self, failure: Failure) -> None:
-        """There is no connection to be had."""
-        self._attempt = None
-        self.fail(failure)
-
-    def request_content(self, data: bytes) -> None:
-        self._record.bytes_in += len(data)
-        if self._head.content_length is None and self._is_too_large(self._record.bytes_in):
-            self.fail(failures.CONTENT_TOO_LARGE)
-        elif self._upstream is not None:
-            self._upstream.send_content(data)
-            self.touch()
-        else:
-            self._pending.append(data)
-            self._client.pause_reading("connecting")
-
-    def request_end(self) -> None:
-        self._request_complete = True
-        if self._upstream is None:
-            return
-        self._upstream.end()
-        if self._phase is _SENDING:
-            self._enter(_AWAITING)
-
-    def pause_request(self) -> None:
-        self._client.pause_reading("upstream")
-
-    def resume_request(self) -> None:
-        self._client.resume_reading("upstream")
-
-    def _connect(self) -> None:
-        self._enter(_CONNECTING)
-        self._attempt = self._pool.connect(self)
-
-    def _is_too_large(self, size: int) -> bool:
-        return 0 < self._context.settings.max_request_body_bytes < size
-
-    def _can_replay(self) -> bool:
-        """Whether the request may be sent twice, RFC 9110 section 9.2.2, and is still at hand."""
-        head = self._head
-        return head.method in IDEMPOTENT and head.content_length == 0 and not head.upgrade
-
-    def _decide(self) -> Verdict:
-        head = self._head
-        try:
-            return self._context.ruleset.decide(head.method, head.target, head.values)
-        except Exception:  # noqa: BLE001 - the guarantee holds even when a rule does not: "fails safe", DESIGN 4
-            _log.exception("deciding failed; the response is protected by the strict policy")
-            self._context.stats.decision_failures_total += 1
-            return FAIL_SAFE
 
     # The response
 
@@ -208,27 +78,27 @@ class Exchange(ExchangeListener):
             self._client.send_informational(response)
 
     def response_head(self, response: ResponseHead) -> None:
-        record, client = self._record, self._client
+        record = self._record
         record.upstream_s = time.perf_counter() - record.started_s
         record.upstream_status = response.status
         record.response = response
         if response.status == SWITCHING_PROTOCOLS:
             self._switch_protocols(response)
             return
-        verdict = self._verdict
-        if verdict.forbids(self._head.method, response.status):
-            self.fail(failures.UPSTREAM_NOT_MODIFIED)
+        if response.status in _CONDITIONAL and self._is_put_aside(response):
             return
         if response.authenticates_connection and self._upstream is not None:
-            client.pin(self._upstream)
-        self._resolution = resolution = self._resolve(response)
+            self._client.pin(self._upstream)
+        self._resolution = resolution = resolve(self._context, self._verdict, response)
+        if self._first_answer is not None and self._is_first_answer_given(self._first_answer, resolution):
+            return
         audit = self._context.audit
         if audit is not None:
             self._passing = audit.begin(self._head, response, resolution)
-        outgoing = client.send_head(response, resolution.treatment)
+        outgoing = self._client.send_head(response, resolution.treatment)
         record.status = response.status
         record.changed = outgoing.changed
-        self._enter(_RELAYING)
+        self.enter(_RELAYING)
         stats = self._context.stats
         if outgoing.was_cached:
             stats.upstream_cache_hits_total += 1
@@ -236,6 +106,41 @@ class Exchange(ExchangeListener):
             stats.fields_changed[resolution.rule.name] += outgoing.changed
         if resolution.observed is not None:
             stats.observed[resolution.observed.name] += 1
+
+    def _is_put_aside(self, response: ResponseHead) -> bool:
+        """Whether an answer to a condition must not be passed on, or not yet.
+
+        A 304 does not say what it stands for, so a rule that asks for its type cannot be decided. A part of a range is
+        one of a copy that may be from before the rule. Both are asked for once more without conditions.
+        """
+        verdict, head = self._verdict, self._head
+        is_open = verdict.settled is None and self._first_answer is None and has_conditionals(head)
+        if response.status == PARTIAL_CONTENT:
+            must_ask = is_open and resolve(self._context, verdict, response).policy.conditionals == "strip"
+        else:
+            must_ask = is_open and verdict.strips(head.method)
+            if not must_ask and verdict.forbids(head.method, response.status):
+                self.fail(failures.UPSTREAM_NOT_MODIFIED)
+                return True
+        if not must_ask:
+            return False
+        self._first_answer = response
+        if response.status == PARTIAL_CONTENT:  # else it has no content, and ends at once
+            self.drop_upstream()
+            self.ask()
+        return True
+
+    def _is_first_answer_given(self, first: ResponseHead, resolution: Resolution) -> bool:
+        """Whether the client gets the 304 that was put aside: no rule that takes conditions away applies after all."""
+        if first.status != NOT_MODIFIED or resolution.policy.conditionals == "strip":
+            return False
+        self.drop_upstream()
+        record = self._record
+        record.upstream_status = record.status = first.status
+        record.changed = self._client.send_head(first, resolution.treatment).changed
+        self._finish(None)
+        self._client.end()
+        return True
 
     def response_content(self, data: bytes) -> None:
         self._record.bytes_out += len(data)
@@ -259,6 +164,9 @@ class Exchange(ExchangeListener):
         if self._client.is_congested and self._upstream is not None and self._upstream.may_rest:
             self._upstream.resume_reading()  # it rests by now, and would not hear that the app closes it
         self._upstream = None
+        if self._phase is _AWAITING:  # it was put aside
+            self.ask()
+            return
         if self._passing is not None:
             self._passing.end()
         self._finish(None)
@@ -274,14 +182,6 @@ class Exchange(ExchangeListener):
         if self._upstream is not None:
             self._upstream.resume_reading()
 
-    def _resolve(self, response: ResponseHead) -> Resolution:
-        try:
-            return self._verdict.resolve(response.status, response.section.fields)
-        except Exception:  # noqa: BLE001 - as in `_decide`
-            _log.exception("deciding failed; the response is protected by the strict policy")
-            self._context.stats.decision_failures_total += 1
-            return Resolution(None, STRICT, treatment(STRICT, self._verdict.vary))
-
     def _switch_protocols(self, response: ResponseHead) -> None:
         upstream = self._upstream
         if upstream is None or not self._request_complete:
@@ -292,16 +192,12 @@ class Exchange(ExchangeListener):
         record.status = SWITCHING_PROTOCOLS
         rule = self._verdict.rule
         record.rule = rule.name if rule is not None else ""
-        tunnel = Tunnel(self._context, self._client, upstream, record)
+        is_websocket = self._head.upgrade.lower() == b"websocket"
+        tunnel = Tunnel(self._context, self._client, upstream, record, is_websocket=is_websocket)
         upstream.switch_protocols(tunnel)
         self._client.switch_protocols(tunnel)
 
     # Silence, failures, and the end
-
-    def touch(self) -> None:
-        """Put the deadline off, as a byte has moved."""
-        context = self._context
-        self._client.deadline_s = context.clock.now_s + context.settings.idle_timeout_s
 
     def timed_out(self) -> None:
         if self._phase is _CONNECTING:
@@ -317,10 +213,10 @@ class Exchange(ExchangeListener):
 
     def upstream_lost(self, *, may_retry: bool, detail: str) -> None:
         self._upstream = None
-        if may_retry and not self._informational and not self._is_replay and self._can_replay():
+        if may_retry and not self._informational and not self._is_replay and self.can_replay():
             self._is_replay = True
             self._context.stats.retries_total += 1
-            self._connect()
+            self.connect()
         else:
             self.fail(failures.UPSTREAM_CLOSED.with_detail(detail))
 
@@ -330,7 +226,7 @@ class Exchange(ExchangeListener):
             self.reset(failure)
         elif self._phase is not _DONE:
             self._phase = _DONE
-            self._drop_upstream()
+            self.drop_upstream()
             self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
             self._record.status = failure.status
             self._record.bytes_out = self._client.answer(failure, self._verdict.vary)
@@ -339,35 +235,15 @@ class Exchange(ExchangeListener):
     def reset(self, failure: Failure) -> None:
         """End both connections, so that neither peer takes what it has for all."""
         if self._phase is not _DONE:
-            self._drop_upstream()
+            self.drop_upstream()
             self._finish(failure)
             self._client.reset()
 
     def client_left(self) -> None:
         if self._phase is not _DONE:
-            self._drop_upstream()
+            self.drop_upstream()
             self._record.status = failures.CLIENT_LEFT.status
             self._finish(failures.CLIENT_LEFT)
-
-    def _enter(self, phase: Phase) -> None:
-        """Go into a phase that has not ended, and begin to measure its silence; see the module's docstring."""
-        self._phase = phase
-        settings = self._context.settings
-        if phase is _AWAITING:
-            patience_s = settings.response_head_timeout_s
-        elif phase is _CONNECTING:
-            patience_s = 2 * settings.connect_timeout_s + 1
-        else:
-            patience_s = settings.idle_timeout_s
-        self._client.deadline_s = self._context.clock.now_s + patience_s
-
-    def _drop_upstream(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
-            self._attempt = None
-        if self._upstream is not None:
-            self._upstream.abort()
-            self._upstream = None
 
     def _finish(self, failure: Failure | None) -> None:
         """Hand over the record."""

@@ -107,6 +107,9 @@ REQUEST_TIMEOUT: Final = Failure(
 TOO_MANY_CONNECTIONS: Final = Failure(
     "proxy", 503, "too_many_connections", "connection_limit_reached", "too many connections are open"
 )
+LOOP_DETECTED: Final = Failure(
+    "proxy", 508, "loop_detected", "proxy_loop_detected", "the proxy was told that it is its own app"
+)
 CLIENT_LEFT: Final = Failure("client", 499, "client_left", "", "the client left")
 CLIENT_STALLED: Final = Failure("client", 499, "client_stalled", "", "the client stopped reading")
 DRAINED: Final = Failure("proxy", 503, "drained", "", "the proxy is shutting down")

@@ -64,3 +64,20 @@ class Peers:
         if mapped is not None:  # an IPv4 client on a socket for both
             address, host = mapped, str(mapped)
         return Peer(host.encode(), any(address in network for network in self._trusted)), host
+
+
+Endpoints = tuple[tuple[str, int], tuple[str, int]]
+"""The client's and the server's end of a TCP connection, each as address and port."""
+
+
+def endpoints(client: object, server: object) -> Endpoints | None:
+    """Name the ends of a TCP connection alike, whatever its socket calls them; `None` for a Unix socket's.
+
+    Args:
+        client, server: as sockets name them. Both ends are needed, as two connections of one host to different places
+            may have the same address and port at their near ends.
+    """
+    if not isinstance(client, tuple) or not isinstance(server, tuple):
+        return None
+    (one, other) = ((str(host).removeprefix("::ffff:"), int(port)) for host, port, *_ in (client, server))
+    return one, other

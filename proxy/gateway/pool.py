@@ -11,9 +11,9 @@ from typing import Final
 
 from proxy.gateway import failures
 from proxy.gateway.context import Context
+from proxy.gateway.dialing import Dialer
 from proxy.gateway.sides import Attempt, UpstreamWaiter
 from proxy.gateway.upstream import UpstreamConnection
-from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +31,19 @@ class Pool:
         self._context = context
         self._idle: deque[UpstreamConnection] = deque()  # longest at rest first
         self._attempts: set[asyncio.Task[None]] = set()
-        self._tls = _tls_context(context.settings)
+        self._app_keeps_open = False  # the app was seen to leave a connection open after an answer
+        self._dialer = Dialer(context.settings)
 
     def take(self, *, must_be_fresh: bool) -> UpstreamConnection | None:
         """Take a resting connection, the one used last first.
 
         Args:
-            must_be_fresh: the request cannot be sent twice, so ask the operating system first whether the
-                upstream has closed the connection: a race lost means a 502 (its price is a system call).
+            must_be_fresh: the request cannot be sent twice, and a race that is lost means a 502. So ask the operating
+                system first whether the upstream has closed the connection (a system call), and take none at all
+                of an app that may close right after each answer without a word, as uWSGI's `--http-socket` does.
         """
+        if must_be_fresh and not self._app_keeps_open:
+            return None
         oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
         while self._idle:
             connection = self._idle.pop()
@@ -56,6 +60,8 @@ class Pool:
             connection.abort()
             return
         connection.idle_since_s = self._context.clock.now_s
+        if connection.served > 1:
+            self._app_keeps_open = True
         self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -64,6 +70,8 @@ class Pool:
             self._idle.remove(connection)
         except ValueError:
             return
+        if connection.idle_since_s == self._context.clock.now_s:  # within a tick
+            self._app_keeps_open = False
 
     def connect(self, waiter: UpstreamWaiter) -> Attempt:
         """Open a connection for somebody, who is told by `upstream_ready` or `upstream_unavailable`."""
@@ -71,7 +79,10 @@ class Pool:
 
     def sweep(self) -> None:
         """Close what has rested too long."""
-        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
+        now_s = self._context.clock.now_s
+        if self._idle and self._idle[0].idle_since_s < now_s:
+            self._app_keeps_open = True  # it has stood for a tick
+        oldest_s = now_s - self._context.upstream_rest_s
         while self._idle and self._idle[0].idle_since_s < oldest_s:
             self._idle.popleft().abort()
 
@@ -90,7 +101,7 @@ class Pool:
         """
         connection = UpstreamConnection(self._context, self)
         try:
-            await self._dial(connection)
+            await self._dialer.dial(connection)
         except BaseException:
             # Cancelled just as the connection was made, uvloop closes it and does not tell the protocol.
             connection.count_out()
@@ -103,23 +114,8 @@ class Pool:
         Raises:
             OSError, ssl.SSLError: it cannot be had.
         """
-        transport = await self._dial(asyncio.Protocol())
+        transport = await self._dialer.dial(asyncio.Protocol())
         transport.abort()
-
-    async def _dial(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        loop = asyncio.get_running_loop()
-        upstream = self._context.settings.upstream
-        if upstream.scheme == "unix":
-            transport, _ = await loop.create_unix_connection(lambda: protocol, str(upstream.path))
-        else:
-            transport, _ = await loop.create_connection(
-                lambda: protocol,
-                upstream.host,
-                upstream.port,
-                ssl=self._tls,
-                server_hostname=upstream.host if self._tls else None,
-            )
-        return transport
 
     async def _connect(self, waiter: UpstreamWaiter) -> None:
         try:
@@ -163,12 +159,3 @@ class Pool:
         self._attempts.add(task)
         task.add_done_callback(self._attempts.discard)
         return task
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    if settings.upstream.scheme != "https":
-        return None
-    context = ssl.create_default_context(cafile=str(settings.upstream_ca) if settings.upstream_ca else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context

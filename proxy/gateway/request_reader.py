@@ -30,6 +30,7 @@ from proxy.gateway.connection import FULL_READ_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.guard import guarded
+from proxy.gateway.peers import Endpoints
 from proxy.gateway.refusals import (
     EMPTY_LINE,
     MAX_EMPTY_LINES,
@@ -93,6 +94,7 @@ class RequestReader(ResponseWriter):
         "_buffer",
         "_decoder",
         "_empty_lines",
+        "_endpoints",
         "_peer",
         "_remaining",
         "address",
@@ -109,6 +111,7 @@ class RequestReader(ResponseWriter):
         self._empty_lines = 0  # before the request that comes
         self._remaining = 0  # bytes of content that are still to come
         self._decoder: ChunkedDecoder | None = None
+        self._endpoints: Endpoints | None = None  # until they are known to be none of the proxy's own
         self._peer = Peer()
         self.phase = _IDLE
         self.address = ""
@@ -194,6 +197,11 @@ class RequestReader(ResponseWriter):
         except MessageError as error:
             self.refuse(REFUSALS[error.status].with_detail(str(error)), data)
             return
+        if self._endpoints is not None:
+            if self._endpoints in self._context.own_endpoints:
+                self.refuse(failures.LOOP_DETECTED, data)
+                return
+            self._endpoints = None  # once is enough
         if head.distrusted:
             self._context.peers.say_distrusted(self._peer)
         self._begin(head, data[size:])

@@ -130,6 +130,8 @@ class Gateway:
         for client in self.clients:
             if client.deadline_s <= now_s:
                 client.timed_out()
+            elif self.context.is_draining:
+                client.drain_tunnel()
         self.pool.sweep()
         self.context.tell_dropped()
         if self.context.audit is not None:

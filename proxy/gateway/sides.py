@@ -149,6 +149,10 @@ class TunnelListener(Listener):
         """The upstream sends no more; return whether it may still be sent to."""
 
     @abstractmethod
+    def drain(self) -> None:
+        """The worker is to end: end, if nothing is under way."""
+
+    @abstractmethod
     def upstream_gone(self, *, was_reset: bool) -> None:
         """The upstream's connection is gone."""
 

@@ -10,6 +10,7 @@ from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.record import Record
 from proxy.gateway.sides import ClientSide, TunnelListener, UpstreamSide
+from proxy.message.websocket import GOING_AWAY, GOING_AWAY_FROM_CLIENT, FrameBoundary
 
 
 class Phase(Enum):
@@ -38,16 +39,27 @@ class Tunnel(TunnelListener):
         context: whose settings bound its silence, and whose recorder takes the record when it ends.
         client, upstream: its sides, which the caller tells of it.
         record: of the exchange that it follows.
+        is_websocket: its bytes are frames, RFC 6455 section 5.
     """
 
-    __slots__ = ("_client", "_context", "_phase", "_record", "_upstream")
+    __slots__ = ("_client", "_context", "_phase", "_received", "_record", "_sent", "_upstream")
 
-    def __init__(self, context: Context, client: ClientSide, upstream: UpstreamSide, record: Record) -> None:
+    def __init__(
+        self,
+        context: Context,
+        client: ClientSide,
+        upstream: UpstreamSide,
+        record: Record,
+        *,
+        is_websocket: bool = False,
+    ) -> None:
         self._context = context
         self._client = client
         self._upstream = upstream
         self._record = record
         self._phase = _OPEN
+        self._sent = FrameBoundary() if is_websocket else None  # by the client
+        self._received = FrameBoundary() if is_websocket else None
         record.is_tunnel = True
         context.stats.tunnels += 1
         context.stats.tunnels_total += 1
@@ -55,11 +67,15 @@ class Tunnel(TunnelListener):
 
     def from_client(self, data: bytes) -> None:
         self._record.bytes_in += len(data)
+        if self._sent is not None:
+            self._sent.feed(data)
         self._upstream.send_bytes(data)
         self._touch()
 
     def from_upstream(self, data: bytes | memoryview) -> None:
         self._record.bytes_out += len(data)
+        if self._received is not None:
+            self._received.feed(data)
         self._client.send_bytes(data)
         self._touch()
 
@@ -98,6 +114,23 @@ class Tunnel(TunnelListener):
             self._upstream.abort()
             self._finish(failure)
             self._client.reset()
+
+    def drain(self) -> None:
+        """End it if nothing is under way: a WebSocket between two frames, anything else after a tick without a byte."""
+        if self._phase is _DONE:
+            return
+        if self._sent is None or self._received is None:
+            idle_timeout_s = self._context.settings.idle_timeout_s
+            if self._client.deadline_s >= self._context.clock.now_s + idle_timeout_s:
+                return
+        elif self._phase is _OPEN:
+            if not (self._sent.is_known and self._received.is_known):
+                return
+            self._client.send_bytes(GOING_AWAY)
+            self._upstream.send_bytes(GOING_AWAY_FROM_CLIENT)
+        self._upstream.close()
+        self._finish(failures.DRAINED)
+        self._client.close()
 
     def pause_response(self) -> None:
         self._upstream.pause_reading()

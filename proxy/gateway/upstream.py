@@ -33,6 +33,7 @@ from proxy.gateway.connection import FULL_READ_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.guard import guarded
 from proxy.gateway.last_words import read_what_the_socket_holds, read_what_tls_holds
+from proxy.gateway.peers import Endpoints, endpoints
 from proxy.gateway.read_buffer import SMALL_BYTES
 from proxy.gateway.response_reader import Phase, ResponseReader
 from proxy.gateway.sides import ExchangeListener, TunnelListener, UpstreamOwner
@@ -67,13 +68,14 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         served: exchanges it has finished; 0 on a new connection.
     """
 
-    __slots__ = ("_counted", "_has_ended", "_owner", "_pool", "idle_since_s", "served")
+    __slots__ = ("_counted", "_endpoints", "_has_ended", "_owner", "_pool", "idle_since_s", "served")
 
     def __init__(self, context: Context, pool: RestingPlace) -> None:
         super().__init__(context)
         self._pool = pool
         self._owner: UpstreamOwner | None = None  # who keeps it from the pool
         self._counted = 0  # 1 among those that are open
+        self._endpoints: Endpoints | None = None
         self._has_ended = False  # by its own word: a half-close, or TLS's close_notify
         self.idle_since_s = 0.0
         self.served = 0
@@ -120,6 +122,8 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         """Count it among those that are open no more."""
         self._context.stats.upstream_connections -= self._counted
         self._counted = 0
+        if self._endpoints is not None:
+            self._context.own_endpoints.discard(self._endpoints)
 
     # Called by the event loop
 
@@ -127,6 +131,10 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._counted = 1
+        ends = endpoints(transport.get_extra_info("sockname"), transport.get_extra_info("peername"))
+        if ends is not None:
+            self._endpoints = ends
+            self._context.own_endpoints.add(ends)
         self._context.stats.upstream_connections += 1
         self._context.stats.upstream_connections_total += 1
 
@@ -149,17 +157,16 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            phase = self.phase
             exchange = self._exchange
             if exchange is not None:
-                if phase is _RELAYING:
+                if self.phase is _RELAYING:
                     exchange.touch()
                     self.read_content(exchange, data)
                 else:
                     self.read_heads(exchange, data)
             elif self._tunnel is not None:
                 self._tunnel.from_upstream(data)
-            elif phase is _RESTING:
+            elif self.phase is _RESTING:
                 self._spoke_unasked()
         except Exception:  # noqa: BLE001 - a mistake of this program, not of the upstream; the client is answered
             self.failed_by_itself()

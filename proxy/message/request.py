@@ -314,6 +314,11 @@ def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[byt
     return render_lines(b"%b %b HTTP/1.1" % (head.method.encode(), head.target), lines), stripped
 
 
+def has_conditionals(head: RequestHead) -> bool:
+    """Tell whether a request has a condition that `strip_conditionals` takes off."""
+    return not head.noted.keys().isdisjoint(_CONDITIONALS)
+
+
 def strip_conditionals(lines: list[bytes], noted: Noted) -> int:
     """Drop the validation preconditions of a GET or HEAD; return how many lines were dropped.
 

@@ -175,7 +175,7 @@ class FakeUpstream:
         self.may_rest = True
 
     def send_head(self, _exchange: object, head: RequestHead, *, strips: bool) -> int:
-        self._told.append(f"{self._name}: {head.method} {head.target.decode()}")
+        self._told.append(f"{self._name}: {head.method} {head.target.decode()}{' stripped' * strips}")
         return 2 if strips else 0
 
     def send_content(self, data: bytes) -> None:

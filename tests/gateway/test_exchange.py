@@ -10,7 +10,7 @@ from proxy.message.errors import MalformedHeadError
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC
 from tests.gateway.fakes import FakeClient, FakePool, FakeUpstream, Surroundings, request, response
-from tests.rules.making import conditions
+from tests.rules.making import conditions, response_keys
 
 OK = response(b"200 OK", b"Content-Length: 2")
 POST = request(b"POST /a HTTP/1.1", b"Content-Length: 4")
@@ -192,6 +192,88 @@ class Test_Rules:  # noqa: N801
         exchange.response_end()
         assert (around.record.policy, around.stats.decision_failures_total) == ("strict", 1)
         assert caplog.records[0].exc_info
+
+
+JSON = response(b"200 OK", b"Content-Type: application/json", b"Content-Length: 2")
+NOT_MODIFIED = response(b"304 Not Modified")
+PART = (b"206 Partial Content", b"Content-Range: bytes 0-1/9", b"Content-Length: 2")
+
+
+class Test_Condition_that_travels:  # noqa: N801
+    """Issue 16.11: where only the response can tell whether a rule applies, the app is asked with conditions first."""
+
+    RULES = (Rule("data", CLASSIC, conditions(response=response_keys(content_types=["application/json"]))),)
+
+    def make(self, *fields: bytes, method: bytes = b"GET"):
+        return Stage(request(method + b" /a HTTP/1.1", *fields), resting=2, rules=self.RULES)
+
+    def test_goes_to_the_app(self):
+        assert self.make(b'If-None-Match: "a"').told == ["pool: take", "upstream: GET /a"]
+
+    def test_304_is_put_aside_and_the_app_asked_once_more_without_it(self):
+        stage = self.make(b'If-None-Match: "a"')
+        stage.exchange.response_head(NOT_MODIFIED)
+        stage.exchange.response_end()
+        assert stage.told[2:] == ["pool: take", "upstream: GET /a stripped"]
+        stage.exchange.response_head(JSON)
+        stage.exchange.response_end()
+        assert stage.told == ["client: head 200", "client: end"]
+        assert (stage.around.record.rule, stage.around.record.status) == ("data", 200)
+        assert stage.around.stats.conditionals_stripped == {"data": 2}
+
+    def test_304_is_passed_on_where_no_rule_applies_after_all(self):
+        stage = self.make(b'If-None-Match: "a"')
+        stage.exchange.response_head(NOT_MODIFIED)
+        stage.exchange.response_end()
+        stage.exchange.response_head(OK)
+        assert stage.told[4:] == ["upstream: abort", "client: head 304", "client: end"]
+        record = stage.around.record
+        assert (record.rule, record.status, record.upstream_status) == ("", 304, 304)
+        assert stage.around.stats.in_flight == 0
+
+    def test_304_comes_once(self):
+        """The second time nothing was asked that it could answer."""
+        stage = self.make(b'If-None-Match: "a"')
+        stage.exchange.response_head(NOT_MODIFIED)
+        stage.exchange.response_end()
+        stage.exchange.response_head(NOT_MODIFIED)
+        assert stage.told[-1] == "client: answer upstream_not_modified"
+
+    def test_304_to_a_request_without_one_is_a_fault_of_the_app(self):
+        stage = self.make()
+        stage.exchange.response_head(NOT_MODIFIED)
+        assert stage.told[-1] == "client: answer upstream_not_modified"
+
+    def test_part_of_a_copy_is_asked_for_whole_where_the_rule_applies(self):
+        stage = self.make(b"Range: bytes=0-1", b'If-Range: "a"')
+        stage.exchange.response_head(response(*PART, b"Content-Type: application/json"))
+        assert stage.told[2:] == ["upstream: abort", "pool: take", "upstream: GET /a stripped"]
+        stage.exchange.response_head(JSON)
+        assert stage.told == ["client: head 200"]
+
+    @pytest.mark.parametrize(
+        ("fields", "content_type"),
+        [
+            ([b"Range: bytes=0-1", b'If-Range: "a"'], b"text/plain"),
+            ([b"Range: bytes=0-1"], b"application/json"),
+        ],
+    )
+    def test_other_part_is_passed_on(self, fields, content_type):
+        stage = self.make(*fields)
+        stage.exchange.response_head(response(*PART, b"Content-Type: " + content_type))
+        assert stage.told[2:] == ["client: head 206"]
+
+    def test_of_a_method_whose_answers_no_cache_reuses_means_what_it_says(self):
+        stage = self.make(b'If-None-Match: "a"', method=b"DELETE")
+        stage.exchange.response_head(NOT_MODIFIED)
+        assert stage.told[2:] == ["client: head 304"]
+
+    def test_second_asking_that_fails_is_a_failure_of_the_app(self):
+        stage = self.make(b'If-None-Match: "a"')
+        stage.exchange.response_head(NOT_MODIFIED)
+        stage.exchange.response_end()
+        stage.exchange.upstream_lost(may_retry=False, detail="")
+        assert stage.told[-1] == "client: answer upstream_closed"
 
 
 class Test_Second_try:  # noqa: N801

@@ -51,6 +51,7 @@ def test_failure_says_whose_it_is():
     """A 502 may be the proxy's own mistake, and a drain is nobody's but its own."""
     assert {name for name, failure in ALL.items() if failure.source == "proxy"} == {
         "INTERNAL",
+        "LOOP_DETECTED",
         "TOO_MANY_CONNECTIONS",
         "DRAINED",
     }
@@ -72,7 +73,12 @@ REGISTERED = {
     *["connection_terminated", "connection_timeout", "connection_read_timeout", "connection_write_timeout"],
     *["connection_limit_reached", "tls_protocol_error", "tls_certificate_error", "tls_alert_received"],
     *["http_request_error", "http_request_denied", "http_response_incomplete", "http_protocol_error"],
-    *["http_response_header_section_size", "http_response_timeout", "proxy_internal_error"],
+    *[
+        "http_response_header_section_size",
+        "http_response_timeout",
+        "proxy_internal_error",
+        "proxy_loop_detected",
+    ],
 }
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from proxy.gateway import failures, pool
+from proxy.gateway import dialing, failures, pool
 from proxy.gateway.pool import Pool
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
@@ -27,6 +27,7 @@ class Connection:
     def __init__(self, *, is_closing=False, is_stale=False):
         self.transport = self
         self.idle_since_s = 0.0
+        self.served = 2  # so the app keeps connections open
         self.was_aborted = False
         self.is_closing = lambda: is_closing
         self.is_stale = lambda: is_stale
@@ -135,9 +136,54 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert all(connection.was_aborted for connection in connections)
 
 
+class Test_App_that_closes_after_an_answer:  # noqa: N801
+    """Issue 16.3: without a word, as uWSGI's `--http-socket` does. What cannot be sent twice needs proof that it does not."""
+
+    def make(self):
+        gateway = make_gateway()
+        resting, connection = Pool(gateway), Connection()
+        connection.served = 1
+        resting.put(connection)
+        return gateway, resting, connection
+
+    def test_is_feared_until_a_connection_was_seen_to_last(self):
+        _, resting, connection = self.make()
+        assert resting.take(must_be_fresh=True) is None
+        assert not connection.was_aborted
+        assert resting.take(must_be_fresh=False) is connection
+
+    def test_is_feared_no_more_when_one_has_served_twice(self):
+        _, resting, connection = self.make()
+        resting.take(must_be_fresh=False)
+        connection.served = 2
+        resting.put(connection)
+        assert resting.take(must_be_fresh=True) is connection
+
+    def test_is_feared_no_more_when_one_has_rested_for_a_tick(self):
+        gateway, resting, connection = self.make()
+        resting.sweep()
+        assert resting.take(must_be_fresh=True) is None
+        gateway.clock.now_s += 0.25
+        resting.sweep()
+        assert resting.take(must_be_fresh=True) is connection
+
+    def test_is_feared_again_when_one_is_lost_within_a_tick(self):
+        _, resting, connection = self.make()
+        connection.served = 2
+        for number in (1, 2):
+            resting.put(connection)
+            if number == 1:
+                assert resting.take(must_be_fresh=True) is connection
+        resting.forget(connection)
+        other = Connection()
+        other.served = 1
+        resting.put(other)
+        assert resting.take(must_be_fresh=True) is None
+
+
 class Test_Tls:  # noqa: N801
     def test_certificate_and_name_of_the_app_are_verified(self):
-        context = pool._tls_context(make_gateway("https://app.example").settings)
+        context = dialing.tls_context(make_gateway("https://app.example").settings)
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
@@ -147,7 +193,7 @@ class Test_Tls:  # noqa: N801
 
     @pytest.mark.parametrize("upstream", ["http://app.example", "unix:/run/app"])
     def test_there_is_none_where_it_was_not_asked_for(self, upstream):
-        assert pool._tls_context(make_gateway(upstream).settings) is None
+        assert dialing.tls_context(make_gateway(upstream).settings) is None
 
 
 class Test_On_the_wire:  # noqa: N801
@@ -273,6 +319,9 @@ class Test_On_the_wire:  # noqa: N801
         """A second POST would be a second order."""
         async with bench(answering(), upstream_keepalive_timeout_s=60) as b:
             peer = await b.connect()
+            for _ in range(2):
+                await peer.send(GET)
+                await peer.read_response()
             await peer.send(POST)
             await peer.read_response()
             (resting,) = b.gateway.pool._idle

@@ -190,15 +190,46 @@ async def test_own_answer_during_the_drain_says_that_the_connection_closes():
             assert await result(drain) == 0
 
 
-async def test_tunnel_that_ends_in_time_is_not_broken_off(app):
+FRAME = b"\x81\x85\0\0\0\0hello"  # of a client: text, masked with noughts
+GOING_AWAY = b"\x88\x02\x03\xe9"
+
+
+async def test_websocket_is_closed_between_two_frames(app):
+    """Issue 16.13: with code 1001, at once when no frame is under way, else when it is whole."""
+    async with bench(app) as b:
+        at_rest, within_a_frame = [await asked(b, app, b"/ws", UPGRADE) for _ in range(2)]
+        for peer in (at_rest, within_a_frame):
+            await peer.read_head()
+        await within_a_frame.send(FRAME[:8])
+        assert await within_a_frame.read_exactly(8) == FRAME[:8]
+        async with draining(b) as drain:
+            assert await at_rest.read_to_end() == Answer(GOING_AWAY, "closed")
+            assert not drain.done()
+            await within_a_frame.send(FRAME[8:])
+            answer = await within_a_frame.read_to_end()
+            assert answer == Answer(FRAME[8:] + GOING_AWAY, "closed")
+            assert await result(drain) == 0
+        assert b.gateway.stats.proxy_errors == {"drained": 2}
+
+
+async def test_other_tunnel_is_closed_when_no_byte_has_passed_for_a_tick(app):
+    async with bench(app) as b:
+        peer = await asked(b, app, b"/ws", UPGRADE.replace(b"websocket", b"websocket, other"))
+        await peer.read_head()
+        await peer.send(b"bytes")
+        assert await peer.read_exactly(5) == b"bytes"
+        async with draining(b) as drain:
+            assert await peer.read_to_end() == Answer(b"", "closed")
+            assert await result(drain) == 0
+
+
+async def test_tunnel_that_has_half_closed_is_not_written_to_again(app):
     async with bench(app) as b:
         peer = await asked(b, app, b"/ws", UPGRADE)
         await peer.read_head()
+        peer.half_close()
         async with draining(b) as drain:
-            await peer.send(b"still there?")
-            assert await peer.read_exactly(12) == b"still there?"
-            peer.half_close()
-            assert await peer.read_to_end() == Answer(b"", "closed")
+            assert (await peer.read_to_end()).end == "closed"
             assert await result(drain) == 0
 
 
@@ -213,6 +244,8 @@ async def test_what_does_not_end_in_time_is_broken_off_and_counted(half):
         coming = await asked(b, app, b"/slow", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nh")
         tunnel = await asked(b, app, b"/ws", UPGRADE)
         await tunnel.read_head()
+        await tunnel.send(FRAME[:3])  # which never becomes a whole one
+        assert await tunnel.read_exactly(3) == FRAME[:3]
         half_a_head = await b.connect()
         await half_a_head.send(GET[:20])
         await until(lambda: any(client._buffer == GET[:20] for client in b.gateway.clients))

@@ -119,7 +119,7 @@ async def test_answers_with_content_share_a_connection_as_before():
 
     async with bench(app, upstream_keepalive_timeout_s=60) as b:
         peer = await b.connect()
-        for request in (GET, b"POST / HTTP/1.1\r\nHost: a\r\n" + SIZED_UPLOAD, GET, GET):
+        for request in (GET, GET, b"POST / HTTP/1.1\r\nHost: a\r\n" + SIZED_UPLOAD, GET):
             await peer.send(request)
             assert (await peer.read_response()).content == b"mine"
         assert b.recorder.connections == 1
