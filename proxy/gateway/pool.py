@@ -60,7 +60,7 @@ class Pool:
             connection.abort()
             return
         connection.idle_since_s = self._context.clock.now_s
-        if connection.served > 1:
+        if not self._app_keeps_open and connection.served > 1:
             self._app_keeps_open = True
         self._idle.append(connection)
 
@@ -152,7 +152,9 @@ class Pool:
             else:
                 waiter.upstream_ready(connection)
         except Exception:  # noqa: BLE001 - as in `_connect`
-            connection.failed_by_itself()
+            _log.exception("handing a connection over failed")
+            connection.abort()
+            waiter.upstream_unavailable(failures.INTERNAL)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -11,6 +11,7 @@ import logging
 
 import pytest
 
+from proxy.gateway.upstream import UpstreamConnection
 from tests.wire.harness import Peer, answering, bench
 from tests.wire.streams import MIB, until
 
@@ -54,6 +55,26 @@ async def test_request_is_answered(monkeypatch, tracebacks, part):
         peer = await b.connect()
         await peer.send(ASK)
         assert (await peer.read_response()).content == b"ok"
+
+
+@pytest.mark.interpreted
+async def test_request_that_waits_for_a_connection_is_answered(monkeypatch, tracebacks):
+    """In the task that opens one, and where it is handed over."""
+    async with bench() as b:
+        b.may_fail = True
+        for broken_part in ("open", "hand over"):
+            with monkeypatch.context() as broken:
+                if broken_part == "open":
+                    broken.setattr(b.gateway.pool, "open", Broken())
+                else:
+                    broken.setattr(UpstreamConnection, "send_head", Broken())
+                peer = await b.connect()
+                await peer.send(ASK)
+                answer = await peer.read_to_end()
+            assert (answer.status, answer.is_protected) == (502, True)
+        assert b.gateway.stats.proxy_errors == {"internal_error": 2}
+        assert len(tracebacks()) == 2
+        await until(lambda: not b.gateway.stats.upstream_connections)
 
 
 async def test_request_that_was_pipelined_is_answered(monkeypatch, tracebacks):
