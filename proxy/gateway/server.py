@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from proxy.audit.collector import Collector
+from proxy.gateway import trace
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.clients import Clients
@@ -57,7 +58,8 @@ class Gateway:
         self.context = Context(settings, ruleset, Recorder(stats, access_log), clock, loop, audit)
         self.pool = Pool(self.context)
         self.clients = Clients()
-        self._begin_exchange = partial(Exchange, self.context, self.pool)
+        kind = trace.TracedExchange if trace.is_wanted() else Exchange
+        self._begin_exchange = partial(kind, self.context, self.pool)
         self._servers: list[asyncio.AbstractServer] = []
 
     @property

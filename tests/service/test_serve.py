@@ -310,6 +310,13 @@ async def test_settings_come_from_the_environment_too(app, rules):
         assert (await running.ask("/api/config"))["settings"]["forwarded"] == "off"
 
 
+async def test_debugging_tells_each_phase_of_an_exchange(app, rules):
+    async with sidecar(app.url, rules, "--log-level", "debug") as running:
+        await running.get("/traced", *XHR)
+        await running.log.matching("GET /traced from 127.0.0.1")
+        await running.log.matching("done: 200, rule ajax, policy first")
+
+
 async def test_access_log_is_on_standard_output_and_complete_at_the_end(app, rules):
     async with sidecar(app.url, rules, "--access-log", "json") as running:
         await asyncio.gather(*(running.get(f"/{number}", *XHR) for number in range(20)))
