@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from proxy import __version__
 from proxy.cli_audit import AdminAddress, audit, init, report_of
+from proxy.cli_flags import (
+    ADDRESS,
+    ADMIN,
+    HOSTS,
+    LOG_FIELDS,
+    NETWORKS,
+    UPSTREAM,
+    Seconds,
+    flag,
+    seconds,
+)
 from proxy.message.status import FINAL
 
 if TYPE_CHECKING:
@@ -22,13 +32,7 @@ OK: Final = 0
 FAILED: Final = 1
 CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 
-_ENVIRONMENT: Final = "NOCACHE_PROXY"
-_CONTEXT: Final = {
-    "help_option_names": ["-h", "--help"],
-    "max_content_width": 110,
-}
-
-F = TypeVar("F", bound=Callable[..., Any])
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 @click.group(context_settings=_CONTEXT)
@@ -53,190 +57,115 @@ def main() -> None:
     cli()
 
 
-class _Parsed(click.ParamType[Any]):
-    """A flag whose text is read by a function of `proxy.settings`."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _address(text: str) -> object:
-    from proxy.settings import Address
-
-    return Address.parse(text)
-
-
-def _admin(text: str) -> object:
-    return None if text == "off" else _address(text)
-
-
-def _upstream(text: str) -> object:
-    from proxy.settings import Upstream
-
-    return Upstream.parse(text)
-
-
-def _networks(text: str) -> object:
-    from proxy.settings import parse_networks
-
-    return parse_networks(text)
-
-
-def _hosts(text: str) -> object:
-    from proxy.settings import parse_hosts
-
-    return parse_hosts(text)
-
-
-def _log_fields(text: str) -> object:
-    from proxy.settings import parse_log_fields
-
-    return parse_log_fields(text)
-
-
-def _flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
-    """Declare a flag that can also be set by the environment."""
-    options.setdefault("envvar", f"{_ENVIRONMENT}_{flag.strip('-').replace('-', '_').upper()}")
-    return click.option(flag, *names, show_default=True, show_envvar=True, **options)
-
-
-class _Seconds(click.FloatRange):
-    """A duration: a range that takes no NaN, which is neither below nor above anything."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
-        if math.isnan(number := super().convert(value, param, ctx)):
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-        return number
-
-
-def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> Callable[[F], F]:
-    """Declare a duration; the setting's name says its unit, the flag's does not.
-
-    Args:
-        least: a time-out of 0 would fail every request where other proxies take it for none.
-    """
-    name = f"{flag.strip('-').replace('-', '_')}_s"
-    return _flag(flag, name, type=_Seconds(least, 86_400), default=default, metavar="SECONDS", help=text)
-
-
 @cli.command(short_help="Run the sidecar.")
-@_flag(
+@flag(
     "--upstream",
-    type=_Parsed("address", _upstream),
+    type=UPSTREAM,
     required=True,
     metavar="URL",
     help="The app: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
 )
-@_flag(
+@flag(
     "--listen",
-    type=_Parsed("address", _address),
+    type=ADDRESS,
     default="127.0.0.1:8080",
     metavar="ADDRESS",
     help="Where clients come: HOST:PORT, :PORT for all addresses, [IPV6]:PORT or unix:PATH.",
 )
-@_flag(
+@flag(
     "--rules",
     type=click.Path(path_type=Path, readable=False),
     default="config/rules.yaml",
     metavar="FILE",
     help="The rules file; watched, and reloaded when its content changes.",
 )
-@_flag(
+@flag(
     "--admin",
-    type=_Parsed("address", _admin),
+    type=ADMIN,
     default="127.0.0.1:9901",
     metavar="ADDRESS",
     help="Where probes, metrics and the admin page are; 'off' for none. Keep it off public networks.",
 )
-@_flag(
+@flag(
     "--admin-hosts",
-    type=_Parsed("names", _hosts),
+    type=HOSTS,
     default="",
     metavar="NAMES",
     help="Names by which the admin listener may be asked, comma-separated; its address and 'localhost' always may.",
 )
-@_flag(
+@flag(
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
     help="Processes that share the port; one for each core to be used.",
 )
-@_flag(
+@flag(
     "--access-log",
     type=click.Choice(["json", "text", "off"]),
     default="json",
     help="Format of the access log, and of the application log on standard error.",
 )
-@_flag(
+@flag(
     "--access-log-file",
     type=click.Path(path_type=Path),
     default=None,
     metavar="FILE",
     help="Append the access log to a file instead of standard output; SIGUSR1 opens it again.",
 )
-@_flag(
+@flag(
     "--access-log-fields",
-    type=_Parsed("names", _log_fields),
+    type=LOG_FIELDS,
     default="all",
     metavar="NAMES",
     help="Fields of the access log in JSON, comma-separated, in this order; 'all' for all of them.",
 )
-@_flag(
+@flag(
     "--request-id",
     type=click.Choice(["off", "on"]),
     default="off",
     help="Make an X-Request-Id where neither it nor a traceparent comes, for the app and the access log.",
 )
-@_flag(
+@flag(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     help="What the application log says at least.",
 )
-@_flag(
+@flag(
     "--trusted-proxies",
-    type=_Parsed("networks", _networks),
+    type=NETWORKS,
     default="loopback",
     metavar="CIDRS",
     help="Peers whose X-Forwarded-* and the like are kept: comma-separated networks, 'loopback', 'private' for "
     "loopback, private and shared ranges, or 'none'.",
 )
-@_flag(
+@flag(
     "--forwarded",
     type=click.Choice(["append", "replace", "off"]),
     default="append",
     help="X-Forwarded-For, -Proto and -Host: add to those of trusted peers, write anew, or leave alone.",
 )
-@_flag(
+@flag(
     "--via",
     type=click.Choice(["off", "on"]),
     default="off",
     help="Add a Via to requests; nginx behind it then compresses nothing unless gzip_proxied is set.",
 )
-@_seconds(5, "--connect-timeout", "Until a connection to the app must stand.")
-@_seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
-@_seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
-@_seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
-@_seconds(75, "--keepalive-timeout", "A client's connection may rest between requests.", least=0)
-@_seconds(
+@seconds(5, "--connect-timeout", "Until a connection to the app must stand.")
+@seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
+@seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
+@seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
+@seconds(75, "--keepalive-timeout", "A client's connection may rest between requests.", least=0)
+@seconds(
     1.5,
     "--upstream-keepalive-timeout",
     "A connection to the app may rest; keep it below the app server's own.",
     least=0,
 )
-@_flag(
+@flag(
     "--max-connections", type=click.IntRange(1, 1_000_000), default=10_000, help="Of clients; more get a 503."
 )
-@_flag(
+@flag(
     "--max-head-size",
     "max_head_size_bytes",
     type=click.IntRange(1024, 16 << 20),
@@ -244,7 +173,7 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
     metavar="BYTES",
     help="Of a request's or response's head.",
 )
-@_flag(
+@flag(
     "--max-request-body",
     "max_request_body_bytes",
     type=click.IntRange(0),
@@ -252,29 +181,29 @@ def _seconds(default: float, flag: str, text: str, *, least: float = 0.001) -> C
     metavar="BYTES",
     help="Of a request's content; 0 for no limit.",
 )
-@_flag(
+@flag(
     "--underscore-fields",
     type=click.Choice(["drop", "keep"]),
     default="drop",
     help="Request fields with '_' in the name, which WSGI takes for '-'; keep lets harmless ones through.",
 )
-@_flag(
+@flag(
     "--upstream-ca",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=False),
     default=None,
     metavar="FILE",
     help="Certificates (PEM) to verify an https upstream with, instead of the system's.",
 )
-@_flag(
+@flag(
     "--audit",
     type=click.Choice(["on", "off"]),
     default="on",
     help="Watch which responses caches may reuse, for /api/audit; without an admin listener nothing is watched.",
 )
-@_seconds(
+@seconds(
     0, "--drain-delay", "After SIGTERM, go on accepting for so long while /readyz already says 503.", least=0
 )
-@_seconds(25, "--drain-timeout", "After that, exchanges in flight may take so long to end.", least=0)
+@seconds(25, "--drain-timeout", "After that, exchanges in flight may take so long to end.", least=0)
 def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives them their types
     """Run the sidecar in front of an app.
 
@@ -292,8 +221,8 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
     settings = Settings(**flags)
     logs.configure(settings.log_format, settings.log_level)
-    known = {parameter.envvar for command in cli.commands.values() for parameter in command.params}
-    warn_of_unknown(os.environ, [name for name in known if isinstance(name, str)])
+    known = [str(each.envvar) for command in cli.commands.values() for each in command.params if each.envvar]
+    warn_of_unknown(os.environ, known)
     try:
         sys.exit(run(settings))
     except (RulesError, ListenError, SettingsError) as error:
@@ -319,7 +248,7 @@ def demo(keep: bool) -> None:
     "file",
     type=click.Path(path_type=Path, readable=False),
     default="config/rules.yaml",
-    envvar=f"{_ENVIRONMENT}_RULES",
+    envvar="NOCACHE_PROXY_RULES",
 )
 @click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
 @click.option(
@@ -377,7 +306,7 @@ def check(file: Path, strict: bool, against: Path | None, admin: Address | None,
 )
 @click.option(
     "--live",
-    type=_Parsed("address", _upstream),
+    type=UPSTREAM,
     metavar="URL",
     help="Ask the app at this address for the response: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
 )
@@ -386,7 +315,7 @@ def check(file: Path, strict: bool, against: Path | None, admin: Address | None,
     type=click.Path(path_type=Path, readable=False),
     default="config/rules.yaml",
     show_default=True,
-    envvar=f"{_ENVIRONMENT}_RULES",
+    envvar="NOCACHE_PROXY_RULES",
     help="The rules file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -418,24 +347,15 @@ def explain(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if live is not None:
-        from proxy.service.live import LiveError, fetch_head, forwarded_fields
+        from proxy.service.live import LiveError, ask
 
-        forwarded = forwarded_fields(rules, method, target, fields)
         try:
-            if forwarded is not None:
-                response_status, response_fields = fetch_head(live, method, target, forwarded)
+            answer = ask(live, rules, method, target, fields)
+            response_status, response_fields = answer or (response_status, response_fields)
         except LiveError as error:
             raise click.ClickException(str(error)) from error
-    code, text = commands.explain(
-        rules,
-        method,
-        target,
-        fields=fields,
-        status=response_status,
-        response_fields=response_fields,
-        caches_of=caches_of,
-        as_json=as_json,
-    )
+    explain_with = partial(commands.explain, rules, method, target, fields=fields, as_json=as_json)
+    code, text = explain_with(status=response_status, response_fields=response_fields, caches_of=caches_of)
     click.echo(text, err=code != OK and not as_json)
     sys.exit(code)
 
@@ -449,9 +369,9 @@ def schema() -> None:
 
 
 @cli.command(short_help="Probe a running sidecar.")
-@_flag(
+@flag(
     "--admin",
-    type=_Parsed("address", _admin),
+    type=ADMIN,
     default="127.0.0.1:9901",
     metavar="ADDRESS",
     help="The admin listener, as given to serve.",
@@ -459,7 +379,7 @@ def schema() -> None:
 @click.option("--live", is_flag=True, help="Ask /livez (is it alive?) instead of /readyz (can it serve?).")
 @click.option(
     "--timeout",
-    type=_Seconds(0.1, 60),
+    type=Seconds(0.1, 60),
     default=3,
     show_default=True,
     metavar="SECONDS",

@@ -16,6 +16,7 @@ PACKAGE = Path(proxy.__file__).parent
 MAY_IMPORT = {
     "cli": {
         "cli_audit",
+        "cli_flags",
         "service",
         "admin",
         "demo",
@@ -28,6 +29,7 @@ MAY_IMPORT = {
         "proxy",
     },
     "cli_audit": {"service", "demo", "audit", "rules", "settings"},
+    "cli_flags": {"settings"},
     "__main__": {"cli"},
     "service": {"admin", "gateway", "audit", "rules", "message", "settings", "stats", "proxy"},
     "admin": {"gateway", "audit", "rules", "message", "settings", "stats", "proxy"},

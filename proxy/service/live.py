@@ -22,6 +22,21 @@ class LiveError(Exception):
     """The app did not answer; the text says why."""
 
 
+def ask(
+    upstream: Upstream, rules: Path, method: str, target: str, fields: Sequence[Field]
+) -> tuple[int, list[Field]] | None:
+    """Ask the app as the gateway would.
+
+    Returns:
+        The status and fields of its response; `None` if the gateway would not ask it.
+
+    Raises:
+        LiveError: the app does not answer.
+    """
+    forwarded = forwarded_fields(rules, method, target, fields)
+    return None if forwarded is None else fetch_head(upstream, method, target, forwarded)
+
+
 def forwarded_fields(rules: Path, method: str, target: str, fields: Sequence[Field]) -> list[Field] | None:
     """Return the request fields that would reach the app, without the conditionals that the rules strip.
 
