@@ -61,7 +61,7 @@ def small_pipe() -> tuple[int, int]:
 
 
 async def assert_serves_and_ends(running: Sidecar) -> None:
-    for _ in range(200):
+    for _ in range(60):  # more than any pipe or terminal here takes
         assert (await running.get(LONG)).status == 200
     assert (await running.ask("/readyz"))["ready"]
     running.send(signal.SIGTERM)
