@@ -6,8 +6,9 @@ import logging
 import time
 from typing import Final
 
-from proxy.gateway.exchange import Exchange, Phase
+from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import Failure
+from proxy.gateway.request_half import Phase
 from proxy.gateway.sides import UpstreamSide
 from proxy.message.response import ResponseHead
 from proxy.message.target import readable
@@ -45,8 +46,8 @@ class TracedExchange(Exchange):
         self._say("becomes a tunnel")
         super()._switch_protocols(response)
 
-    def _enter(self, phase: Phase) -> None:
-        super()._enter(phase)
+    def enter(self, phase: Phase) -> None:
+        super().enter(phase)
         self._say(phase.value)
 
     def _finish(self, failure: Failure | None) -> None:
