@@ -72,8 +72,10 @@ def run_trial(
     """
     head = RequestTable(ruleset.field_names).read(_request_bytes(request))
     verdict = ruleset.decide(head.method, head.target, head.values)
-    stripped = _strip(head) if verdict.strips(head.method) else ()
     resolution = verdict.resolve(response.status, response.fields)
+    # Where only the response can tell whether a rule applies, conditions travel unless it does.
+    is_stripped = verdict.settled is not None or resolution.policy.conditionals == "strip"
+    stripped = _strip(head) if is_stripped and verdict.strips(head.method) else ()
     status, fault = response.status, ""
     fields: tuple[Field, ...] = ()
     if verdict.forbids(head.method, status):
