@@ -1,15 +1,16 @@
-"""One request and its response: decided, forwarded, protected, relayed. No socket, no syntax of HTTP/1, no clock.
+"""One request and its response: decided, forwarded, protected, relayed. No socket, no syntax of HTTP/1.
 
 Theory of operation. An exchange stands between two sides (`proxy.gateway.sides`). The client's side makes it when a
 request's head has come; it takes a connection of the upstream, or waits for one, and then passes on what either side
-tells it. It is in one phase at a time, and this table says all that silence and failure mean there:
+tells it. `request_half.py` has the way to the app, this module the way back. An exchange is in one phase at a time, and
+this table says all that silence and failure mean there:
 
 | phase | it waits for | silence is | for at most | a failure is |
 |---|---|---|---|---|
 | CONNECTING | a connection to the app; content waits | `connect_timeout` | twice the connect time-out | answered |
 | SENDING | content from the client | `request_timeout`, or `upstream_timeout` if the app takes none | idle time-out | answered |
 | AWAITING | the head of the final response | `upstream_timeout` | response-head time-out | answered |
-| RELAYING | content from the app | `upstream_stalled`, or as SENDING of an early answer | idle time-out | a reset |
+| RELAYING | content from the app, and the rest of the request after an early answer | `upstream_stalled`, or as in SENDING | idle time-out | a reset |
 | DONE | nothing | | | nothing |
 
     CONNECTING --> SENDING --> AWAITING --> RELAYING --> DONE      (a request without content skips SENDING)
@@ -20,8 +21,9 @@ tells it. It is in one phase at a time, and this table says all that silence and
     AWAITING --> DONE                       a 101: a `Tunnel` listens to both sides from here on
     any --> DONE                            a failure, or the client left
 
-Whatever a client that takes nothing holds up is the client's failure (`client_stalled`), in any phase. "Answered" is by
-the client's side, with the fields of the `strict` policy. What ended is one `Record`: the recorder counts and logs it.
+Where the client takes nothing, silence is the client's failure (`client_stalled`) in any phase. A failure that is
+answered is answered by the client's side, with the fields of the `strict` policy. An exchange that has ended is one
+`Record`, which the recorder counts and logs.
 """
 
 from __future__ import annotations
@@ -46,24 +48,14 @@ from proxy.rules.policies import PASS, STRICT
 _MAX_INFORMATIONAL: Final = 64  # 1xx without end would hold the client for ever
 _CONDITIONAL: Final = (NOT_MODIFIED, PARTIAL_CONTENT)
 
-
-# Names of their own, because to ask the class for each costs a look-up more on every byte.
 _CONNECTING: Final = Phase.CONNECTING
-_SENDING: Final = Phase.SENDING
 _AWAITING: Final = Phase.AWAITING
 _RELAYING: Final = Phase.RELAYING
 _DONE: Final = Phase.DONE
 
 
 class Exchange(RequestHalf):
-    """Moves one request to the upstream and its response to the client.
-
-    Args:
-        context: what all exchanges of the worker share.
-        pool: gives connections of the upstream.
-        client: whose request it is.
-        head: of that request.
-    """
+    """Moves one request to the upstream and its response to the client."""
 
     _informational: int = 0
     _passing: Passing | None = None

@@ -34,8 +34,6 @@ class Phase(Enum):
 _CONNECTING: Final = Phase.CONNECTING
 _SENDING: Final = Phase.SENDING
 _AWAITING: Final = Phase.AWAITING
-_RELAYING: Final = Phase.RELAYING
-_DONE: Final = Phase.DONE
 
 
 class RequestHalf(ExchangeListener):

@@ -68,8 +68,6 @@ _IDLE: Final = Phase.IDLE
 _HEAD: Final = Phase.HEAD
 _CONTENT: Final = Phase.CONTENT
 _RESPONSE: Final = Phase.RESPONSE
-_TUNNEL: Final = Phase.TUNNEL
-_CLOSING: Final = Phase.CLOSING
 
 BeginExchange = Callable[[ClientSide, RequestHead], ExchangeListener]
 """Makes the exchange of a request."""

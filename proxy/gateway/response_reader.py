@@ -36,12 +36,8 @@ class Phase(Enum):
 
 
 _OPENING: Final = Phase.OPENING
-_SENDING: Final = Phase.SENDING
 _AWAITING: Final = Phase.AWAITING
 _RELAYING: Final = Phase.RELAYING
-_TUNNEL: Final = Phase.TUNNEL
-_RESTING: Final = Phase.RESTING
-_CLOSED: Final = Phase.CLOSED
 
 
 class ResponseReader(RequestWriter):
