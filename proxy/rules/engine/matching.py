@@ -171,10 +171,7 @@ class Ruleset:
             self._unknown if parameters is None else parameters,
         )
         facts.target = target
-        facts.spellings = [
-            (spelling, self._paths.match(spelling) | self._paths.match(with_other_end(spelling)))
-            for spelling in found
-        ]
+        facts.spellings = [(spelling, self._match_with_other_end(spelling)) for spelling in found]
         facts.lines = {
             name.decode(): [line.decode("latin-1") for line in lines_of(sent_lines)]
             for name, sent_lines in zip(self.field_names, values, strict=True)
@@ -201,21 +198,40 @@ class Ruleset:
 
     def _plan(self, path: bytes) -> _Plan:
         found = spellings(path)
+        if len(found) == 1:
+            return self._plan_of_hits(self._plain_hits(found[0]))
         plan = self._plan_of_hits(self._path_hits(found))
-        if len(found) > 1 and len(path) <= _MAX_REMEMBERED_BYTES:
+        if len(path) <= _MAX_REMEMBERED_BYTES:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
             self._plans[path] = plan
         return plan
 
-    def _path_hits(self, found: Sequence[str]) -> Hits:
-        if not found:
+    def _plain_hits(self, path: str) -> Hits:
+        hits = self._paths.match(path)
+        if hits is None:
             return self._any_path
-        hits = merge([self._paths.match(spelling) for spelling in found])
-        if self._paths_of_any <= hits.of_any:
-            return hits
-        others = [self._paths.match(with_other_end(spelling)) for spelling in found]
-        return Hits(hits.of_any.union(*others), hits.of_every)
+        if self._paths_of_any <= hits:
+            return Hits(hits, hits)
+        others = self._paths.match(with_other_end(path))
+        return self._any_path if others is None else Hits(hits | others, hits)
+
+    def _path_hits(self, found: Sequence[str]) -> Hits:
+        """Match all spellings; where one takes too long, or there are none, the path may be any."""
+        hits = self._merged_hits(found)
+        others = self._merged_hits([with_other_end(spelling) for spelling in found])
+        if hits is None or others is None:
+            return self._any_path
+        return Hits(hits.of_any | others.of_any, hits.of_every)
+
+    def _merged_hits(self, found: Sequence[str]) -> Hits | None:
+        matched = [self._paths.match(spelling) for spelling in found]
+        known = [patterns for patterns in matched if patterns is not None]
+        return merge(known) if known and len(known) == len(matched) else None
+
+    def _match_with_other_end(self, spelling: str) -> Patterns:
+        matched = [self._paths.match(each) for each in (spelling, with_other_end(spelling))]
+        return NO_PATTERNS.union(*[each for each in matched if each is not None])
 
     def _plan_of_hits(self, hits: Hits) -> _Plan:
         if len(self._plans_by_hits) >= _MAX_PLANS:

@@ -7,13 +7,18 @@ from typing import Final
 import re2
 
 from proxy.rules.engine.path_tree import PathTree
-from proxy.rules.keys.facts import NO_PATTERNS, Pattern, Patterns
-from proxy.rules.keys.globs import full_match, path_glob
+from proxy.rules.keys.facts import Pattern, Patterns
+from proxy.rules.keys.globs import full_match, glob_matches, longest_literal, path_glob
 
 # RE2 keeps the states it has met up to this limit, then begins anew. It is raised only as far as it takes to hold
 # the expressions themselves: 16 MiB are enough for some 10,000.
 _MEMORY_BYTES: Final = 16 << 20
 _MAX_MEMORY_BYTES: Final = 256 << 20
+# Each byte of a path never seen before may make a state that stands for all expressions at once: with 1,000 globs and a
+# path of 4,000 bytes that took a second. So of many globs each is looked for by its longest literal piece, and only
+# regular expressions are left to the set, as long as this many bytes times expressions are not too many.
+_MAX_GLOBS_IN_SET: Final = 64
+_MAX_WORK: Final = 200_000
 _EVERY_PATH: Final = ".*"
 _MAX_ANSWERS: Final = 1024
 _MAX_REMEMBERED: Final = 1024  # characters of a path
@@ -25,6 +30,7 @@ class PathSet:
     def __init__(self) -> None:
         self._globs: dict[str, Pattern] = {}
         self._expressions: dict[Pattern, str] = {}
+        self._pieces: dict[Pattern, str] = {}  # the longest literal of each glob, where there are many
         self._has_regexes = False
         self._tree: PathTree | None = None
         self._compiled: re2.Set | None = None
@@ -47,16 +53,20 @@ class PathSet:
         """Return every pattern."""
         return frozenset(self._expressions)
 
-    def match(self, path: str) -> Patterns:
-        """Return all that matches the whole path."""
+    def match(self, path: str) -> Patterns | None:
+        """Return all that matches the whole path; `None` where it would take too long to find out."""
         if self._tree is None:
             self._tree = PathTree(self._globs.items(), is_partial=self._has_regexes)
+            if len(self._globs) > _MAX_GLOBS_IN_SET:
+                self._pieces = {pattern: longest_literal(glob) for glob, pattern in self._globs.items()}
         hits = self._tree.match(path)
         if hits is None:
             hits = self._answers.get(path)
-        return self._ask(path) if hits is None else hits
+        if hits is None and len(path) * (len(self._expressions) - len(self._pieces)) <= _MAX_WORK:
+            return self._ask(path)
+        return hits
 
-    def _ask(self, path: str) -> Patterns:
+    def _ask(self, path: str) -> Patterns | None:
         """Have RE2 tell, and remember what it says."""
         if self._compiled is None:
             self._compile()
@@ -68,9 +78,17 @@ class PathSet:
             hits = frozenset([self._compiled_patterns[i] for i in found if i < len(self._compiled_patterns)])
         else:
             hits = frozenset(
-                [pattern for pattern, each in self._expressions.items() if full_match(each, path)]
+                [
+                    pattern
+                    for pattern in self._compiled_patterns
+                    if full_match(self._expressions[pattern], path)
+                ]
             )
-        hits = hits or NO_PATTERNS
+        if self._pieces:
+            possible = [pattern for pattern, piece in self._pieces.items() if piece in path]
+            if len(path) * len(possible) > _MAX_WORK:
+                return None
+            hits |= {pattern for pattern in possible if glob_matches(pattern.partition(" ")[2], path)}
         if len(path) <= _MAX_REMEMBERED:
             if len(self._answers) >= _MAX_ANSWERS:
                 self._answers.clear()
@@ -78,7 +96,7 @@ class PathSet:
         return hits
 
     def _compile(self) -> None:
-        self._compiled_patterns = tuple(self._expressions)
+        self._compiled_patterns = tuple(each for each in self._expressions if each not in self._pieces)
         memory_bytes = _MEMORY_BYTES
         while (made := self._compile_within(memory_bytes)) is None and memory_bytes < _MAX_MEMORY_BYTES:
             memory_bytes *= 2
@@ -93,8 +111,9 @@ class PathSet:
         options.dot_nl = True
         options.log_errors = False
         compiled = re2.Set.FullMatchSet(options)
-        for expression in (*self._expressions.values(), _EVERY_PATH):
-            compiled.Add(expression)
+        for pattern in self._compiled_patterns:
+            compiled.Add(self._expressions[pattern])
+        compiled.Add(_EVERY_PATH)
         try:
             compiled.Compile()
         except re2.error:  # the expressions take more

@@ -60,11 +60,9 @@ _NOT_THERE: Final = Hits(frozenset((ABSENT,)), frozenset((ABSENT,)))
 
 def merge(hits: Sequence[Patterns]) -> Hits:
     """Merge the patterns that match each reading of a subject; there is at least one reading."""
-    of_any = of_every = hits[0]
-    for more in hits[1:]:
-        of_any |= more
-        of_every &= more
-    return Hits(of_any, of_every)
+    if len(hits) == 1:
+        return Hits(hits[0], hits[0])
+    return Hits(NO_PATTERNS.union(*hits), frozenset.intersection(*hits))
 
 
 class RequestFacts:

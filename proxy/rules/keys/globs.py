@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 import re2
 
 _PARTS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|[^*?]+?(?=/\*\*/|[*?]|$)", re.DOTALL)
+
+_GLOB_MEMORY_BYTES: Final = 1 << 17  # of one glob, for its states; RE2 does without where that is too little
 
 
 class PatternError(ValueError):
@@ -25,6 +28,25 @@ def path_glob(glob: str) -> str:
     if "***" in glob:
         raise PatternError("'***' means nothing; '*' stays within a segment, '**' crosses segments")
     return "".join(_translate(part) for part in _PARTS.findall(glob))
+
+
+def longest_literal(glob: str) -> str:
+    """Return a text that every path has which the glob matches; empty where there is none."""
+    return max(re.split(r"/\*\*/|[*?]+", glob), key=len)
+
+
+@lru_cache(maxsize=4096)
+def _compiled_glob(glob: str) -> re2._Regexp[str]:
+    options = re2.Options()
+    options.log_errors = False
+    options.dot_nl = True
+    options.max_mem = _GLOB_MEMORY_BYTES
+    return re2.compile(path_glob(glob), options)
+
+
+def glob_matches(glob: str, path: str) -> bool:
+    """Tell whether a glob on a path matches the whole path."""
+    return _compiled_glob(glob).fullmatch(path) is not None
 
 
 def check_regex(expression: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.rules.engine.path_sets import PathSet
@@ -116,3 +116,47 @@ def test_what_is_added_later_counts():
     assert paths.match("/a/b") == {"glob /a/*"}
     paths.add("regex /a/b")
     assert paths.match("/a/b") == {"glob /a/*", "regex /a/b"}
+
+
+def test_of_many_globs_each_is_looked_for_by_a_piece_of_it():
+    """The set of RE2 would make a state for each byte of a path never seen before: it took a second, compiled or not."""
+    globs = [f"/**/*x{number}*/**" for number in range(1000)] + [
+        "/**/a/**",
+        "**y",
+        "/a/*/b?",
+        "/exact",
+        "/**/?",
+    ]
+    paths = PathSet()
+    for glob in globs:
+        paths.add(f"glob {glob}")
+    for path in (
+        "/a/x7/b",
+        "/a/x77y/",
+        "/a/b",
+        "/exact",
+        "/a/c/bd",
+        "/x1x2/",
+        "/" + "b" * 4000 + "x999/",
+        "/z",
+    ):
+        assert paths.match(path) == {f"glob {glob}" for glob in globs if full_match(path_glob(glob), path)}
+    assert paths._compiled_patterns == ()
+
+
+@settings(max_examples=15)
+@given(st.lists(GLOBS, min_size=70, max_size=90, unique=True), PATHS)
+def test_many_globs_are_answered_as_each_of_them_is(globs, path):
+    paths = PathSet()
+    for glob in globs:
+        paths.add(f"glob {glob}")
+    assert paths.match(path) == {f"glob {glob}" for glob in globs if full_match(path_glob(glob), path)}
+
+
+def test_long_path_and_many_expressions_are_not_compared():
+    """Nobody has such paths; the rules then take the path for any."""
+    paths = PathSet()
+    for number in range(1000):
+        paths.add(f"regex /.*x{number}.*")
+    assert paths.match("/a/x7") == {"regex /.*x7.*"}
+    assert paths.match("/a/x7/" + "b" * 1000) is None
