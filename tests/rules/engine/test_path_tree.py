@@ -18,7 +18,7 @@ GLOBS = st.one_of(
     st.lists(st.sampled_from(["a", "b", ""]), max_size=3).map(
         lambda segments: "/".join(["", *segments, "**"])
     ),
-    st.sampled_from(["**", "**/a", "/**", "/"]),
+    st.sampled_from(["**", "**/a", "/**", "/", "/**/a/**", "/**/a/b/**", "/**/ab/**"]),
 )
 
 
@@ -97,6 +97,21 @@ def test_set_of_directories_never_asks_re2():
         paths.match(f"/api/{number}")
     assert paths._compiled is None
     assert not paths._answers
+
+
+def test_directory_anywhere_is_found_without_re2():
+    paths = PathSet()
+    for glob in ("/**/static/**", "/api/**"):
+        paths.add(f"glob {glob}")
+    for path, matching in {
+        "/static/x": ["/**/static/**"],
+        "/app/static/": ["/**/static/**"],
+        "/api/static/x": ["/**/static/**", "/api/**"],
+        "/app/static": [],
+        "/statics/x": [],
+    }.items():
+        assert paths.match(path) == {f"glob {glob}" for glob in matching}
+    assert paths._compiled is None
 
 
 def test_answers_of_re2_are_remembered_within_bounds():
