@@ -37,11 +37,11 @@ def cache_control(trial) -> list[str]:
 def test_it_has_neither_mistakes_nor_warnings_and_passes_its_tests(shipped):
     assert lint(shipped) == []
     assert run(shipped) == []
-    assert commands.check(SHIPPED, strict=True) == (0, f"{SHIPPED}: 3 rules, 7 tests passed, no warnings")
+    assert commands.check(SHIPPED, strict=True) == (0, f"{SHIPPED}: 5 rules, 9 tests passed, no warnings")
 
 
 def test_every_rule_says_why_it_is_there(shipped):
-    assert [rule.name for rule in shipped.rules] == ["downloads", "ajax", "fetch"]
+    assert [rule.name for rule in shipped.rules] == ["downloads", "static", "ajax", "fetch", "data"]
     assert all(rule.because for rule in shipped.rules)
 
 
@@ -104,11 +104,44 @@ def test_downloads_are_left_as_the_app_sends_them(shipped, target, field):
     assert trial.fields == ((b"Cache-Control", b"max-age=600"), (b"Date", trial.fields[-1][1]))
 
 
-@pytest.mark.parametrize("field", [AJAX, FETCH])
-def test_static_files_are_left_as_the_app_sends_them(shipped, field):
-    trial = ask(shipped, "GET", "/static/jquery.js", field)
-    assert trial.resolution.rule is None
+@pytest.mark.parametrize("target", ["/static/jquery.js", "/app/static/data.json"])
+@pytest.mark.parametrize("field", [AJAX, FETCH, (b"Accept", b"*/*")])
+def test_static_files_are_left_as_the_app_sends_them(shipped, target, field):
+    json = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"max-age=600"))
+    trial = ask(shipped, "GET", target, field, response=json)
+    assert trial.resolution.rule.name == "static"
     assert cache_control(trial) == ["max-age=600"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_protected"),
+    [
+        (b"application/json", True),
+        (b"application/json; charset=utf-8", True),
+        (b"application/problem+json", True),
+        (b"text/json", True),
+        (b"application/xml", True),
+        (b"text/xml", True),
+        (b"application/soap+xml", True),
+        (b"application/xhtml+xml", False),
+        (b"application/rss+xml", False),
+        (b"application/atom+xml", False),
+        (b"image/svg+xml", False),
+        (b"text/html", False),
+        (b"text/javascript", False),
+    ],
+)
+def test_data_are_told_by_their_type_where_no_field_says_who_asks(shipped, media_type, is_protected):
+    """Browsers send Sec-Fetch-Dest over HTTPS and to localhost only, and fetch() no X-Requested-With."""
+    sent = ((b"Content-Type", media_type), (b"Cache-Control", b"max-age=600"))
+    assert cache_control(ask(shipped, "GET", "/x", response=sent)) == [
+        STRICT if is_protected else "max-age=600"
+    ]
+
+
+def test_data_that_are_downloaded_are_left_alone(shipped):
+    sent = ((b"Content-Type", b"application/json"), (b"Content-Disposition", b"attachment"))
+    assert ask(shipped, "GET", "/x", response=sent).resolution.rule is None
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
@@ -142,6 +175,6 @@ def test_the_policy_in_its_comments_can_be_used(shipped, tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text("\n".join(lines).replace("policy: classic  ", "policy: classic-plus  "), "utf-8")
     rules_file = load(path)
-    assert rules_file.rules[1].policy.name == "classic-plus"
-    assert ("Surrogate-Control", "no-store") in rules_file.rules[1].policy.set_fields
+    assert rules_file.rules[2].policy.name == "classic-plus"
+    assert ("Surrogate-Control", "no-store") in rules_file.rules[2].policy.set_fields
     assert lint(rules_file) == []

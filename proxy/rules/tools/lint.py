@@ -47,7 +47,6 @@ CODES: Final = {
     "unknown-method": "a method that is spelt nearly like a registered one",
     "fonts": "a rule that keeps Internet Explorer from showing web fonts",
     "status-304": "a condition on a status that this rule's policy prevents",
-    "lost-304": "a condition on responses that costs every other response on these paths its 304",
 }
 """Every code, with what it stands for."""
 

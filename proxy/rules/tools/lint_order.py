@@ -16,7 +16,6 @@ from proxy.rules.tools.lint_rules import (
     asks_for_ajax,
     every_request,
     names_field,
-    strips_everything,
     takes_everything,
 )
 
@@ -32,14 +31,12 @@ def doubts_about_order(rules: Sequence[Rule]) -> Iterator[OrderDoubt]:
     for index, rule in enumerate(rules):
         if _sees_fetch(rule):
             fetch_paths.add(index, _without_fields(rule.match))
-    strips = [index for index, rule in enumerate(rules) if strips_everything(rule)]
     for index, rule in enumerate(rules):
         if found := list(_about_unreachable(index, rules, earlier)):
             yield from found
         else:
             yield from _about_late_exception(index, rules, earlier_paths)
         yield from _about_fetch(index, rules, fetch_paths)
-        yield from _about_lost_304(index, rules, strips)
         yield from _about_idle_end(index, rules)
         yield index, "", (), ""
         earlier.add(index, rule.match)
@@ -133,21 +130,6 @@ def _without_fields(conditions: Conditions) -> Conditions:
 
 def _paths(conditions: Conditions) -> Conditions:
     return conditions.only(PathKey)
-
-
-def _about_lost_304(index: int, rules: Sequence[Rule], strips: Sequence[int]) -> Iterator[OrderDoubt]:
-    """Warn of exceptions by response: which those are is known too late to leave requests their conditions."""
-    rule = rules[index]
-    if not rule.match.response or not changes_nothing(rule.policy) or rule.mode != "enforce":
-        return
-    for at in strips:
-        if at > index and not rules[at].match.are_apart_from(rule.match):
-            text = (
-                "which responses are excepted is known too late to leave the conditions on requests, which "
-                f"rules[{at}] ({rules[at].name}) strips: these are not answered 304 either; name paths"
-            )
-            yield index, "lost-304", ("match", "response"), text
-            return
 
 
 def _about_idle_end(index: int, rules: Sequence[Rule]) -> Iterator[OrderDoubt]:

@@ -9,7 +9,7 @@ from proxy.message.directives import parse_directives
 from proxy.message.methods import METHODS
 from proxy.rules.keys.fields import ASK_FOR_SCRIPTS, X_REQUESTED_WITH, FieldKey, ScriptRequest
 from proxy.rules.keys.globs import value_matches
-from proxy.rules.keys.key import Conditions, ResponseKey
+from proxy.rules.keys.key import Conditions
 from proxy.rules.keys.methods import Methods
 from proxy.rules.keys.paths import PathKey, Paths
 from proxy.rules.keys.response import ContentTypes, Statuses
@@ -45,12 +45,6 @@ def takes_everything(rule: Rule) -> bool:
 def every_request(rule: Rule) -> str:
     """Say what a rule takes that takes everything."""
     return "every request" if rule.match.get(Methods) is None else "every GET"
-
-
-def strips_everything(rule: Rule) -> bool:
-    """Tell whether a rule takes the conditions off all requests, or all with one method."""
-    is_broad = takes_every_path(rule.match) and not rule.match.without(ResponseKey).asks_more_than_path
-    return is_broad and rule.policy.conditionals == "strip" and rule.mode == "enforce"
 
 
 def asks_for_ajax(match: Conditions) -> bool:
@@ -187,25 +181,10 @@ def _shared_caches(rule: Rule) -> Iterator[Doubt]:
 
 
 def _not_modified(rule: Rule) -> Iterator[Doubt]:
-    match, unless, statuses = rule.match, rule.unless, rule.match.get(Statuses)
+    statuses = rule.match.get(Statuses)
     if statuses is not None and "304" in statuses.statuses and rule.policy.conditionals == "strip":
         text = f"policy {rule.policy.name} strips the conditions off requests, so no 304 comes back; leave 304 out"
         yield "status-304", ("match", "response", "status"), text
-    if not strips_everything(rule):
-        return
-    if match.response:
-        text = (
-            "which responses match is known too late to leave the conditions on requests, so nothing on "
-            "these paths is answered 304 any more; name paths, or use a policy with conditionals: keep if "
-            "no 200 can match"
-        )
-        yield "lost-304", ("match", "response"), text
-    elif unless is not None and unless.response and not unless.all(PathKey):
-        text = (
-            "which responses are excepted is known too late to leave the conditions on requests, so these are "
-            "not answered 304 either; name paths"
-        )
-        yield "lost-304", ("unless", "response"), text
 
 
 def _fonts(rule: Rule) -> Iterator[Doubt]:
