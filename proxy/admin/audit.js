@@ -37,9 +37,9 @@ async function loadAudit() {
 
 function summary(report) {
   if (!report.routes.length) return "No answer of the app was seen yet.";
-  const answers = `${report.responses.toLocaleString("en")} answers since ${new Date(report.since).toLocaleString()}.`;
+  const seen = `${answers(report.responses)} since ${new Date(report.since).toLocaleString()}.`;
   const dropped = report.routes_dropped ? [`${report.routes_dropped} answers of further routes were not looked at.`] : [];
-  return [answers, ...report.notes, ...dropped].join(" ");
+  return [seen, ...report.notes, ...dropped].join(" ");
 }
 
 function showAudit() {
@@ -73,11 +73,13 @@ function routeCard(route) {
   const title = element("summary", {},
     element("span", { className: `verdict ${route.verdict}`, textContent: route.verdict }), " ",
     element("code", { textContent: `${route.method} ${route.route}` }), " ",
-    element("span", { className: "number", textContent: route.responses.toLocaleString("en") }));
+    element("span", { className: "number", textContent: answers(route.responses) }));
   const card = element("details", {}, title, element("p", { textContent: sentence(route.why) }), facts(route));
   if (route.rule) card.append(copyable(`The rule for ${route.route}`, route.rule));
   return element("li", {}, card);
 }
+
+const answers = (count) => (count === 1 ? "1 answer" : `${count.toLocaleString("en")} answers`);
 
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 

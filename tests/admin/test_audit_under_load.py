@@ -1,0 +1,86 @@
+"""What a report of 500 routes costs the requests that are served meanwhile: nothing holds the loop for 20 ms (run by hand)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import socket
+import sys
+import time
+
+import pytest
+from aiohttp import web
+
+from tests.admin import heartbeat
+from tests.service.serving import ROOT, Sidecar, connect, request, serve_command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+LONGEST_S = 0.020
+WORDS = ["".join(letters) for letters in itertools.product("abcde", repeat=2)]
+PATHS = [f"/{first}/{second}" for first in WORDS for second in WORDS][:520]
+NONE = "version: 1\nrules: [{name: none, match: {paths: [/none]}}]\n"
+
+
+async def test_report_of_500_routes_holds_no_request_for_20_ms(tmp_path, capsys):
+    rules, beats = tmp_path / "rules.yaml", tmp_path / "beats.json"
+    rules.write_text(NONE)
+    app = web.Application()
+    numbers = itertools.count()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(next(numbers), headers={"Cache-Control": "max-age=600"})
+
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listener).start()
+    words = serve_command(f"http://127.0.0.1:{listener.getsockname()[1]}", rules)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.admin.heartbeat", str(beats), *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    running = Sidecar(process)
+    following = asyncio.gather(running.out.follow(process.stdout), running.log.follow(process.stderr))
+    try:
+        await running.started()
+        # Two answers of each route, not more in a second than the audit looks at.
+        for start in range(0, len(PATHS), 50):
+            for _ in range(2):
+                await ask(running, PATHS[start : start + 50])
+            await asyncio.sleep(1.1)
+        since_s = time.monotonic()
+        took_s, report = [], {}
+        for _ in range(3):
+            began_s = time.monotonic()
+            report = await running.ask("/api/audit")
+            took_s.append(time.monotonic() - began_s)
+            await asyncio.sleep(1.1)
+        until_s = time.monotonic()
+        running.send(signal.SIGTERM)
+        assert await running.ended() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await following
+        await runner.cleanup()
+    assert len(report["routes"]) == 500
+    assert {route["verdict"] for route in report["routes"]} == {"stale"}
+    assert all(route["rule"] for route in report["routes"])
+    held = sorted(beat.cpu_s for beat in heartbeat.read(beats) if since_s < beat.at_s <= until_s)
+    with capsys.disabled():
+        print(f"\nreports took {max(took_s):.1f} s; the loop was held {held[-1] * 1e3:.1f} ms of CPU at most")
+    # The longest but one: a full garbage collection may fall into any time, it is not a report's.
+    assert held[-2] < LONGEST_S
+
+
+async def ask(running: Sidecar, paths: list[str]) -> None:
+    peer = await connect(running.listen)
+    for path in paths:
+        await peer.send(request(path))
+        assert (await peer.read_response()).status == 200
+    peer.close()
