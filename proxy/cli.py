@@ -244,12 +244,7 @@ def demo(keep: bool) -> None:
 
 
 @cli.command(short_help="Check a rules file.")
-@click.argument(
-    "file",
-    type=click.Path(path_type=Path, readable=False),
-    default="config/rules.yaml",
-    envvar="NOCACHE_PROXY_RULES",
-)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
 @click.option(
     "--against",
@@ -263,25 +258,32 @@ def demo(keep: bool) -> None:
     metavar="URL",
     help="With --against: ask about the routes that a running proxy's audit knows, too.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check(file: Path, strict: bool, against: Path | None, admin: Address | None, as_json: bool) -> None:
-    """Check a rules FILE (config/rules.yaml): its mistakes, warnings and tests.
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
+def check(
+    files: tuple[Path, ...], strict: bool, against: Path | None, admin: Address | None, as_json: bool
+) -> None:
+    """Check each rules FILE (config/rules.yaml): its mistakes, warnings and tests; - is standard input.
 
     With --against, both files are asked about the tests of both, and about requests made of all their globs.
 
-    Exit codes: 0 when it can be used, 1 with every mistake and its line.
+    Exit codes: 0 when all can be used, 1 with every mistake and its line.
     """
     from proxy.audit.commands import requests_of
     from proxy.rules.tools import commands
 
     if admin is not None and against is None:
         raise click.UsageError("--admin goes with --against.")
-    code, text = commands.check(file, strict=strict, as_json=as_json)
-    if against is not None and code == OK:
-        known = [] if admin is None else requests_of(report_of(admin))
-        code, text = commands.against(file, against, known, as_json=as_json)
-    click.echo(text, err=code != OK and not as_json)
-    sys.exit(code)
+    if against is not None and len(files) > 1:
+        raise click.UsageError("--against goes with one FILE.")
+    codes = []
+    for file in files or (Path(os.environ.get("NOCACHE_PROXY_RULES") or "config/rules.yaml"),):
+        code, text = commands.check(file, strict=strict, as_json=as_json)
+        if against is not None and code == OK:
+            known = [] if admin is None else requests_of(report_of(admin))
+            code, text = commands.against(file, against, known, as_json=as_json)
+        click.echo(text, err=code != OK and not as_json)
+        codes.append(code)
+    sys.exit(max(codes))
 
 
 @cli.command(short_help="Say which rule decides a request, and why.")

@@ -142,7 +142,7 @@ def test_version_is_told():
         (["start"], "No such command 'start'"),
         (["serve", "--listne", ":80"], "No such option '--listne'. Did you mean '--listen'?"),
         (["check", "--strickt"], "No such option '--strickt'. Did you mean '--strict'?"),
-        (["check", "a", "b"], "Got unexpected extra argument (b)"),
+        (["check", "a", "b", "--against", "c"], "--against goes with one FILE."),
         (["demo", "now"], "Got unexpected extra argument (now)"),
         (["schema", "now"], "Got unexpected extra argument (now)"),
         (["explain"], "Missing argument 'METHOD'."),
@@ -299,6 +299,29 @@ def test_check_tells_every_mistake_on_standard_error(rules):
         f"{rules}:5:5: rules[1].polcy: unknown key, did you mean 'policy'?",
         f"{rules}: 2 mistakes; this file cannot be used",
     ]
+
+
+def test_check_takes_several_files_and_fails_if_one_does(rules, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(BAD)
+    result = run("check", str(rules), str(bad))
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [f"{rules}: 1 rule, no tests, no warnings"]
+    assert result.stderr.splitlines()[-1] == f"{bad}: 2 mistakes; this file cannot be used"
+    assert run("check", str(rules), str(rules)).exit_code == 0
+
+
+def test_check_reads_standard_input():
+    asked = CliRunner().invoke(cli, ["check", "-"], input=GOOD)
+    assert (asked.exit_code, asked.stdout) == (0, "-: 1 rule, no tests, no warnings\n")
+    refused = CliRunner().invoke(cli, ["check", "-"], input=BAD)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("-:3:5: rules[0].nam: unknown key")
+
+
+def test_check_takes_the_file_of_the_environment(rules, monkeypatch):
+    monkeypatch.setenv("NOCACHE_PROXY_RULES", str(rules))
+    assert run("check").stdout.startswith(f"{rules}: ")
 
 
 def test_warnings_are_on_standard_error_only_when_they_fail_the_check(rules):

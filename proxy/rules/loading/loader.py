@@ -25,7 +25,7 @@ from proxy.rules.loading.yaml_positions import MAX_SIZE_BYTES, read
 from proxy.rules.model import Policy, Rule
 from proxy.rules.policies import BUILT_IN, extend
 
-__all__ = ["Mistake", "RulesError", "RulesFile", "load", "loads", "read_bytes"]
+__all__ = ["MAX_SIZE_BYTES", "Mistake", "RulesError", "RulesFile", "load", "loads", "read_bytes"]
 
 _DIGEST_LENGTH = 12
 

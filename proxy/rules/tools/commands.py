@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +26,17 @@ def check(path: Path, *, strict: bool = False, as_json: bool = False) -> tuple[i
     """Check a rules file: every mistake, every warning, every failing test.
 
     Args:
+        path: `-` is standard input.
         strict: warnings fail the check too.
         as_json: one JSON object instead of lines.
 
     Returns:
         The exit code (0 or 1) and the text.
     """
-    from proxy.rules.loading import loader  # noqa: PLC0415
     from proxy.rules.tools import lint, rule_tests  # noqa: PLC0415
 
     try:
-        rules_file = loader.load(path)
+        rules_file = _load(path)
     except RulesError as error:
         return _report(path, None, list(error.mistakes), strict=strict, as_json=as_json)
     found = sorted([*rule_tests.run(rules_file), *lint.lint(rules_file)])
@@ -54,11 +55,10 @@ def against(
     Returns:
         The exit code (0, or 1 when a file cannot be used) and the text.
     """
-    from proxy.rules.loading import loader  # noqa: PLC0415
     from proxy.rules.tools.against import changes  # noqa: PLC0415
 
     try:
-        found = changes(loader.load(old), loader.load(path), also)
+        found = changes(_load(old), _load(path), also)
     except RulesError as error:
         return _report(path, None, list(error.mistakes), strict=False, as_json=as_json)
     if as_json:
@@ -148,6 +148,14 @@ def schema() -> str:
     from proxy.rules.loading.json_schema import json_schema  # noqa: PLC0415
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False)
+
+
+def _load(path: Path) -> RulesFile:
+    from proxy.rules.loading import loader  # noqa: PLC0415
+
+    if str(path) == "-":
+        return loader.loads(sys.stdin.buffer.read(loader.MAX_SIZE_BYTES + 1), "-")
+    return loader.load(path)
 
 
 def _refusal(error: MessageError, method: str, *, as_json: bool) -> str:

@@ -133,6 +133,14 @@ class Test_Readings:  # noqa: N801
         assert decided(rules, x_http_method="GET") == decided(rules, x_http_method="") == "r"
 
 
+@pytest.mark.parametrize("sent", [b"DELETE\x85", b"delete\xa0", (b"GET", b"DELETE"), b"get, DELETE\x85"])
+def test_override_that_some_servers_strip_or_find_second_counts(sent):
+    """wsgiref takes off what Python counts as white space; apps differ on which of two lines they take."""
+    ruleset = Ruleset([rule("r", methods=("DELETE",)), rule("p", PASS, methods=("GET",))])
+    values = tuple(sent if name == OVERRIDES[0] else None for name in ruleset.field_names)
+    assert ruleset.decide("GET", b"/a", values).rule.name == "r"
+
+
 def test_overrides_are_read_only_if_a_rule_names_what_they_override():
     assert Ruleset([rule("a")]).field_names == ()
     assert Ruleset([rule("a", paths=("/a",))]).field_names == PATH_FIELDS
