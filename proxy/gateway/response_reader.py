@@ -52,7 +52,7 @@ class ResponseReader(RequestWriter):
         "_decoder",
         "_exchange",
         "_framing",
-        "_last_read",
+        "_most_read",
         "_partial",
         "_remaining",
         "_tunnel",
@@ -68,7 +68,7 @@ class ResponseReader(RequestWriter):
         self._framing = Framing.NONE
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
-        self._last_read = 0  # bytes; where they filled the buffer, there is more
+        self._most_read = 0  # bytes at a time; where they filled the buffer, there is more
         self.phase = _OPENING
         self.may_rest = False
 

@@ -29,7 +29,6 @@ import logging
 from typing import Final, Protocol, cast
 
 from proxy.gateway import failures
-from proxy.gateway.connection import FULL_READ_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.guard import guarded
 from proxy.gateway.last_words import read_what_the_socket_holds, read_what_tls_holds
@@ -85,7 +84,10 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
     def send_head(self, exchange: ExchangeListener, head: RequestHead, *, strips: bool) -> int:
         stripped = self.write_head(head, strips=strips)
         self._exchange = exchange
-        self._last_read = 0
+        if self._most_read:
+            self._most_read >>= (
+                1  # as much at a time may come again; after some small answers that is forgotten
+            )
         self.phase = _AWAITING if head.content_length == 0 else _SENDING
         self.may_rest = True
         return stripped
@@ -140,20 +142,22 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         inbox = self._context.inbox
-        if self._last_read < SMALL_BYTES:
+        if self._most_read < SMALL_BYTES:
             return inbox.small
         listener = self._exchange or self._tunnel
         return inbox.small if listener is None else inbox.for_room(listener.room())
 
     def buffer_updated(self, size: int) -> None:
         inbox = self._context.inbox
-        self._last_read = size
-        if size <= SMALL_BYTES:
+        if size < SMALL_BYTES:
             self.data_received(bytes(inbox.small[:size]))
+            return
+        self._most_read = size
+        if size == SMALL_BYTES:
+            self.data_received(bytes(inbox.small))
         elif self._large_read(inbox.buffer[:size]):
             inbox.replace()
-        if size >= FULL_READ_BYTES:
-            self.count_full_read(size)
+        self.count_full_read(size)
 
     def data_received(self, data: bytes) -> None:
         try:
