@@ -82,10 +82,7 @@ class PathSet:
 
     def _ask(self, path: str) -> Patterns | None:
         """Have RE2 tell, and remember what it says."""
-        if self._compiled is None:
-            self._compile()
-            assert self._compiled is not None
-        found = self._compiled.Match(path.encode())
+        found = (self._compiled or self._compile()).Match(path.encode())
         # RE2 that runs out of memory says "no match", which would leave a rule out. Without the expression for every
         # path, which was added last, it is no answer.
         if found and len(self._compiled_patterns) in found:
@@ -109,7 +106,7 @@ class PathSet:
             self._answers[path] = hits
         return hits
 
-    def _compile(self) -> None:
+    def _compile(self) -> re2.Set:
         self._compiled_patterns = tuple(each for each in self._expressions if each not in self._pieces)
         memory_bytes = _MEMORY_BYTES
         while (made := self._compile_within(memory_bytes)) is None and memory_bytes < _MAX_MEMORY_BYTES:
@@ -118,6 +115,7 @@ class PathSet:
             made = re2.Set.FullMatchSet()
             made.Compile()
         self._compiled = made
+        return made
 
     def _compile_within(self, memory_bytes: int) -> re2.Set | None:
         options = re2.Options()
