@@ -35,6 +35,10 @@ _CONNECTING: Final = Phase.CONNECTING
 _SENDING: Final = Phase.SENDING
 _AWAITING: Final = Phase.AWAITING
 
+# mypyc leaves an attribute without its default if that is spelt `None` and its type is a protocol: such a type is any
+# object to it, and not optional.
+_NOBODY: Final = None
+
 
 class RequestHalf(ExchangeListener):
     """Decides on a request, and moves it to the upstream.
@@ -48,8 +52,8 @@ class RequestHalf(ExchangeListener):
 
     _phase: Phase = _CONNECTING
     _is_replay: bool = False
-    _attempt: Attempt | None = None
-    _upstream: UpstreamSide | None = None
+    _attempt: Attempt | None = _NOBODY
+    _upstream: UpstreamSide | None = _NOBODY
     _verdict: Verdict = FAIL_SAFE
     _resolution: Resolution | None = None
     _first_answer: ResponseHead | None = None  # put aside: the request is asked once more, without conditions
