@@ -9,7 +9,6 @@ import json
 import re
 import select
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +20,24 @@ from proxy.gateway.access_log import AccessLog
 from proxy.gateway.failures import Failure
 from proxy.gateway.log_fields import json_renderer
 from proxy.gateway.record import Record
+from proxy.message.request import RequestHead, RequestTable
 from proxy.message.target import readable
 from proxy.settings import LOG_FIELDS
 
 KEYS = list(LOG_FIELDS)
 NOON_S = 1_795_435_200.25  # 2026-11-23T12:00:00.250Z
+
+
+def asked(user_agent: bytes, referer: bytes, request_id: bytes) -> RequestHead:
+    """A request with these fields, which need not be possible ones."""
+    head = RequestTable().read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    names = (b"user-agent", b"referer", b"x-request-id")
+    head.noted = {
+        name: [(0, value)] for name, value in zip(names, (user_agent, referer, request_id), strict=True)
+    }
+    return head
+
+
 KNOWN: dict[str, Any] = {
     "ended_s": NOON_S,
     "method": "GET",
@@ -41,13 +53,7 @@ KNOWN: dict[str, Any] = {
     "policy": "classic",
     "changed": 9,
     "host": b"app.example",
-    "request": SimpleNamespace(
-        noted={
-            b"user-agent": [(0, b"MSIE 8.0")],
-            b"referer": [(1, b"http://app.example/page?secret=1#there")],
-            b"x-request-id": [(2, b"4711")],
-        }
-    ),
+    "request": asked(b"MSIE 8.0", b"http://app.example/page?secret=1#there", b"4711"),
 }
 
 
@@ -202,8 +208,7 @@ class Test_Json:  # noqa: N801 - read as a sentence
             rule="r" * 64,
             policy="p" * 64,
         )
-        noted = {name: [(0, long.encode())] for name in (b"user-agent", b"referer", b"x-request-id")}
-        logged.request = SimpleNamespace(noted=noted)
+        logged.request = asked(*[long.encode()] * 3)
         logged.host = long.encode()
         logged.client = "ffff:" * 7 + "ffff"
         line = json_line("2026-11-23T12:00:00.250Z", logged)
