@@ -191,6 +191,7 @@ async def test_mistake_of_the_linter_is_logged_and_ends_nothing(path, monkeypatc
     assert caplog.records[0].getMessage() == "the rules could not be linted"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_rules_that_take_long_to_lint_hold_up_neither_the_next_ones_nor_the_end(app, tmp_path, workers):
     """600 rules on one path made a reload wait 9 to 23 s, and SIGTERM 8 to 16 s."""

@@ -17,6 +17,8 @@ from tests.service.serving import sidecar
 from tests.wire.harness import Bench, Peer, bench
 from tests.wire.streams import MIB, until
 
+pytestmark = pytest.mark.alone
+
 LARGEST_READ = 400_000
 CHUNKS_AT_A_TIME = 2 * 512  # the last of what waited, and the first of the read after it
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"

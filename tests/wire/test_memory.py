@@ -21,6 +21,8 @@ import pytest
 
 from tests.service.serving import LIMIT_S, RULES, Place, sidecar
 
+pytestmark = pytest.mark.alone
+
 SHIPPED_RULES = Path(__file__).parents[2] / "config" / "rules.yaml"
 MIB = 1 << 20
 MOST_GROWTH_KIB = 8 * 1024

@@ -18,6 +18,8 @@ from tests.wire.harness import XHR, Answer, Bench, Peer, bench
 from tests.wire.streams import MIB, narrow_socket, until
 from tests.wire.strict import read_requests
 
+pytestmark = pytest.mark.alone
+
 PIECES = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
