@@ -271,10 +271,8 @@ def check(
     from proxy.audit.commands import requests_of
     from proxy.rules.tools import commands
 
-    if admin is not None and against is None:
-        raise click.UsageError("--admin goes with --against.")
-    if against is not None and len(files) > 1:
-        raise click.UsageError("--against goes with one FILE.")
+    if (admin is not None and against is None) or (against is not None and len(files) > 1):
+        raise click.UsageError("--admin goes with --against, and that with one FILE.")
     codes = []
     for file in files or (Path(os.environ.get("NOCACHE_PROXY_RULES") or "config/rules.yaml"),):
         code, text = commands.check(file, strict=strict, as_json=as_json)

@@ -142,7 +142,7 @@ def test_version_is_told():
         (["start"], "No such command 'start'"),
         (["serve", "--listne", ":80"], "No such option '--listne'. Did you mean '--listen'?"),
         (["check", "--strickt"], "No such option '--strickt'. Did you mean '--strict'?"),
-        (["check", "a", "b", "--against", "c"], "--against goes with one FILE."),
+        (["check", "a", "b", "--against", "c"], "--admin goes with --against, and that with one FILE."),
         (["demo", "now"], "Got unexpected extra argument (now)"),
         (["schema", "now"], "Got unexpected extra argument (now)"),
         (["explain"], "Missing argument 'METHOD'."),

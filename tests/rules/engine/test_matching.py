@@ -15,7 +15,7 @@ import pytest
 from proxy.message.fields import FieldSection
 from proxy.message.forwarding import PATH_FIELDS
 from proxy.message.methods import OVERRIDES
-from proxy.rules.engine import matching, path_sets
+from proxy.rules.engine import expression_set, matching
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.loading.loader import loads
 from proxy.rules.model import Rule
@@ -391,11 +391,11 @@ class Test_RE2_out_of_memory:  # noqa: N801
 
     @pytest.mark.interpreted
     def test_set_too_large_for_its_ceiling_is_asked_one_by_one(self, monkeypatch):
-        monkeypatch.setattr(path_sets, "_MEMORY_BYTES", 1)
-        monkeypatch.setattr(path_sets, "_MAX_MEMORY_BYTES", 1)
+        monkeypatch.setattr(expression_set, "_MEMORY_BYTES", 1)
+        monkeypatch.setattr(expression_set, "_MAX_MEMORY_BYTES", 1)
         ruleset = Ruleset(self.RULES)
         assert [decided(ruleset, path) for path, _ in self.CASES] == [name for _, name in self.CASES]
-        assert not ruleset._paths._compiled.Match(b"/app7/x"), "the ceiling was not too low"
+        assert not ruleset._paths._all._compiled.Match(b"/app7/x"), "the ceiling was not too low"
 
     @pytest.mark.interpreted
     @pytest.mark.parametrize("answer", [None, [], [3]])
@@ -404,6 +404,6 @@ class Test_RE2_out_of_memory:  # noqa: N801
             def Match(self, _path):  # noqa: N802 - RE2's name
                 return answer
 
-        monkeypatch.setattr(path_sets.PathSet, "_compile_within", lambda *_: Failing())
+        monkeypatch.setattr(expression_set.ExpressionSet, "_compile_within", lambda *_: Failing())
         ruleset = Ruleset(self.RULES)
         assert [decided(ruleset, path) for path, _ in self.CASES] == [name for _, name in self.CASES]
