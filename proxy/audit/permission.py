@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.audit.assess import Assessment, CacheKind, assess, parse_http_date
+from proxy.audit.assess import Assessment, CacheKind, assess
+from proxy.audit.http_dates import parse_http_date
 from proxy.audit.observation import NOT_MODIFIED, Observation, first_value
 from proxy.message.fields import Fields
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 import pytest
 
-from proxy.audit.assess import MAX_DELTA_S, Assessment, assess, parse_http_date
+from proxy.audit.assess import MAX_DELTA_S, Assessment, assess
+from proxy.audit.http_dates import parse_http_date
 
 NOW_S = 784_111_777
 NOW = "Sun, 06 Nov 1994 08:49:37 GMT"
