@@ -320,7 +320,6 @@ def _request_target(value: str) -> str:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_to_text)]
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
 Method = Annotated[
     str,
