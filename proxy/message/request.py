@@ -229,15 +229,13 @@ class RequestTable:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
         values = self._absent
-        present = noted.keys() & self._places
-        if present:
+        if present := noted.keys() & self._places:
             found = list(values)
             for name in present:
                 places = noted[name]
                 found[self._places[name]] = places[0][1] if len(places) == 1 else _values_of(places)
             values = tuple(found)
-        via = self._via[minor]
-        added: Sequence[bytes] = (via,)
+        added: Sequence[bytes] = (via := self._via[minor],)
         if self._adds_forwarding:
             added = forwarding_lines(lines, noted, peer.address, host, via)
         if host is None or b"host" not in noted:
