@@ -22,6 +22,7 @@ CODES: Final = {
     "late-exception": "a `pass` rule after the rule that it is to be an exception of",
     "matches-everything": "a rule that takes every request, or every GET",
     "x-requested-with-only": "a rule that does not see fetch(), which sends no X-Requested-With",
+    "script-request-only": "a rule that does not see fetch() over plain HTTP, where browsers do not say who asks",
     "post-navigation": "no-store on the answer to a form",
     "pass-by-field": "a client can turn protection off with a request field",
     "costly-vary": "a field in Vary that differs from client to client",

@@ -16,6 +16,7 @@ from proxy.rules.tools.lint_rules import (
     asks_for_ajax,
     every_request,
     names_field,
+    takes_every_path,
     takes_everything,
 )
 
@@ -37,6 +38,7 @@ def doubts_about_order(rules: Sequence[Rule]) -> Iterator[OrderDoubt]:
         else:
             yield from _about_late_exception(index, rules, earlier_paths)
         yield from _about_fetch(index, rules, fetch_paths)
+        yield from _about_plain_http(index, rules)
         yield from _about_idle_end(index, rules)
         yield index, "", (), ""
         earlier.add(index, rule.match)
@@ -112,6 +114,28 @@ def _about_fetch(index: int, rules: Sequence[Rule], fetch_paths: CoverIndex) -> 
     )
     key = "x_requested_with" if any(each.by_member for each in match.all(FieldKey)) else "headers"
     yield index, "x-requested-with-only", ("match", key), text
+
+
+def _about_plain_http(index: int, rules: Sequence[Rule]) -> Iterator[OrderDoubt]:
+    """Warn of rules that go by what scripts send, where no other rule goes by path or by response."""
+    rule = rules[index]
+    script = rule.match.get(ScriptRequest)
+    if script is None or not script.is_wanted or not enforces(rule.policy):
+        return
+    if not takes_every_path(rule.match) or rule.match.response or any(map(_tells_data_without_fields, rules)):
+        return
+    text = (
+        "over plain HTTP, but to localhost, browsers do not send Sec-Fetch-Dest, so a fetch() there passes by this "
+        "rule; add a rule that goes by path or by response, such as content_types: [application/json]"
+    )
+    yield index, "script-request-only", ("match", "script_request"), text
+
+
+def _tells_data_without_fields(rule: Rule) -> bool:
+    match = rule.match
+    if not _decides_alone(rule) or match.all(FieldKey) or match.get(ScriptRequest) is not None:
+        return False
+    return bool(match.response) or not takes_every_path(match)
 
 
 def _sees_fetch(rule: Rule) -> bool:
