@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from aiohttp import http_parser
-
 END = b"\r\n\r\n"
 DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 OK = b"HTTP/1.1 200 OK\r\n" + DATE
@@ -180,11 +178,9 @@ TRAILERS = {
 CUT: dict[str, bytes] = {name: CHUNKED + chunks + LAST_CHUNK for name, chunks in CHUNKS.items()} | {
     name: CHUNKED + b"5\r\nhello\r\n" + end for name, end in TRAILERS.items()
 }
+CUT["size before a vertical tab"] = CHUNKED + b"5\x0b\r\nhello\r\n" + LAST_CHUNK
+CUT["size of 2 to the 64, and 5"] = CHUNKED + b"10000000000000005\r\nhello\r\n" + LAST_CHUNK
 """What breaks the client's connection, found out by the gateway."""
-HAS_PARSER_IN_C = hasattr(http_parser, "HttpResponseParserC")
-if HAS_PARSER_IN_C:  # that in Python takes more for white space, and passes none of it on
-    CUT["size before a vertical tab"] = CHUNKED + b"5\x0b\r\nhello\r\n" + LAST_CHUNK
-    CUT["size of 2 to the 64, and 5"] = CHUNKED + b"10000000000000005\r\nhello\r\n" + LAST_CHUNK
 
 ENDED_EARLY = {
     "fixed, without content": OK + b"Content-Length: 6\r\n\r\n",
