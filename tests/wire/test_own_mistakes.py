@@ -34,7 +34,14 @@ def tracebacks(caplog: pytest.LogCaptureFixture):
     ]
 
 
-@pytest.mark.parametrize("part", ["requests", "take", "response_parser"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "take",
+        pytest.param("requests", marks=pytest.mark.interpreted),
+        pytest.param("response_parser", marks=pytest.mark.interpreted),
+    ],
+)
 async def test_request_is_answered(monkeypatch, tracebacks, part):
     """Before there is an exchange, when it begins, and when its response comes; the next one is served."""
     async with bench() as b:
@@ -77,6 +84,7 @@ async def test_request_that_waits_for_a_connection_is_answered(monkeypatch, trac
         await until(lambda: not b.gateway.stats.upstream_connections)
 
 
+@pytest.mark.interpreted
 async def test_request_that_was_pipelined_is_answered(monkeypatch, tracebacks):
     """It is read when the one before it is done, not when it comes."""
     goes_on = asyncio.Event()
