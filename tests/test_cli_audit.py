@@ -169,8 +169,18 @@ class TestInit:
         proposed = [rule for rule in rules.rules if rule.name.startswith("audit-")]
         assert len(proposed) == 5
         assert {rule.mode for rule in proposed} == {"observe"}
-        assert len(rules.cases) == 5 + len(loader.load(ROOT / "config" / "rules.yaml").cases)
         assert run("check", path).exit_code == 0
+
+    def test_what_it_added_is_in_force_when_the_mode_is_changed(self, tmp_path):
+        """As the README says it: with `sed`, and nothing else to mend."""
+        path = tmp_path / "rules.yaml"
+        run("init", path, "--har", CHROMIUM)
+        path.write_text(path.read_text().replace("mode: observe", "mode: enforce"))
+        assert run("check", path).exit_code == 0
+        shown = run(
+            "explain", "GET", "/api/changing", "-H", "Sec-Fetch-Dest: empty", "--rules", path, "--json"
+        )
+        assert json.loads(shown.stdout)["decision"]["rule"] == "audit-api-changing"
 
     def test_directory_that_cannot_be_written_is_told(self, tmp_path):
         (tmp_path / "file").write_text("")

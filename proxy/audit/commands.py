@@ -59,7 +59,8 @@ def requests_of(found: dict[str, Any]) -> list[tuple[TrialRequest, TrialResponse
 def start_rules(shipped: str, proposed: str) -> str:
     """Return the text of a new rules file: the shipped one, with proposed rules in mode `observe` at its top.
 
-    They change nothing there, and are counted whatever the rules after them decide.
+    They change nothing there, and are counted whatever the rules after them decide. The file has no tests: what holds
+    while the proposed rules observe does not hold once they are enforced, and the file must load before and after.
 
     Args:
         shipped: the rules file that the distribution ships.
@@ -71,14 +72,18 @@ def start_rules(shipped: str, proposed: str) -> str:
     if not proposed:
         return shipped
     lines = shipped.split("\n")
-    _, _, theirs = as_observed(proposed).partition("\nrules:\n")
-    rules, _, tests = theirs.partition("\ntests:\n")
-    lines.insert(lines.index("tests:") + 1, f"\n{tests.rstrip()}")
+    del lines[lines.index("tests:") - 1 :]  # with the comment above it
+    rules = as_observed(proposed).partition("\nrules:\n")[2].partition("\ntests:\n")[0]
     lines.insert(lines.index("rules:") + 1, f"\n{_OBSERVED}\n{rules.rstrip()}")
-    text = "\n".join(lines)
-    loads(text.encode(), "the new rules file")
+    text = "\n".join([*lines, _TESTS])
+    for mode in ("observe", "enforce"):
+        loads(text.replace("mode: observe", f"mode: {mode}").encode(), "the new rules file")
     return text
 
 
 _OBSERVED: Final = """\
-  # Proposed by the audit. They only count and log what they would change, until `mode: observe` is taken away."""
+  # Proposed by the audit. They only count and log what they would change; `mode: enforce` puts them in force."""
+_TESTS: Final = """\
+# Tests that stand here are run by `check`, and before a changed file takes effect. `nocache-proxy audit --rules` prints
+# some for the rules of the audit when they are in force.
+"""
