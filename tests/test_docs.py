@@ -21,6 +21,7 @@ from proxy.rules.loading import loader
 from proxy.rules.loading.json_schema import json_schema
 from proxy.rules.policies import BUILT_IN
 from proxy.rules.tools import rule_tests
+from proxy.settings import LOG_FIELDS
 from tests import test_architecture
 from tests.admin.standing import Service
 
@@ -154,6 +155,10 @@ class TestOperating:
         table = section(OPERATING, "Probes and the admin listener")
         named = set(re.findall(r"^\| `(?:POST )?(/[^`?]*)", table, re.MULTILINE))
         assert {path for path, endpoint in ENDPOINTS.items() if endpoint.text} == named
+
+    def test_every_field_of_the_access_log_is_in_the_table(self):
+        rows = re.findall(r"^\| (`.*?) \|", section(OPERATING, "Access log"), re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(LOG_FIELDS)
 
     async def test_every_metric_is_in_the_table_and_none_that_is_not_there(self):
         scrape = (await metrics.render(Service())).decode()
