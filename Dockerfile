@@ -8,8 +8,8 @@
 # For builds that can be repeated, name it by its digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.13-slim
 
-# What every request passes through is compiled: a third less CPU. `--build-arg COMPILE=0` does without a compiler.
-# It stays behind in this stage, and only where Python comes from Debian, too, are its headers a package of their own.
+# The data path is compiled, which saves a third of the CPU per request; `--build-arg COMPILE=0` skips that. The compiler
+# stays in this stage. Python's headers are a separate package only where Python itself comes from Debian.
 FROM ${PYTHON_IMAGE} AS wheels
 ARG COMPILE=1
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -27,8 +27,8 @@ COPY config/rules.yaml config/
 COPY proxy proxy
 RUN HATCH_BUILD_HOOK_ENABLE_MYPYC=$COMPILE pip wheel --no-deps --no-index --find-links /wheels --wheel-dir /wheels .
 
-# Bytecode is compiled here, as the root file system is read-only later, and is not checked against the time stamps of
-# the sources, as those do not survive every image builder.
+# Compile bytecode here, because the root file system is read-only later. Do not check it against the time stamps of the
+# sources, because not every image builder keeps them.
 FROM wheels AS proxy
 RUN python3 -m venv --without-pip /opt/nocache-proxy \
  && pip --python /opt/nocache-proxy/bin/python install --no-compile --no-index --find-links /wheels nocache-proxy \
@@ -43,7 +43,7 @@ COPY --from=proxy-with-demo /opt/nocache-proxy /opt/nocache-proxy
 ENV PATH=/opt/nocache-proxy/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 8000
-# Uploads go to /tmp, the one place that must be writable. The control file of the worker is touched every second: memory.
+# Uploads go to /tmp, the only place that must be writable. gunicorn touches its control file every second, so it is in memory.
 ENTRYPOINT ["gunicorn", "--config", "python:proxy.demo.gunicorn_settings", "--worker-tmp-dir", "/dev/shm", "proxy.demo.app:create_app('/tmp')"]
 CMD ["--bind", "0.0.0.0:8000"]
 
@@ -51,7 +51,7 @@ FROM ${PYTHON_IMAGE}
 COPY --from=proxy /opt/nocache-proxy /opt/nocache-proxy
 WORKDIR /app
 COPY config/rules.yaml config/rules.schema.json config/
-# Inside a container, loopback would be of no use to anybody. The admin port must still not be published.
+# Nobody outside a container can reach its loopback, so listen on all addresses. Do not publish the admin port.
 ENV PATH=/opt/nocache-proxy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     NOCACHE_PROXY_LISTEN=0.0.0.0:8080 \
@@ -61,7 +61,7 @@ USER 10001:10001
 # Not the admin port: `docker run -P` would publish it.
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Readiness, for those who wait for it; an engine that restarts what is unhealthy is better told "healthcheck --live".
+# This reports readiness. If your engine restarts unhealthy containers, use "healthcheck --live" instead.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["nocache-proxy", "healthcheck"]
 ENTRYPOINT ["nocache-proxy"]
 CMD ["serve"]
