@@ -8,6 +8,8 @@ from typing import Final
 from zlib import crc32
 
 from proxy.audit.collector import MAX_CONTENT_BYTES, NOT_SEEN, Collector
+from proxy.gateway.guard import guarded
+from proxy.gateway.recorder import Recorder
 from proxy.message.request import RequestHead
 from proxy.message.response import ResponseHead
 from proxy.rules.engine.matching import Ruleset
@@ -63,11 +65,15 @@ class AuditFeed:
         collector: told of each response that has passed whole.
         ruleset: in force; see `use_rules`.
         loop: gives the collector time.
+        recorder: told of the audit's own mistakes.
     """
 
-    def __init__(self, collector: Collector, ruleset: Ruleset, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, collector: Collector, ruleset: Ruleset, loop: asyncio.AbstractEventLoop, recorder: Recorder
+    ) -> None:
         self._collector = collector
         self._loop = loop
+        self._recorder = recorder
         self._protecting: frozenset[str]
         self.use_rules(ruleset)
 
@@ -98,6 +104,10 @@ class AuditFeed:
         if self._collector.tick(now_s):
             self._work()
 
+    def failed_by_itself(self) -> None:
+        self._recorder.own_mistake("the audit")
+
+    @guarded
     def _work(self) -> None:
         if self._collector.work():
             self._loop.call_later(_PAUSE_S, self._work)

@@ -6,7 +6,6 @@ What its phases mean is said in `proxy.gateway.request_reader`, which reads; `pr
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final, cast
 
 from proxy.gateway import failures
@@ -23,8 +22,6 @@ from proxy.gateway.response_writer import NEVER
 from proxy.gateway.sides import TunnelListener, UpstreamSide
 from proxy.message.framing import LAST_CHUNK
 from proxy.message.request import RequestHead
-
-_log = logging.getLogger(__name__)
 
 _IDLE: Final = Phase.IDLE
 _HEAD: Final = Phase.HEAD
@@ -127,8 +124,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             if self._buffer:
                 self.read_pipelined()
 
-    def failed_by_itself(self) -> None:
-        _log.exception("serving a client failed")
+    def answer_own_mistake(self) -> None:
         listener = self.listener()
         if listener is not None:
             listener.fail(failures.INTERNAL)
@@ -211,6 +207,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         else:
             self._cut_off()
 
+    @guarded
     def drain(self) -> None:
         """Close now unless a request is being read or answered."""
         self.drain_tunnel()
@@ -224,6 +221,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         if self.tunnel is not None:
             self.tunnel.drain()
 
+    @guarded
     def give_up(self, failure: Failure) -> bool:
         """End it at once, whatever it does; return whether an exchange or tunnel was under way."""
         listener = self.listener()

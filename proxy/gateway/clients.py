@@ -27,8 +27,8 @@ class Client(Protocol):
     def drain_tunnel(self) -> None:
         """Close now if it is a tunnel at rest."""
 
-    def give_up(self, failure: Failure) -> bool:
-        """End it at once, whatever it does; return whether an exchange or tunnel was under way."""
+    def give_up(self, failure: Failure) -> bool | None:
+        """End it at once, whatever it does; return whether an exchange or tunnel was under way, `None` if that failed."""
 
 
 class Clients:

@@ -8,10 +8,14 @@ yet worked on waits, and both go on in the next turn, after all other connection
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
+from proxy.gateway.guard import guarded
 from proxy.gateway.sides import PauseReason
 from proxy.gateway.write_batch import Outbox, Sender
+
+_log = logging.getLogger(__name__)
 
 # Moving a MiB takes about half a millisecond.
 TURN_BYTES: Final = 1024 * 1024
@@ -33,6 +37,18 @@ class Connection(Sender):
 
     def data_received(self, data: bytes) -> None:
         """Take what was read."""
+        raise NotImplementedError
+
+    def failed_by_itself(self) -> None:
+        _log.exception("serving a connection failed")
+        try:
+            self.answer_own_mistake()
+        except Exception:  # noqa: BLE001 - what is left is to end the connection, which ends what depends on it
+            _log.exception("answering a mistake of this program failed")
+            self.transport.abort()
+
+    def answer_own_mistake(self) -> None:
+        """Fail what is under way, or end the connection, after a mistake of this program."""
         raise NotImplementedError
 
     def pause_reading(self, reason: PauseReason = "client") -> None:
@@ -80,6 +96,7 @@ class Connection(Sender):
         later, self._later = self._later, b""
         return later
 
+    @guarded
     def _next_turn(self) -> None:
         self._pause_reasons.discard("turn")
         if self._pause_reasons or self.transport.is_closing():

@@ -82,7 +82,7 @@ class Context:
         self.stats: Stats = recorder.stats
         self.clock = clock
         self.loop = loop
-        self.audit = None if collector is None else AuditFeed(collector, ruleset, loop)
+        self.audit = None if collector is None else AuditFeed(collector, ruleset, loop, recorder)
         self.ruleset = ruleset
         self.response_parser = HeadParser("response")
         self.peers = Peers(settings.trusted_proxies, says_distrusted=settings.forwarded == "append")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.failures import CLIENT_LEFT, Failure
+from proxy.gateway.failures import CLIENT_LEFT, INTERNAL, Failure
 from proxy.gateway.record import Record
 from proxy.message.methods import METHODS
 from proxy.stats import Stats
+
+_log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -57,6 +60,16 @@ class Recorder:
                 stats.count_failure(failure.source, failure.reason)
         record.response = None
         self.access_log.write(record)
+
+    def own_mistake(self, what: str, error: BaseException | None = None) -> None:
+        """Log and count a mistake of this program that ends no exchange.
+
+        Args:
+            what: has failed.
+            error: `None` for the exception that is being handled.
+        """
+        _log.error("%s failed", what, exc_info=error or True)
+        self.stats.count_failure(INTERNAL.source, INTERNAL.reason)
 
     def flush(self) -> None:
         """Write what is pending; on each tick."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ from proxy.gateway.clock import Clock
 from proxy.gateway.context import Context
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.failures import DRAINED, connect_failure
+from proxy.gateway.guard import guarded
 from proxy.gateway.pool import Pool
 from proxy.gateway.recorder import Recorder
 from proxy.rules.engine.matching import Ruleset
@@ -106,7 +107,7 @@ class Gateway:
         self.context.outbox.flush()
         for server in self._servers:
             server.close()
-        broken_off = sum([client.give_up(DRAINED) for client in self.clients])
+        broken_off = sum([client.give_up(DRAINED) is True for client in self.clients])
         self.pool.close()
         self.context.clock.stop()
         self.context.tell_dropped()
@@ -126,16 +127,24 @@ class Gateway:
     def _protocol(self) -> ClientConnection:
         return ClientConnection(self.context, self.clients, self._begin_exchange)
 
+    def failed_by_itself(self) -> None:
+        self.context.recorder.own_mistake("a tick")
+
+    @guarded
     def _sweep(self) -> None:
-        """On each tick: deadlines, connections at rest, the log."""
+        """On each tick: deadlines, connections at rest, the log; what fails keeps nothing else from being done."""
         now_s = self.context.clock.now_s
         for client in self.clients:
             if client.deadline_s <= now_s:
                 client.timed_out()
             elif self.context.is_draining:
                 client.drain_tunnel()
-        self.pool.sweep()
-        self.context.tell_dropped()
+        self._do(self.pool.sweep)
+        self._do(self.context.tell_dropped)
         if self.context.audit is not None:
-            self.context.audit.tick(now_s)
-        self.context.recorder.flush()
+            self._do(partial(self.context.audit.tick, now_s))
+        self._do(self.context.recorder.flush)
+
+    @guarded
+    def _do(self, step: Callable[[], None]) -> None:
+        step()

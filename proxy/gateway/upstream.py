@@ -25,7 +25,6 @@ leaves some of it unread takes that for the next request).
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final, Protocol, cast
 
 from proxy.gateway import failures
@@ -38,8 +37,6 @@ from proxy.gateway.response_reader import Phase, ResponseReader
 from proxy.gateway.sides import ExchangeListener, TunnelListener, UpstreamOwner
 from proxy.message.framing import Framing
 from proxy.message.request import RequestHead
-
-_log = logging.getLogger(__name__)
 
 _SENDING: Final = Phase.SENDING
 _AWAITING: Final = Phase.AWAITING
@@ -144,8 +141,12 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         inbox = self._context.inbox
         if self._most_read < SMALL_BYTES:
             return inbox.small
-        listener = self._exchange or self._tunnel
-        return inbox.small if listener is None else inbox.for_room(listener.room())
+        try:
+            listener = self._exchange or self._tunnel
+            return inbox.small if listener is None else inbox.for_room(listener.room())
+        except Exception:  # noqa: BLE001 - as in `data_received`
+            self.failed_by_itself()
+            return inbox.small
 
     def buffer_updated(self, size: int) -> None:
         inbox = self._context.inbox
@@ -153,11 +154,15 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             self.data_received(bytes(inbox.small[:size]))
             return
         self._most_read = size
-        if size == SMALL_BYTES:
-            self.data_received(bytes(inbox.small))
-        elif self._large_read(inbox.buffer[:size]):
-            inbox.replace()
-        self.count_full_read(size)
+        try:
+            if size == SMALL_BYTES:
+                self.data_received(bytes(inbox.small))
+            elif self._large_read(inbox.buffer[:size]):
+                inbox.replace()
+            self.count_full_read(size)
+        except Exception:  # noqa: BLE001 - as in `data_received`
+            inbox.replace()  # part of it may still have to be sent
+            self.failed_by_itself()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -182,18 +187,14 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             Whether its buffer is still in use.
         """
         listener = self._exchange or self._tunnel
-        try:
-            if self._exchange is not None and self.phase is _RELAYING and self._framing == Framing.FIXED:
-                self._exchange.touch()
-                self.read_fixed(self._exchange, data)
-            elif self._tunnel is not None:
-                self._tunnel.from_upstream(data)
-            else:
-                self.data_received(bytes(data))
-                return False
-        except Exception:  # noqa: BLE001 - as in `data_received`
-            self.failed_by_itself()
-            return True
+        if self._exchange is not None and self.phase is _RELAYING and self._framing == Framing.FIXED:
+            self._exchange.touch()
+            self.read_fixed(self._exchange, data)
+        elif self._tunnel is not None:
+            self._tunnel.from_upstream(data)
+        else:
+            self.data_received(bytes(data))
+            return False
         return listener is not None and listener.has_unsent_content()
 
     @guarded
@@ -236,8 +237,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         if listener is not None:
             listener.resume_request()
 
-    def failed_by_itself(self) -> None:
-        _log.exception("serving an upstream's response failed")
+    def answer_own_mistake(self) -> None:
         listener = self._exchange or self._tunnel
         if listener is not None:
             listener.fail(failures.INTERNAL)

@@ -85,7 +85,7 @@ class Sender(asyncio.BaseProtocol):
             self.transport.write(data)
 
     def failed_by_itself(self) -> None:
-        """What was called in a turn of the loop has raised."""
+        """Answer for a callback that has raised; called while the exception is handled, and raises nothing."""
         raise NotImplementedError
 
     def room(self) -> int:

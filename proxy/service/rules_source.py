@@ -157,10 +157,19 @@ class RulesSource:
         self._seen_digest = b""  # so that any content counts as changed
         self._fail(f"{self._path}: {_LATE}")
 
-    def _fail(self, text: str, *, is_ours: bool = False) -> None:
+    def failed_by_itself(self, error: Exception) -> None:
+        """Report a mistake of this program while it watched, or put rules in force; called while it is handled."""
+        self._seen_digest = b""  # so that any content counts as changed
+        self._note_failure(f"{self._path}: the proxy failed while it watched this file: {error!r}")
+        _log.exception("watching the rules failed; it goes on")
+
+    def _note_failure(self, text: str) -> None:
         self.status = replace(
             self.status, last_reload_ok=False, last_error=text, failed_reloads=self.status.failed_reloads + 1
         )
+
+    def _fail(self, text: str, *, is_ours: bool = False) -> None:
+        self._note_failure(text)
         _log.error(
             "rules not reloaded, those of digest %s stay in force: %s",
             self.status.digest,

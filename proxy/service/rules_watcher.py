@@ -20,6 +20,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.1  # between two looks, which cost some 50 us each
+_MISTAKE_PAUSE_S: Final = 5.0  # after a mistake of this program, which the next look may repeat
 _MAX_WARNINGS: Final = 20  # a thousand would bury the line about listening
 
 
@@ -49,11 +50,18 @@ class RulesWatcher:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_WATCH_S):
                         await self._told_to_reload.wait()
-                if await self._has_new_rules():
-                    self._use_rules()
-                    self._linter.begin(self._source.rules_file)
+                try:
+                    await self._look()
+                except Exception as error:  # noqa: BLE001 - a mistake of this program must not end the watching
+                    self._source.failed_by_itself(error)
+                    await asyncio.sleep(_MISTAKE_PAUSE_S)
         finally:
             self._linter.stop()
+
+    async def _look(self) -> None:
+        if await self._has_new_rules():
+            self._use_rules()
+            self._linter.begin(self._source.rules_file)
 
     async def _has_new_rules(self) -> bool:
         data = None

@@ -158,6 +158,9 @@ class Processes:
                 last = await self._live(worker)
             except OSError as error:  # no memory or descriptor for a process: try again later
                 last = str(error)
+            except Exception as error:  # noqa: BLE001 - a mistake of this program must not end the slot
+                _log.exception("supervising worker %d failed", worker.number)
+                last = repr(error)
             if self._ending.is_set():
                 return
             if not worker.has_served:
@@ -184,22 +187,13 @@ class Processes:
         worker.process = process
         worker.channel = channel = await Channel.open(ours)
         channel.send(Start(self._settings, self._source.data, self._audit_secret))
-        while isinstance(report := await channel.receive(), Report):
-            if report.kind == "serving":
-                worker.is_serving = worker.has_served = True
-                self._one_serves.set()
-                # Meanwhile the rules may have changed, or the drain begun.
-                channel.send(UseRules(self._source.data))
-                if self._ending.is_set():
-                    channel.send(Drain(0))
-            elif report.kind == "drained":
-                self._aborted += report.aborted
-            elif report.kind == "audit":
-                worker.evidence = report.audit
-                worker.told.set()
-            else:
-                worker.latest = report.snapshot
-                worker.answered.set()
+        try:
+            while isinstance(report := await channel.receive(), Report):
+                self._take(report, worker, channel)
+        except Exception:  # noqa: BLE001 - a mistake of this program; a worker that nobody listens to is replaced
+            _log.exception("supervising worker %d failed", worker.number)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         worker.is_serving = False
         worker.channel = None
         if worker.latest is not None:
@@ -212,6 +206,23 @@ class Processes:
         code = await process.wait()
         worker.process = None
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _take(self, report: Report, worker: _Worker, channel: Channel) -> None:
+        if report.kind == "serving":
+            worker.is_serving = worker.has_served = True
+            self._one_serves.set()
+            # Meanwhile the rules may have changed, or the drain begun.
+            channel.send(UseRules(self._source.data))
+            if self._ending.is_set():
+                channel.send(Drain(0))
+        elif report.kind == "drained":
+            self._aborted += report.aborted
+        elif report.kind == "audit":
+            worker.evidence = report.audit
+            worker.told.set()
+        else:
+            worker.latest = report.snapshot
+            worker.answered.set()
 
 
 def _leave_connections_to_others(worker: _Worker) -> None:

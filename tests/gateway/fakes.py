@@ -21,6 +21,11 @@ from proxy.stats import Stats
 NOW_S = 1000.0
 
 
+def broken(*_: object, **__: object) -> Any:
+    """Stand where something is called that fails by a mistake of this program."""
+    raise RuntimeError("broken")
+
+
 class Log:
     """An access log that keeps the records."""
 

@@ -11,7 +11,7 @@ from proxy.gateway.client import ClientConnection
 from proxy.gateway.clients import Clients
 from proxy.gateway.request_reader import Phase
 from proxy.message.rewrite import UNTOUCHED
-from tests.gateway.fakes import NOW_S, FakeTransport, FakeUpstream, Surroundings, response
+from tests.gateway.fakes import NOW_S, FakeTransport, FakeUpstream, Surroundings, broken, response
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -39,8 +39,8 @@ class Exchange:
 
 
 class Stage:
-    def __init__(self, **settings: Any) -> None:
-        self.around = Surroundings(**settings)
+    def __init__(self, around: Surroundings | None = None, **settings: Any) -> None:
+        self.around = around or Surroundings(**settings)
         self.clients = Clients()
         self.exchanges: list[Exchange] = []
         self.transport = FakeTransport()
@@ -300,3 +300,41 @@ class Test_Own_mistake:  # noqa: N801
         stage.say(GET)
         assert stage.transport.take().startswith(b"HTTP/1.1 502 ")
         assert stage.around.stats.proxy_errors == {"internal_error": 1}
+
+    def test_exchange_that_cannot_even_be_failed_leaves_no_client_waiting(self, caplog):
+        stage = Stage()
+        stage.say(GET)
+        stage.exchanges[0].pause_response = stage.exchanges[0].fail = broken
+        stage.client.pause_writing()
+        assert stage.transport.end == "aborted"
+        assert len(caplog.records) == 2
+
+    def test_of_one_connection_keeps_none_behind_it_from_writing(self):
+        """What was sent would wait until the time-out, as only the first of a turn asks for its end."""
+        failing = Stage()
+        behind = Stage(failing.around)
+        for stage in (failing, behind):
+            stage.say(GET)
+            stage.client.send_head(response(b"200 OK", b"Content-Length: 2"), UNTOUCHED)
+        failing.transport.write = failing.exchanges[0].fail = broken
+        failing.around.context.outbox.flush()
+        assert failing.transport.end == "aborted"
+        assert behind.transport.written.startswith(b"HTTP/1.1 200 OK")
+
+    @pytest.mark.parametrize("how", ["drain", "give_up"])
+    def test_as_the_worker_ends_is_told_to_nobody_who_waits_for_the_others(self, how):
+        stage = Stage()
+        stage.say(GET)
+        stage.client.switch_protocols(stage.exchanges[0])
+        stage.exchanges[0].drain = stage.exchanges[0].reset = broken
+        stage.around.take()
+        assert getattr(stage.client, how)(*[failures.DRAINED] * (how == "give_up")) is None
+        assert stage.around.take() == ["fail internal_error"]
+
+    def test_in_the_turn_that_goes_on_with_a_large_read(self):
+        stage = Stage()
+        stage.say(GET)
+        stage.client.end_turn(b"x")
+        stage.transport.resume_reading = broken
+        stage.around.loop.run()
+        assert stage.around.take() == ["fail internal_error"]

@@ -15,7 +15,9 @@ from proxy.gateway import dialing, failures, pool
 from proxy.gateway.pool import Pool
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
+from tests.gateway.fakes import broken
 from tests.wire.harness import ENDED_S, Peer, answering, bench
+from tests.wire.streams import until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
@@ -264,6 +266,17 @@ class Test_On_the_wire:  # noqa: N801
             assert (answer.status, len(tried)) == (502, 2)
             assert b.gateway.stats.retries_total == 1
             assert b.gateway.stats.upstream_errors == {failures.CONNECT_REFUSED.reason: 1}
+
+    async def test_mistake_of_who_waits_is_logged_and_counted_at_once(self, caplog):
+        """Else the task would keep it for itself until it is collected."""
+        async with bench(upstream="http://127.0.0.1:1") as b:
+            b.may_fail = True
+            waiter = SimpleNamespace(upstream_unavailable=broken)
+            b.gateway.pool.connect(waiter)
+            await until(lambda: b.gateway.stats.proxy_errors)
+            assert b.gateway.stats.proxy_errors == {"internal_error": 1}
+            assert not b.gateway.pool._attempts
+        assert [record.getMessage() for record in caplog.records] == ["telling of a connection failed"]
 
     async def test_attempt_that_times_out_is_not_tried_again(self, monkeypatch):
         tried: list[int] = []

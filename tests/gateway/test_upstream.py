@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from proxy.gateway.connection import TURN_BYTES
+from proxy.gateway.read_buffer import SMALL_BYTES
 from proxy.gateway.upstream import Phase, UpstreamConnection
-from tests.gateway.fakes import FakeTransport, Surroundings, request
+from tests.gateway.fakes import FakeTransport, Surroundings, broken, request
 
 GET = request()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -351,3 +353,26 @@ class Test_Own_mistake:  # noqa: N801
         getattr(stage.connection, callback)(*arguments)
         assert stage.around.take() == ["fail internal_error"]
         assert caplog.records[0].exc_info
+
+    def test_as_the_buffer_is_chosen(self):
+        stage = Stage()
+        stage.connection._most_read = SMALL_BYTES
+        stage.listener.room = broken
+        assert stage.connection.get_buffer(1) is stage.around.context.inbox.small
+        assert stage.around.take() == ["fail internal_error"]
+
+    @pytest.mark.parametrize("broken_part", ["large_content", "pause_reading"])
+    def test_in_a_large_read(self, broken_part):
+        stage = Stage()
+        stage.hear(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n")
+        inbox = stage.around.context.inbox
+        buffer = inbox.buffer
+        stage.connection._taken = TURN_BYTES
+        if broken_part == "pause_reading":
+            stage.transport.pause_reading = broken
+            stage.listener.has_unsent_content = lambda: False
+        else:
+            stage.listener.large_content = broken
+        stage.connection.buffer_updated(SMALL_BYTES + 1)
+        assert stage.around.take()[-1] == "fail internal_error"
+        assert inbox.buffer is not buffer, "a part of it may wait to be written"

@@ -130,6 +130,32 @@ async def test_signal_reloads_what_looks_unchanged(path):
         assert source.status.reloads == 1
 
 
+async def test_mistake_while_rules_are_put_in_force_is_told_and_they_are_tried_again(
+    path, monkeypatch, caplog
+):
+    """It ended the watching without a word: no change and no signal had any effect from then on."""
+    monkeypatch.setattr(rules_watcher, "_MISTAKE_PAUSE_S", 0.001)
+    monkeypatch.setattr(rules_source, "_READ_ANYWAY_S", 0.0)
+    failures = [RuntimeError("broken")]
+    used = []
+
+    def use_rules():
+        if failures:
+            raise failures.pop()
+        used.append([rule.name for rule in source.rules_file.rules])
+
+    source = RulesSource(path)
+    task = asyncio.create_task(RulesWatcher(source, use_rules).run())
+    path.write_text(GOOD % "second")
+    await until(lambda: used == [["second"]])
+    assert source.status.failed_reloads == 1
+    assert source.status.last_reload_ok
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "watching the rules failed; it goes on"
+    ]
+    task.cancel()
+
+
 class Steps:
     """A linter that takes its time over each of the files that it is given.
 

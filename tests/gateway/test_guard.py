@@ -1,0 +1,142 @@
+"""A mistake of this program in a callback of the event loop is logged, counted and answered for; nothing else suffers."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxy
+from proxy.audit.collector import Collector
+from proxy.gateway.audit_feed import AuditFeed
+from proxy.gateway.server import Gateway
+from proxy.rules.engine.matching import Ruleset
+from proxy.settings import Settings, Upstream
+from proxy.stats import Stats
+from tests.gateway.fakes import Log, Surroundings, broken
+
+PACKAGE = Path(proxy.__file__).parent
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Which argument of a call is called by the event loop, or by what ticks on it.
+REGISTERS = {
+    "call_soon": 0,
+    "call_soon_threadsafe": 0,
+    "call_later": 1,
+    "call_at": 1,
+    "add_done_callback": 0,
+    "add_reader": 1,
+    "add_writer": 1,
+    "add_signal_handler": 1,
+    "Clock": 1,
+    "create_task": 0,
+    "ensure_future": 0,
+}
+# By the event loop, and by the worker as it sweeps and drains.
+CALLED_FROM_OUTSIDE = {
+    "connection_made",
+    "connection_lost",
+    "data_received",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+    "get_buffer",
+    "buffer_updated",
+    "timed_out",
+    "drain",
+    "drain_tunnel",
+    "give_up",
+}
+
+# What is registered and has no guard of its own, and why that is well.
+NEEDS_NONE = {
+    "clock._tick": "reads the time and calls what `Clock` was given, which is registered here too",
+    "pool._attempt_ended": "looks at what a task ended with, which is the guard of that task",
+    "pool.coroutine": "a task; `_attempt_ended` looks at how it ended",
+    "serve.act": "a variable: `_end` and `reload` set an event, `reopen_log` is `AccessLog`'s, or writes to channels",
+    "worker_process.set": "of an event",
+    "worker_process.wait": "of an event",
+    "serve.wait": "of an event",
+    "serve._drain_in_time": "awaited by `_drain`",
+}
+
+
+def is_guarded(function: FUNCTION) -> bool:
+    """Whether it is decorated, or has the same written out."""
+    if any(isinstance(each, ast.Name) and each.id == "guarded" for each in function.decorator_list):
+        return True
+    handlers = [each for each in ast.walk(function) if isinstance(each, ast.ExceptHandler)]
+    return any(isinstance(each.type, ast.Name) and each.type.id == "Exception" for each in handlers)
+
+
+def name_of(node: ast.expr) -> str:
+    """Return the last part of a name; of a call, that of what is called."""
+    if isinstance(node, ast.Call):
+        return name_of(node.func)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else "?"
+
+
+def functions_of(tree: ast.AST) -> Iterator[FUNCTION]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS))
+
+
+def unguarded(package: Path) -> Iterator[str]:
+    """Give what the event loop calls in a package and has no guard, as `module.function`."""
+    trees = {file.stem: ast.parse(file.read_bytes()) for file in package.glob("*.py")}
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (place := REGISTERS.get(name_of(node.func))) is not None:
+                callback = node.args[place]
+                is_own = ast.unparse(callback).startswith("self.") and ast.unparse(callback).count(".") == 1
+                named = [
+                    (where, function)
+                    for where, other in trees.items()
+                    for function in functions_of(other)
+                    if function.name == name_of(callback)
+                ]
+                meant = [function for where, function in named if (where == module) == is_own]
+                meant = meant or [function for _, function in named]
+                if not meant or not all(map(is_guarded, meant)):
+                    yield f"{module}.{name_of(callback)}"
+            elif isinstance(node, ast.ClassDef) and {"asyncio.Protocol", "asyncio.BufferedProtocol"} & {
+                ast.unparse(base) for base in node.bases
+            }:
+                for function in functions_of(node):
+                    if function.name in CALLED_FROM_OUTSIDE and not is_guarded(function):
+                        yield f"{module}.{function.name}"
+
+
+def test_whatever_the_event_loop_calls_is_guarded():
+    found = {*unguarded(PACKAGE / "gateway"), *unguarded(PACKAGE / "service")}
+    assert found == set(NEEDS_NONE)
+
+
+async def test_step_of_a_tick_that_fails_keeps_no_other_from_being_done(monkeypatch, caplog):
+    """The log was not written any more, and nobody was told."""
+    flushed = []
+    monkeypatch.setattr(Log, "flush", lambda _log: flushed.append(1))
+    settings = Settings(upstream=Upstream.parse("http://app"))
+    gateway = Gateway(settings, Ruleset(), Stats(), Log(), asyncio.get_running_loop())
+    monkeypatch.setattr(gateway.pool, "sweep", broken)
+    gateway._sweep()
+    gateway._sweep()
+    assert flushed == [1, 1]
+    assert gateway.stats.proxy_errors == {"internal_error": 2}
+    assert [record.getMessage() for record in caplog.records] == ["a tick failed"] * 2
+    assert all(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.interpreted
+def test_mistake_of_the_audit_is_counted_and_its_work_goes_on_with_the_next_tick(monkeypatch, caplog):
+    around = Surroundings()
+    feed = AuditFeed(Collector(b""), Ruleset(), around.loop, around.context.recorder)
+    monkeypatch.setattr(Collector, "tick", lambda _collector, _now_s: True)
+    monkeypatch.setattr(Collector, "work", broken)
+    feed.tick(1.0)
+    feed.tick(2.0)
+    assert around.stats.proxy_errors == {"internal_error": 2}
+    assert [record.getMessage() for record in caplog.records] == ["the audit failed"] * 2
