@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections import deque
@@ -12,11 +13,13 @@ from typing import Final
 from proxy.gateway import failures
 from proxy.gateway.context import Context
 from proxy.gateway.dialing import Dialer
+from proxy.gateway.habit import SHORT_REST_S, Habit
 from proxy.gateway.sides import Attempt, UpstreamWaiter
 from proxy.gateway.upstream import UpstreamConnection
 
 _log = logging.getLogger(__name__)
 
+_MAX_SPARE: Final = 32  # connections at rest beyond what is in flight, while few may be used
 _RETRY_PAUSE_S: Final = 0.1  # what a server that is being restarted may need to listen again
 
 
@@ -31,27 +34,25 @@ class Pool:
         self._context = context
         self._idle: deque[UpstreamConnection] = deque()  # longest at rest first
         self._attempts: set[asyncio.Task[None]] = set()
-        self._app_keeps_open = False  # the app was seen to leave a connection open after an answer
+        self._habits = (Habit(), Habit())  # after requests without content, and with
         self._dialer = Dialer(context.settings)
 
     def take(self, *, must_be_fresh: bool) -> UpstreamConnection | None:
         """Take a resting connection, the one used last first.
 
         Args:
-            must_be_fresh: the request cannot be sent twice, and a race that is lost means a 502. So ask the operating
-                system first whether the upstream has closed the connection (a system call), and take none at all
-                of an app that may close right after each answer without a word, as uWSGI's `--http-socket` does.
+            must_be_fresh: the request cannot be sent twice, and a race that is lost means a 502. So take only a connection
+                that has stood for a moment, or one that the app is known to keep, and ask the operating system first
+                whether it is closed by now (a system call).
         """
-        if must_be_fresh and not self._app_keeps_open:
-            return None
-        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
+        if must_be_fresh:
+            return self._take_fresh()
         while self._idle:
             connection = self._idle.pop()
-            is_usable = connection.idle_since_s >= oldest_s and not connection.transport.is_closing()
-            if is_usable and not (must_be_fresh and connection.is_stale()):
+            if self._is_usable(connection):
                 self._context.stats.upstream_reused_total += 1
                 return connection
-            connection.abort()
+            self._discard(connection)
         return None
 
     def put(self, connection: UpstreamConnection) -> None:
@@ -59,19 +60,20 @@ class Pool:
         if not self._context.upstream_rest_s or connection.transport.is_closing():
             connection.abort()
             return
-        connection.idle_since_s = self._context.clock.now_s
-        if not self._app_keeps_open and connection.served > 1:
-            self._app_keeps_open = True
-        self._idle.append(connection)
+        now_s = connection.idle_since_s = self._context.clock.now_s
+        if connection.habit is not None:
+            connection.habit.was_kept = True
+        connection.habit = habit = self._habits[connection.was_sent_content]
+        if now_s < habit.feared_until_s and len(self._idle) > self._context.stats.in_flight + _MAX_SPARE:
+            connection.abort()  # one more for each request that takes a new one
+        else:
+            self._idle.append(connection)
 
-    def forget(self, connection: UpstreamConnection) -> None:
-        """The connection was lost while it rested."""
-        try:
+    def was_closed(self, connection: UpstreamConnection) -> None:
+        """The app has closed it, while it rested or as the next request met it."""
+        with contextlib.suppress(ValueError):
             self._idle.remove(connection)
-        except ValueError:
-            return
-        if connection.idle_since_s == self._context.clock.now_s:  # within a tick
-            self._app_keeps_open = False
+        self._note_end(connection)
 
     def connect(self, waiter: UpstreamWaiter) -> Attempt:
         """Open a connection for somebody, who is told by `upstream_ready` or `upstream_unavailable`."""
@@ -79,10 +81,7 @@ class Pool:
 
     def sweep(self) -> None:
         """Close what has rested too long."""
-        now_s = self._context.clock.now_s
-        if self._idle and self._idle[0].idle_since_s < now_s:
-            self._app_keeps_open = True  # it has stood for a tick
-        oldest_s = now_s - self._context.upstream_rest_s
+        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
         while self._idle and self._idle[0].idle_since_s < oldest_s:
             self._idle.popleft().abort()
 
@@ -116,6 +115,33 @@ class Pool:
         """
         transport = await self._dialer.dial(asyncio.Protocol())
         transport.abort()
+
+    def _take_fresh(self) -> UpstreamConnection | None:
+        now_s = self._context.clock.now_s
+        for index in reversed(range(len(self._idle))):
+            connection = self._idle[index]
+            habit = connection.habit
+            is_kept = habit is not None and habit.is_trusted(now_s)
+            if not is_kept and now_s - connection.idle_since_s < SHORT_REST_S:
+                continue
+            del self._idle[index]
+            if self._is_usable(connection) and not connection.is_stale():
+                self._context.stats.upstream_reused_total += 1
+                return connection
+            self._discard(connection)
+        return None
+
+    def _is_usable(self, connection: UpstreamConnection) -> bool:
+        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
+        return connection.idle_since_s >= oldest_s and not connection.transport.is_closing()
+
+    def _discard(self, connection: UpstreamConnection) -> None:
+        connection.abort()
+        self._note_end(connection)
+
+    def _note_end(self, connection: UpstreamConnection) -> None:
+        if connection.habit is not None:
+            connection.habit.note_end(self._context.clock.now_s, connection.idle_since_s)
 
     async def _connect(self, waiter: UpstreamWaiter) -> None:
         try:

@@ -30,6 +30,7 @@ from typing import Final, Protocol, cast
 from proxy.gateway import failures
 from proxy.gateway.context import Context
 from proxy.gateway.guard import guarded
+from proxy.gateway.habit import Habit
 from proxy.gateway.last_words import read_what_the_socket_holds, read_what_tls_holds
 from proxy.gateway.peers import Endpoints, endpoints
 from proxy.gateway.read_buffer import SMALL_BYTES
@@ -52,19 +53,31 @@ class RestingPlace(Protocol):
     def put(self, connection: UpstreamConnection) -> None:
         """Let it rest."""
 
-    def forget(self, connection: UpstreamConnection) -> None:
-        """It was lost while it rested."""
+    def was_closed(self, connection: UpstreamConnection) -> None:
+        """The app has closed it, while it rested or as the next request met it."""
 
 
 class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
     """One connection; it serves at most one exchange at a time.
 
     Attributes:
+        habit: what the app does with connections after such a request as the last one; `None` before the first rest.
         idle_since_s: the clock's time when it was last put to rest.
         served: exchanges it has finished; 0 on a new connection.
+        was_sent_content: with the last request.
     """
 
-    __slots__ = ("_counted", "_endpoints", "_has_ended", "_owner", "_pool", "idle_since_s", "served")
+    __slots__ = (
+        "_counted",
+        "_endpoints",
+        "_has_ended",
+        "_owner",
+        "_pool",
+        "habit",
+        "idle_since_s",
+        "served",
+        "was_sent_content",
+    )
 
     def __init__(self, context: Context, pool: RestingPlace) -> None:
         super().__init__(context)
@@ -73,8 +86,10 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         self._counted = 0  # 1 among those that are open
         self._endpoints: Endpoints | None = None
         self._has_ended = False  # by its own word: a half-close, or TLS's close_notify
+        self.habit: Habit | None = None
         self.idle_since_s = 0.0
         self.served = 0
+        self.was_sent_content = False
 
     # Called by the exchange and the tunnel
 
@@ -85,7 +100,8 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             self._most_read >>= (
                 1  # as much at a time may come again; after some small answers that is forgotten
             )
-        self.phase = _AWAITING if head.content_length == 0 else _SENDING
+        self.was_sent_content = head.content_length != 0
+        self.phase = _SENDING if self.was_sent_content else _AWAITING
         self.may_rest = True
         return stripped
 
@@ -250,6 +266,8 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         """Tell an exchange that the connection is gone, or that its response is complete by that."""
         if phase is not _RELAYING:
             is_untouched = self.served > 0 and not self._partial
+            if is_untouched:
+                self._pool.was_closed(self)
             exchange.upstream_lost(may_retry=is_untouched, detail=str(exc or ""))
         elif self._framing == Framing.UNTIL_CLOSE and self._has_ended and exc is None:
             # RFC 9112 section 9.8: without TLS's close_notify, anybody on the way may have ended it.
@@ -261,7 +279,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         if self._owner is not None:
             self._owner.pinned_lost()
         else:
-            self._pool.forget(self)
+            self._pool.was_closed(self)
 
     def _spoke_unasked(self) -> None:
         """End it at rest: what it says could be taken for the next response."""

@@ -29,7 +29,8 @@ class Connection:
     def __init__(self, *, is_closing=False, is_stale=False):
         self.transport = self
         self.idle_since_s = 0.0
-        self.served = 2  # so the app keeps connections open
+        self.habit = None
+        self.was_sent_content = False
         self.was_aborted = False
         self.is_closing = lambda: is_closing
         self.is_stale = lambda: is_stale
@@ -47,11 +48,19 @@ def make_gateway(upstream="http://127.0.0.1:1", **settings):
     )
 
 
+def make_pool(gateway):
+    """Make one whose app is known to keep connections."""
+    made = Pool(gateway)
+    for habit in made._habits:
+        habit.was_kept = True
+    return made
+
+
 class Test_At_rest:  # noqa: N801 - read as a sentence
     def test_connection_used_last_is_lent_first_and_each_once(self):
         """The others grow old and are closed: the pool shrinks to what the load needs."""
         gateway = make_gateway()
-        resting = Pool(gateway)
+        resting = make_pool(gateway)
         connections = [Connection() for _ in range(3)]
         for connection in connections:
             resting.put(connection)
@@ -63,7 +72,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
     def test_connection_beyond_its_time_is_closed_and_not_lent(self):
         """Below what servers grant: gunicorn closes after 2 s."""
         gateway = make_gateway()
-        resting = Pool(gateway)
+        resting = make_pool(gateway)
         old, young = Connection(), Connection()
         resting.put(old)
         gateway.clock.now_s += 6
@@ -75,7 +84,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert gateway.stats.upstream_reused_total == 1
 
     def test_connection_that_is_closing_is_passed_over(self):
-        resting = Pool(make_gateway())
+        resting = make_pool(make_gateway())
         lost, good = Connection(), Connection()
         for connection in (good, lost):
             resting.put(connection)
@@ -86,25 +95,27 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
     @pytest.mark.parametrize("must_be_fresh", [True, False])
     def test_operating_system_is_asked_only_for_what_cannot_be_sent_twice(self, must_be_fresh):
         """It is a system call: a request that may be sent again takes the risk instead."""
-        resting = Pool(make_gateway())
+        resting = make_pool(make_gateway())
         stale = Connection(is_stale=True)
         resting.put(stale)
         assert resting.take(must_be_fresh=must_be_fresh) is (None if must_be_fresh else stale)
         assert stale.was_aborted is must_be_fresh
 
     def test_fresh_one_is_found_behind_stale_ones(self):
-        resting = Pool(make_gateway())
+        gateway = make_gateway()
+        resting = make_pool(gateway)
         fresh = Connection()
         resting.put(fresh)
         for _ in range(3):
             resting.put(Connection(is_stale=True))
+        gateway.clock.now_s += 2  # the app's time-out, and not its habit
         assert resting.take(must_be_fresh=True) is fresh
 
     @pytest.mark.parametrize(("is_draining", "is_closing"), [(True, False), (False, True)])
     def test_nothing_is_put_to_rest_while_draining_or_when_it_is_lost(self, is_draining, is_closing):
         gateway = make_gateway()
         gateway.upstream_rest_s = 0 if is_draining else 10
-        resting = Pool(gateway)
+        resting = make_pool(gateway)
         connection = Connection(is_closing=is_closing)
         resting.put(connection)
         assert connection.was_aborted
@@ -112,7 +123,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
 
     def test_sweep_closes_what_is_too_old_and_leaves_the_rest(self):
         gateway = make_gateway()
-        resting = Pool(gateway)
+        resting = make_pool(gateway)
         connections = [Connection() for _ in range(4)]
         for connection in connections:
             resting.put(connection)
@@ -122,15 +133,15 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert resting.take(must_be_fresh=False) is connections[3]
 
     def test_connection_that_was_lost_at_rest_is_forgotten_and_so_is_a_stranger(self):
-        resting = Pool(make_gateway())
+        resting = make_pool(make_gateway())
         connection = Connection()
         resting.put(connection)
-        resting.forget(connection)
-        resting.forget(connection)
+        resting.was_closed(connection)
+        resting.was_closed(connection)
         assert resting.take(must_be_fresh=False) is None
 
     def test_close_ends_all_that_rest(self):
-        resting = Pool(make_gateway())
+        resting = make_pool(make_gateway())
         connections = [Connection() for _ in range(3)]
         for connection in connections:
             resting.put(connection)
@@ -139,12 +150,11 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
 
 
 class Test_App_that_closes_after_an_answer:  # noqa: N801
-    """Issue 16.3: without a word, as uWSGI's `--http-socket` does. What cannot be sent twice needs proof that it does not."""
+    """Issue 16.3: without a word, as uWSGI does. What cannot be sent twice needs proof that it does not."""
 
     def make(self):
         gateway = make_gateway()
         resting, connection = Pool(gateway), Connection()
-        connection.served = 1
         resting.put(connection)
         return gateway, resting, connection
 
@@ -154,33 +164,88 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
         assert not connection.was_aborted
         assert resting.take(must_be_fresh=False) is connection
 
-    def test_is_feared_no_more_when_one_has_served_twice(self):
+    def test_is_feared_no_more_when_one_has_answered_again(self):
         _, resting, connection = self.make()
         resting.take(must_be_fresh=False)
-        connection.served = 2
         resting.put(connection)
         assert resting.take(must_be_fresh=True) is connection
 
-    def test_is_feared_no_more_when_one_has_rested_for_a_tick(self):
-        gateway, resting, connection = self.make()
-        resting.sweep()
+    def test_answer_after_content_proves_nothing_of_an_answer_without(self):
+        """And the other way round."""
+        _, resting, connection = self.make()
+        resting.take(must_be_fresh=False)
+        connection.was_sent_content = True
+        resting.put(connection)
         assert resting.take(must_be_fresh=True) is None
-        gateway.clock.now_s += 0.25
-        resting.sweep()
+        resting.take(must_be_fresh=False)
+        resting.put(connection)
         assert resting.take(must_be_fresh=True) is connection
 
-    def test_is_feared_again_when_one_is_lost_within_a_tick(self):
-        _, resting, connection = self.make()
-        connection.served = 2
-        for number in (1, 2):
-            resting.put(connection)
-            if number == 1:
-                assert resting.take(must_be_fresh=True) is connection
-        resting.forget(connection)
-        other = Connection()
-        other.served = 1
-        resting.put(other)
+    def test_connection_that_has_stood_for_a_moment_may_be_used(self):
+        gateway, resting, connection = self.make()
+        gateway.clock.now_s += 0.5
+        assert resting.take(must_be_fresh=True) is connection
+
+    def test_connection_put_just_before_a_tick_has_not_stood(self):
+        """The clock is coarse: what came to rest a microsecond ago looks a tick old."""
+        gateway, resting, connection = self.make()
+        gateway.clock.now_s += 0.25
+        resting.sweep()
         assert resting.take(must_be_fresh=True) is None
+        assert not connection.was_aborted
+
+    def test_proven_one_is_found_behind_one_that_is_not(self):
+        _, resting, connection = self.make()
+        young = Connection()
+        young.was_sent_content = True
+        resting.take(must_be_fresh=False)
+        resting.put(connection)
+        resting.put(young)
+        assert resting.take(must_be_fresh=True) is connection
+        assert resting.take(must_be_fresh=False) is young
+
+    @pytest.mark.parametrize("how", ["at rest", "under a request", "closing", "stale"])
+    @pytest.mark.parametrize("after_s", [0.0, 0.25])
+    def test_is_feared_again_however_the_end_of_one_is_noticed(self, how, after_s):
+        gateway, resting, connection = self.make()
+        resting.take(must_be_fresh=False)
+        resting.put(connection)
+        gateway.clock.now_s += after_s
+        if how == "at rest":
+            resting.was_closed(connection)
+        elif how == "under a request":
+            assert resting.take(must_be_fresh=True) is connection
+            resting.was_closed(connection)
+        elif how == "closing":
+            connection.is_closing = lambda: True
+            assert resting.take(must_be_fresh=False) is None
+        else:
+            connection.is_stale = lambda: True
+            assert resting.take(must_be_fresh=True) is None
+        resting.put(Connection())
+        assert resting.take(must_be_fresh=True) is None
+        gateway.clock.now_s += 601
+        resting.put(Connection())
+        assert resting.take(must_be_fresh=True) is not None
+
+    def test_end_after_a_long_rest_is_no_such_thing(self):
+        """It is the app's time-out."""
+        gateway, resting, connection = self.make()
+        resting.take(must_be_fresh=False)
+        resting.put(connection)
+        gateway.clock.now_s += 1
+        resting.was_closed(connection)
+        resting.put(Connection())
+        assert resting.take(must_be_fresh=True) is not None
+
+    def test_few_connections_rest_while_each_request_takes_a_new_one(self):
+        gateway, resting, connection = self.make()
+        resting.was_closed(connection)
+        gateway.stats.in_flight = 10
+        connections = [Connection() for _ in range(100)]
+        for one in connections:
+            resting.put(one)
+        assert sum(not one.was_aborted for one in connections) == 43
 
 
 class Test_Tls:  # noqa: N801
@@ -332,13 +397,12 @@ class Test_On_the_wire:  # noqa: N801
         """A second POST would be a second order."""
         async with bench(answering(), upstream_keepalive_timeout_s=60) as b:
             peer = await b.connect()
-            for _ in range(2):
-                await peer.send(GET)
+            for request in (GET, GET, POST, GET):
+                await peer.send(request)
                 await peer.read_response()
-            await peer.send(POST)
-            await peer.read_response()
             (resting,) = b.gateway.pool._idle
             assert not resting.is_stale()
-            await peer.send(POST)
-            await peer.read_response()
+            for _ in range(2):
+                await peer.send(POST)
+                await peer.read_response()
             assert b.recorder.connections == 1

@@ -55,8 +55,9 @@ class Pool:
     def put(self, connection: UpstreamConnection) -> None:
         self.resting.append(connection)
 
-    def forget(self, connection: UpstreamConnection) -> None:
-        self.resting.remove(connection)
+    def was_closed(self, connection: UpstreamConnection) -> None:
+        if connection in self.resting:
+            self.resting.remove(connection)
 
 
 class Stage:

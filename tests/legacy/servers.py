@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
+UWSGI_OPTIONS = {
+    "uwsgi": "--http-socket",  # closes after each answer
+    "uwsgi-http": "--http",  # the same by a process before the workers
+    "uwsgi-http11": "--http11-socket",  # closes after an answer to content that was not read
+}
 SERVERS = ("gunicorn", "waitress", "werkzeug", "uwsgi")
 
 
@@ -108,13 +113,9 @@ def _command(name: str, descriptor: int, app: str) -> list[str]:
         uwsgi = shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
         if uwsgi is None:
             pytest.skip("uWSGI is not installed")
-        option = (
-            "--http11-socket" if name == "uwsgi-http11" else "--http-socket"
-        )  # the former keeps connections
-        listen = [option, f"fd://{descriptor}"]
         return [
             uwsgi,
-            *listen,
+            *(UWSGI_OPTIONS[name], f"fd://{descriptor}"),
             *("--module", app, "--home", sys.prefix, "--pythonpath", str(ROOT), "--threads", "8"),
             *("--need-app", "--die-on-term", "--master", "--disable-logging", "--buffer-size", "32768"),
         ]

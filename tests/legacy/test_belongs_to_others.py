@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ BEHIND = {
     "gevent": APP,
     "eventlet": APP,
     "uwsgi": APP,
+    "uwsgi-http": APP,
     "uwsgi-http11": APP,
     "runserver": DJANGO,
 }
@@ -43,33 +44,34 @@ rules:
 CLIENTS = 12
 LIMIT_S = 20.0
 EMPTY = ("HEAD", "204", "304")
-# What a client asks for: a method or status, and where. The same number never comes twice.
-KINDS = {
-    "GET": ("GET", "late"),
-    "GET a file": ("GET", "file"),
-    "HEAD": ("HEAD", "late"),
-    "HEAD of a file": ("HEAD", "file"),
-    "HEAD of what looks like an answer": ("HEAD", "evil"),
-    "204": ("GET", "204"),
-    "304": ("GET", "304"),
-    "chunked upload": ("POST", "late"),
-    "upload": ("PUT", "late"),
-}
 UPLOADED = b"GET /smuggled HTTP/1.1\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(UPLOADED), UPLOADED)
 COUNTED = b"Content-Length: %d\r\n\r\n%b" % (len(UPLOADED), UPLOADED)
+# What a client asks for: a method, where, and the rest of the request. The same number never comes twice.
+KINDS = {
+    "GET": ("GET", "late", b"\r\n"),
+    "GET a file": ("GET", "file", b"\r\n"),
+    "HEAD": ("HEAD", "late", b"\r\n"),
+    "HEAD of a file": ("HEAD", "file", b"\r\n"),
+    "HEAD of what looks like an answer": ("HEAD", "evil", b"\r\n"),
+    "204": ("GET", "204", b"\r\n"),
+    "304": ("GET", "304", b"\r\n"),
+    "chunked upload": ("POST", "late", CHUNKED),
+    "upload": ("PUT", "late", COUNTED),
+    "form": ("POST", "late", COUNTED),
+}
 
 
 class Client:
     """Asks one request after the other on one connection, and judges each answer."""
 
     def __init__(
-        self, address: tuple[str, int], numbers: Iterator[int], seed: int, *, is_django: bool
+        self, address: tuple[str, int], numbers: Iterator[int], seed: int, kinds: Sequence[str]
     ) -> None:
         self._address = address
         self._numbers = numbers
         self._random = random.Random(seed)
-        self._kinds = [kind for kind in KINDS if not (is_django and kind in EMPTY)]
+        self._kinds = kinds
         self._writer: asyncio.StreamWriter | None = None
         self.seen: Counter[str] = Counter()
 
@@ -84,13 +86,12 @@ class Client:
         self._close()
 
     async def _ask(self, kind: str, number: int) -> str:
-        method, place = KINDS[kind]
+        method, place, rest = KINDS[kind]
         path = f"/{place}/{number}"
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(*self._address)
-        content = {"POST": CHUNKED, "PUT": COUNTED}.get(method, b"\r\n")
         try:
-            self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\n".encode() + content)
+            self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\n".encode() + rest)
             answer = Answer(await self._reader.readuntil(b"\r\n\r\n"), "open")
             if method != "HEAD" and place not in EMPTY:
                 answer.data += await self._reader.readexactly(int(answer.field("Content-Length")[0]))
@@ -117,28 +118,40 @@ def judge(answer: Answer, method: str, path: str) -> str:
     return "right" if answer.is_protected or place == "304" else "unprotected"
 
 
-async def ask_many(server: str, directory: Path, requests: int) -> Counter[str]:
+async def ask_many(server: str, directory: Path, requests: int, kinds: Sequence[str]) -> Counter[str]:
     """Put so many requests of a dozen clients to an app behind the product; how the answers were."""
     rules = directory / "rules.yaml"
     rules.write_text(RULES)
-    app = BEHIND[server]
     numbers = iter(range(requests))
-    with serving(server.partition(" ")[0], directory / "log", app) as process:
+    with serving(server.partition(" ")[0], directory / "log", BEHIND[server]) as process:
         async with sidecar(f"http://127.0.0.1:{process.port}", rules) as running:
             assert isinstance(running.listen, tuple)
-            clients = [
-                Client(running.listen, numbers, seed, is_django=app == DJANGO) for seed in range(CLIENTS)
-            ]
+            clients = [Client(running.listen, numbers, seed, kinds) for seed in range(CLIENTS)]
             await asyncio.gather(*(client.run() for client in clients))
     return sum((client.seen for client in clients), Counter())
 
 
-@pytest.mark.parametrize(
-    "requests", [400, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
-)
+def bounded(short: int, long: int) -> pytest.MarkDecorator:
+    """Run with few requests, and with many in the slow runs."""
+    slow = pytest.param(long, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+    return pytest.mark.parametrize("requests", [short, slow])
+
+
+@bounded(400, 10_000)
 @pytest.mark.parametrize("server", BEHIND)
 async def test_every_client_gets_its_own_answer(tmp_path, server, requests):
     """Issue 14, items 1 and 3."""
-    seen = await ask_many(server, tmp_path, requests)
+    kinds = [kind for kind in KINDS if not (BEHIND[server] == DJANGO and kind in EMPTY)]
+    seen = await ask_many(server, tmp_path, requests, kinds)
     print(f"\n{server}: {dict(seen)}")
     assert seen == {"right": requests}
+
+
+@bounded(400, 5_000)
+@pytest.mark.parametrize("kinds", [("form",), ("form", "GET")], ids=["POST", "POST and GET"])
+@pytest.mark.parametrize("server", [name for name in BEHIND if name.startswith("uwsgi")])
+async def test_no_post_is_lost_to_an_app_that_closes_after_answers(tmp_path, server, kinds, requests):
+    """Issue 16.3: so many POSTs, also between GETs, whose connections they share where the app keeps those."""
+    seen = await ask_many(server, tmp_path, requests * len(kinds), kinds)
+    print(f"\n{server}, {' and '.join(kinds)}: {dict(seen)}")
+    assert seen == {"right": requests * len(kinds)}

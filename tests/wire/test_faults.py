@@ -205,13 +205,22 @@ class Test_Idle_connection_closes_under_a_request:  # noqa: N801
         """RFC 9110 section 9.2.2: the app may have acted on it before it closed."""
         async with leaves_nothing(closing_under_the_second_request()) as b:
             first = await b.exchange(closing(REQUESTS["GET"]))
-            b.gateway.pool._app_keeps_open = (
-                True  # as it looked; else the request had a connection of its own
-            )
+            for habit in b.gateway.pool._habits:
+                habit.was_kept = True  # as it looked; else the request had a connection of its own
             second = await b.exchange(closing(REQUESTS[name]))
             assert (first.status, second.status, second.is_protected) == (200, 502, True)
             assert b.gateway.stats.retries_total == 0
             assert sum(head.startswith(b"POST") for head in b.recorder.heads) == 1
+
+    async def test_post_meets_no_connection_that_the_app_closes_only_after_uploads(self):
+        """Issue 16.3: uWSGI's `--http11-socket` does so where the app leaves content unread. GETs prove nothing then."""
+        async with bench(closing_after_uploads()) as b:
+            peer = await b.connect()
+            for name in ("GET", "GET", "POST", "POST", "GET", "GET", "POST", "POST", "GET"):
+                await peer.send(REQUESTS[name])
+                assert (await peer.read_response()).status == 200
+            assert b.gateway.stats.upstream_errors == {}
+            assert b.gateway.stats.retries_total == 2  # of the two GETs that came behind a POST
 
     @pytest.mark.parametrize("name", ["GET", "POST", "POST chunked", "upgrade"])
     async def test_connection_that_was_closed_in_time_is_not_used(self, leaves_nothing, name):
@@ -495,6 +504,19 @@ def closing_under_the_second_request() -> Callable[[Peer], Awaitable[None]]:
         await peer.send(STATUS_LINE + b"Content-Length: 2\r\n\r\nok")
         recorder = peer.writer.recorder  # type: ignore[attr-defined]
         recorder.heads.append(await peer.read_head())
+
+    return script
+
+
+def closing_after_uploads() -> Callable[[Peer], Awaitable[None]]:
+    """An upstream that keeps a connection until it was sent content, and then closes it as the next request comes."""
+
+    async def script(peer: Peer) -> None:
+        content = b""
+        while not content:
+            content = await read_content(peer, await peer.reader.readuntil(b"\r\n\r\n"))
+            await peer.send(STATUS_LINE + b"Content-Length: 2\r\n\r\nok")
+        await peer.read_head()
 
     return script
 
