@@ -1,7 +1,9 @@
 """Random and damaged traffic through the gateway's own protocols, without sockets: what `test_fuzz` runs.
 
-One seed is one episode: a client's connection with up to four requests, upstream connections that answer
-or misbehave, everything in random pieces, with congestion, time-outs and either side leaving at any moment.
+One seed is one episode: connections of up to three clients with up to four requests each, upstream connections that
+answer or misbehave, everything in random pieces, with congestion, time-outs and either side leaving at any moment.
+Upstreams send content late, after the end of an answer to HEAD, 204, 304, or a chunked upload; some connections are
+authenticated. Requests and answers name the client, so that what gets to another one shows.
 Sockets, time and tasks are the only things replaced; pool, exchange and both protocols are the real ones.
 """
 
@@ -9,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,7 +31,15 @@ from proxy.rules.policies import STRICT
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
 from tests.rules.making import conditions, field_key
-from tests.wire.fuzz_messages import NUMBERED, UNASKED, random_requests, random_response
+from tests.wire.fuzz_messages import (
+    ASKED_BY,
+    NUMBERED,
+    UNASKED,
+    challenge,
+    late_answer,
+    random_requests,
+    random_response,
+)
 from tests.wire.strict import read_requests, read_responses
 
 RULESETS = {
@@ -38,6 +49,7 @@ RULESETS = {
     ),
     "no rules": (),
 }
+NAMES = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 _ROUNDS = 12  # more than four requests that each time out, then the connection itself
 _IDLE, _IDLE_PEER = socket.socketpair()
 _IDLE.setblocking(False)  # as those of the loop are
@@ -52,20 +64,21 @@ class Episodes:
 
     def __init__(self) -> None:
         self._worlds = [_World(rules) for rules in RULESETS.values()]
-        self.seen: dict[str, int] = {}
+        self.seen: Counter[str] = Counter()
+        self.steps: Counter[str] = Counter()
 
     def run(self, seed: int) -> None:
         """Run the episode of a seed."""
         chance = random.Random(seed)
         world = self._worlds[seed % len(self._worlds)]
-        episode = _Episode(world, chance)
+        episode = _Episode(world, chance, clients=chance.choice((1, 2, 3)))
         try:
             episode.run()
             episode.check()
         except Exception as error:
             raise AssertionError(f"seed {seed}: {error!r}\n{episode.describe()}") from error
-        for outcome in episode.outcomes():
-            self.seen[outcome] = self.seen.get(outcome, 0) + 1
+        self.seen.update(episode.outcomes())
+        self.steps.update(episode.steps())
 
 
 class _FakeLoop:
@@ -96,10 +109,11 @@ class FakeTransport(asyncio.Transport):
         half_closed: nothing more is written.
     """
 
-    def __init__(self, loop: _FakeLoop, protocol: Any) -> None:
+    def __init__(self, loop: _FakeLoop, protocol: Any, address: str = "192.0.2.1") -> None:
         super().__init__()
         self._loop = loop
         self.protocol = protocol
+        self._address = address
         self.written = bytearray()
         self.takes = True
         self._untaken: list[bytes | memoryview] = []
@@ -173,7 +187,7 @@ class FakeTransport(asyncio.Transport):
         return sum(map(len, self._untaken))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": ("192.0.2.1", 1), "socket": _IDLE}.get(name, default)
+        return {"peername": (self._address, 1), "socket": _IDLE}.get(name, default)
 
     def _end(self, how: str) -> None:
         if not self.end:
@@ -241,70 +255,150 @@ class _World:
 
 
 class _Upstream:
-    """The other end of an upstream connection: answers each whole request that it is sent."""
+    """The other end of an upstream connection: answers each whole request that it is sent.
+
+    Attributes:
+        askers: who has sent each request.
+        owner: whose it is, and how many requests had come when it became so.
+    """
 
     def __init__(self, connection: UpstreamConnection, transport: FakeTransport) -> None:
         self.connection = connection
         self.transport = transport
         self.to_send = b""
+        self.late = b""
+        self.late_answers = 0
         self.closes = False
         self.has_ended = False  # and says no more, as no socket can
         self.has_switched = False
-        self._answered = 0
+        self.askers: list[bytes] = []
+        self.owner: tuple[bytes, int] | None = None
 
     def answer(self, chance: random.Random) -> None:
         """Prepare an answer when there is a request that has none (early ones included)."""
         asked = self.transport.written.count(b"Via: 1.")
-        if asked > self._answered:
-            self._answered = asked
-            before, _, last = bytes(self.transport.written).rpartition(b" HTTP/1.1\r\n")
-            method = before.rpartition(b"\r\n")[2].partition(b" ")[0].decode("latin-1")
-            response, self.closes = random_response(chance, method, asks_to_switch=b"\r\nUpgrade: " in last)
-            self.to_send += response
+        if asked <= len(self.askers):
+            return
+        before, _, last = bytes(self.transport.written).rpartition(b" HTTP/1.1\r\n")
+        method = before.rpartition(b"\r\n")[2].partition(b" ")[0].decode("latin-1")
+        asker = _asker(last)
+        self.askers.extend([asker] * (asked - len(self.askers)))
+        if self.owner is None and re.search(rb"(?m)^Authorization: (NTLM|Negotiate) x\r$", last):
+            self.owner = asker, asked
+        if chance.random() < 0.05:
+            self.owner = self.owner or (asker, asked)
+            response, self.closes = challenge(asker), False
+        else:
+            response, self.closes = random_response(
+                chance, method, asker, asks_to_switch=b"\r\nUpgrade: " in last
+            )
+        self.to_send += self.late + response
+        status = response[9:12]
+        is_left_open = not self.closes and not self.has_switched
+        follows = (
+            method == "HEAD" or status in (b"204", b"304") or b"\r\nTransfer-Encoding: chunked\r\n" in last
+        )
+        self.late = b""
+        if is_left_open and follows and chance.random() < 0.5:
+            self.late = late_answer(chance, asker)
+            self.late_answers += 1
+
+
+def _asker(message: bytes) -> bytes:
+    return message.partition(ASKED_BY)[2].partition(b"\r\n")[0]
+
+
+class _Client:
+    """The other end of a client's connection.
+
+    Attributes:
+        name: what its requests call it, which is also its address.
+    """
+
+    def __init__(self, world: _World, chance: random.Random, name: str) -> None:
+        self.name = name
+        self.connection = world.gateway._protocol()
+        self.transport = FakeTransport(world.loop, self.connection, name)
+        self.transport.takes = chance.random() < 0.7
+        self.to_send = random_requests(chance, name.encode())
+        self.sent = b""
+        self._has_half_closed = self._is_congested = False
+
+    def send_piece(self, size: int) -> None:
+        if self.transport.end or self.transport.is_paused or self._has_half_closed:
+            return
+        piece, self.to_send = self.to_send[:size], self.to_send[size:]
+        if piece:
+            self.sent += piece
+            self.connection.data_received(piece)
+
+    def congest(self, is_congested: bool) -> None:
+        if is_congested is not self._is_congested and not self.transport.end:
+            self._is_congested = is_congested
+            (self.connection.pause_writing if is_congested else self.connection.resume_writing)()
+
+    def toggle_congestion(self) -> None:
+        self.congest(not self._is_congested)
+
+    def half_close(self) -> None:
+        if not self.transport.end and not self._has_half_closed:
+            self._has_half_closed = True
+            if not self.connection.eof_received():
+                self.transport.close()
+
+    def check(self, records: list[Record], *, protects_all: bool) -> None:
+        """Hold what was written to it against the guarantees."""
+        assert not self.to_send or self.transport.end or self._has_half_closed, "the client was not heard"
+        assert self.transport.end, "the client's connection is still open"
+        methods = [record.method or "GET" for record in records if record.client == self.name]
+        responses = read_responses(bytes(self.transport.written), iter(methods))
+        for response in responses:
+            is_own = any(value.startswith(b"nocache-proxy") for value in response.values(b"proxy-status"))
+            if response.status >= 200 and (protects_all or is_own):
+                assert response.is_protected, response
+            content = response.content.removesuffix(UNASKED)
+            assert len(content) < 2 * SMALL_BYTES or content in NUMBERED, "bytes at the wrong place"
+            others = {name.encode() for name in NAMES if name != self.name}
+            assert others.isdisjoint(response.values(b"x-asked-by")), f"{self.name} got another's answer"
+        if self.transport.end == "closed" and responses and not self._has_half_closed:
+            assert responses[-1].is_complete is not False, "a clean end of a cut response"
 
 
 class _Episode:
-    def __init__(self, world: _World, chance: random.Random) -> None:
+    def __init__(self, world: _World, chance: random.Random, clients: int = 1) -> None:
         self._world = world
         self._chance = chance
         world.log.records.clear()
         world.pool.episode = self
         self.connecting: list[tuple[_Attempt, Exchange]] = []
         self._upstreams: list[_Upstream] = []
-        self._sent = b""
-        self._to_send = random_requests(chance)
-        self._client = world.gateway._protocol()
-        self._transport = FakeTransport(world.loop, self._client)
-        self._transport.takes = chance.random() < 0.7
-        self._client_left = self._client_half_closed = self._is_congested = False
+        self._clients = [_Client(world, chance, name) for name in NAMES[:clients]]
 
     def run(self) -> None:
         chance, loop = self._chance, self._world.loop
-        self._client.connection_made(self._transport)
-        for _ in range(chance.choice((6, 12, 30))):
+        for client in self._clients:
+            client.connection.connection_made(client.transport)
+        for _ in range(chance.choice((6, 12, 30)) * len(self._clients)):
             self._step(chance.random())
             loop.run()
         self._let_all_end()
 
     def _step(self, roll: float) -> None:
         chance = self._chance
+        client = chance.choice(self._clients)
         if roll < 0.40:
-            self._send_piece(chance.choice((1, 7, 40, 10_000)))
+            client.send_piece(chance.choice((1, 7, 40, 10_000)))
         elif roll < 0.60:
             self._connect()
         elif roll < 0.90:
             self._answer_piece(chance.choice((1, 7, 40, 10_000, 300_000)))
         elif roll < 0.92:
-            self._congest(not self._is_congested)
+            client.toggle_congestion()
         elif roll < 0.93:
-            self._transport.take()
+            client.transport.take()
         elif roll < 0.95 and self._upstreams:
-            upstream = chance.choice(self._upstreams)
-            (
-                upstream.transport.protocol.pause_writing
-                if chance.random() < 0.5
-                else upstream.transport.protocol.resume_writing
-            )()
+            protocol = chance.choice(self._upstreams).transport.protocol
+            (protocol.pause_writing if chance.random() < 0.5 else protocol.resume_writing)()
         elif roll < 0.965 and self._upstreams:
             chance.choice(self._upstreams).transport.lose(
                 chance.choice((None, ConnectionResetError("reset")))
@@ -312,18 +406,9 @@ class _Episode:
         elif roll < 0.975:
             self._world.tick(chance.choice((0.25, 3, 400)))
         elif roll < 0.98:
-            self._half_close_client()
+            client.half_close()
         elif roll < 0.985:
-            self._client_left = True
-            self._transport.lose(chance.choice((None, ConnectionResetError("reset"))))
-
-    def _send_piece(self, size: int) -> None:
-        if self._transport.end or self._transport.is_paused or self._client_half_closed:
-            return
-        piece, self._to_send = self._to_send[:size], self._to_send[size:]
-        if piece:
-            self._sent += piece
-            self._client.data_received(piece)
+            client.transport.lose(chance.choice((None, ConnectionResetError("reset"))))
 
     def _connect(self) -> None:
         if not self.connecting:
@@ -352,6 +437,8 @@ class _Episode:
             if upstream.transport.end or upstream.transport.is_paused or upstream.has_ended:
                 continue
             upstream.answer(self._chance)
+            if not upstream.to_send and upstream.late and self._chance.random() < 0.5:
+                upstream.to_send, upstream.late = upstream.late, b""
             piece, upstream.to_send = upstream.to_send[:size], upstream.to_send[size:]
             if piece:
                 upstream.to_send = upstream.transport.deliver(piece) + upstream.to_send
@@ -362,46 +449,39 @@ class _Episode:
                 upstream.has_ended = True
             self._world.loop.run()
 
-    def _congest(self, is_congested: bool) -> None:
-        if is_congested is not self._is_congested and not self._transport.end:
-            self._is_congested = is_congested
-            (self._client.pause_writing if is_congested else self._client.resume_writing)()
-
-    def _half_close_client(self) -> None:
-        if not self._transport.end and not self._client_half_closed:
-            self._client_half_closed = True
-            if not self._client.eof_received():
-                self._transport.close()
-
     def _let_all_end(self) -> None:
         """Hand over all that is left, then let time pass: nothing may be in flight afterwards."""
         loop = self._world.loop
-        self._congest(is_congested=False)
+        for client in self._clients:
+            client.congest(is_congested=False)
         for _ in range(_ROUNDS):
             for _ in range(3):
                 while self.connecting:
                     self._connect()
                 for upstream in self._upstreams:
                     upstream.connection.resume_writing()
-                self._send_piece(100_000)
+                for client in self._clients:
+                    client.send_piece(100_000)
                 loop.run()
                 self._answer_piece(1_000_000)
-                self._transport.take()
+                for client in self._clients:
+                    client.transport.take()
             self._world.tick(400)  # beyond every time-out
             loop.run()
-            if self._transport.end:
+            if all(client.transport.end for client in self._clients):
                 break
         self._world.tick(400)
         loop.run()
 
     def replay(self, data: bytes, size: int) -> tuple[list[object], list[int]]:
         """Send `data` in even pieces; the upstream answers each request when it is whole."""
-        self._client.connection_made(self._transport)
+        (client,) = self._clients
+        client.connection.connection_made(client.transport)
         for start in range(0, len(data), max(size, 1)):
-            self._client.data_received(data[start : start + size])
+            client.connection.data_received(data[start : start + size])
             self._world.loop.run()
             self._answer_whole_requests()
-            if self._transport.end or self._transport.half_closed:
+            if client.transport.end or client.transport.half_closed:
                 break
         forwarded = [
             (request.start, request.fields, request.content)
@@ -432,11 +512,7 @@ class _Episode:
     def check(self) -> None:
         """Hold what was written on both sides against the guarantees."""
         gateway = self._world.gateway
-        assert not self._to_send or self._transport.end or self._client_half_closed, (
-            "the client was not heard"
-        )
         assert gateway.stats.in_flight == gateway.stats.tunnels == 0, "an exchange hangs"
-        assert self._transport.end, "the client's connection is still open"
         assert not gateway.clients
         assert gateway.stats.decision_failures_total == 0
         assert not gateway.stats.proxy_errors["internal_error"], "it failed by itself; see its log"
@@ -449,28 +525,36 @@ class _Episode:
                 switched=upstream.has_switched,
             )
             assert all(request.is_complete for request in requests[:-1])
-        responses = read_responses(
-            bytes(self._transport.written),
-            iter([record.method or "GET" for record in self._world.log.records]),
-        )
-        for response in responses:
-            is_own = any(value.startswith(b"nocache-proxy") for value in response.values(b"proxy-status"))
-            if response.status >= 200 and (self._world.protects_all or is_own):
-                assert response.is_protected, response
-            content = response.content.removesuffix(UNASKED)
-            assert len(content) < 2 * SMALL_BYTES or content in NUMBERED, "bytes at the wrong place"
-        if self._transport.end == "closed" and responses and not self._client_half_closed:
-            assert responses[-1].is_complete is not False, "a clean end of a cut response"
+            if upstream.owner is not None:
+                owner, since = upstream.owner
+                later = {name for request in requests[since:] for name in request.values(b"x-asked-by")}
+                assert later <= {owner}, "a connection that is authenticated was lent"
+        for client in self._clients:
+            client.check(self._world.log.records, protects_all=self._world.protects_all)
 
     def outcomes(self) -> list[str]:
         """What happened, for the distribution."""
         return [f"{record.status} {record.error[:60]}".strip() for record in self._world.log.records]
 
+    def steps(self) -> dict[str, int]:
+        """How often there was what might get to somebody else."""
+        return {
+            "requests": len(self._world.log.records),
+            "HEADs": sum(record.method == "HEAD" for record in self._world.log.records),
+            "late answers": sum(upstream.late_answers for upstream in self._upstreams),
+            "authenticated connections": sum(upstream.owner is not None for upstream in self._upstreams),
+            "connections lent to another client": sum(
+                len(set(upstream.askers)) > 1 for upstream in self._upstreams
+            ),
+        }
+
     def describe(self) -> str:
-        lines = [
-            f"client sent {self._sent!r}",
-            f"client got ({self._transport.end}) {_shown(self._transport.written)}",
-        ]
+        lines = []
+        for client in self._clients:
+            lines += [
+                f"{client.name} sent {client.sent!r}",
+                f"{client.name} got ({client.transport.end}) {_shown(client.transport.written)}",
+            ]
         for upstream in self._upstreams:
             lines.append(f"upstream got ({upstream.transport.end}) {_shown(upstream.transport.written)}")
         return "\n".join([*lines, *self.outcomes()])

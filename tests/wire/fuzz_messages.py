@@ -71,21 +71,24 @@ _INSERTED = (
 )  # fmt: skip
 
 
+ASKED_BY = b"X-Asked-By: "
 # Large content is a part of it, so that a byte at the wrong place shows.
 NUMBERED = b"".join(b"%08d" % number for number in range(1 << 17))
 UNASKED = b"more than was asked for"
 
 
-def random_requests(chance: random.Random) -> bytes:
-    """Make what a client sends on one connection."""
+def random_requests(chance: random.Random, asker: bytes = b"-") -> bytes:
+    """Make what a client sends on one connection; its requests name it."""
     if chance.random() < 0.02:
         return chance.randbytes(chance.randrange(200))
-    data = b"".join(_request(chance) for _ in range(chance.choice((1, 1, 2, 4))))
+    data = b"".join(_request(chance, asker) for _ in range(chance.choice((1, 1, 2, 4))))
     return _damaged(chance, data) if chance.random() < 0.25 else data
 
 
-def random_response(chance: random.Random, method: str, *, asks_to_switch: bool) -> tuple[bytes, bool]:
-    """Make what an upstream sends for one request.
+def random_response(
+    chance: random.Random, method: str, asker: bytes, *, asks_to_switch: bool
+) -> tuple[bytes, bool]:
+    """Make what an upstream sends for one request; most answers name who has asked.
 
     Returns:
         The bytes, and whether it closes its connection afterwards.
@@ -100,7 +103,7 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
     status = chance.choice(_STATUSES[:10] if chance.random() < 0.97 else _STATUSES)
     if asks_to_switch and chance.random() < 0.6:
         status = b"101"
-    lines = [chance.choice(_RESPONSE_FIELDS[:24]) for _ in range(chance.randrange(5))]
+    lines = [ASKED_BY + asker, *(chance.choice(_RESPONSE_FIELDS[:24]) for _ in range(chance.randrange(5)))]
     if chance.random() < 0.15:
         lines.append(chance.choice(_RESPONSE_FIELDS))
     if status == b"101":
@@ -139,7 +142,21 @@ def random_response(chance: random.Random, method: str, *, asks_to_switch: bool)
     return (_damaged(chance, data) if chance.random() < 0.15 and not is_large else data), closes
 
 
-def _request(chance: random.Random) -> bytes:
+def challenge(asker: bytes) -> bytes:
+    """Make an answer after which the connection is the asker's, RFC 4559."""
+    return (
+        b"HTTP/1.1 401 Unauthorized\r\n" + ASKED_BY + asker + b"\r\n"
+        b"WWW-Authenticate: NTLM\r\nContent-Length: 2\r\n\r\nno"
+    )
+
+
+def late_answer(chance: random.Random, asker: bytes) -> bytes:
+    """Make what an app sends after the end of an answer, and what another client would take for its own."""
+    head = b"HTTP/1.1 200 OK\r\n" + ASKED_BY + asker + b"\r\nContent-Length: 4\r\n\r\nlate"
+    return chance.choice((head, head, head[: chance.randrange(len(head))], b"late", b"\r\n" + head))
+
+
+def _request(chance: random.Random, asker: bytes) -> bytes:
     method = chance.choice(_METHODS[:11] if chance.random() < 0.98 else _METHODS)
     target = chance.choice(_TARGETS[:7] if chance.random() < 0.97 else _TARGETS)
     version = (
@@ -148,6 +165,9 @@ def _request(chance: random.Random) -> bytes:
         else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2", b""))
     )
     lines = [b"Host: app"] if chance.random() < 0.985 else []
+    lines.append(ASKED_BY + asker)
+    if chance.random() < 0.05:
+        lines.append(b"Authorization: " + chance.choice((b"NTLM x", b"Negotiate x")))
     lines += [chance.choice(_REQUEST_FIELDS[:20]) for _ in range(chance.randrange(4))]
     if chance.random() < 0.1:
         lines.append(chance.choice(_REQUEST_FIELDS))
