@@ -1,8 +1,9 @@
 """HAR files of Chromium and Firefox, read as a stream: one entry at a time, so a file may have any length.
 
 What browsers differ in: Chromium marks answers from its cache with `_fromCache` or `_fromDiskCache`, says with
-`_resourceType` who asked, and joins repeated fields with a line feed; Playwright writes a transfer size of 0; Firefox writes `cache.afterRequest`.
-Both can leave out content, and Chromium's "sanitized" export leaves out cookies and credentials.
+`_resourceType` who asked, and joins repeated fields with a line feed; Playwright writes a transfer size of 0; Firefox only
+a size of 0 for the head that it did not receive. Both can leave out content, and Chromium's "sanitized" export leaves out
+cookies and credentials.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Recording:
         self.has_credentials |= any(
             name.lower() in (b"cookie", b"authorization") for name, _ in seen.request_fields
         )
-        self.without_content += seen.content is None and seen.status not in (NOT_MODIFIED, 204)
+        is_compared = not seen.is_from_cache and seen.status not in (NOT_MODIFIED, 204)
+        self.without_content += seen.content is None and is_compared
         return seen
 
 
@@ -207,10 +209,10 @@ def _content(content: dict[str, Any]) -> Content | None:
 
 
 def _is_from_cache(entry: dict[str, Any], response: dict[str, Any]) -> bool:
-    """Whether the browser answered without asking the app."""
+    """Whether the browser answered without asking the app. Firefox tells a 304 by `cache.afterRequest`, and nothing else."""
     if any(entry.get(mark) or response.get(mark) for mark in _CACHE_MARKS):
         return True
-    if "afterRequest" in (entry.get("cache") or {}):
+    if response.get("headersSize") == 0 and not entry.get("serverIPAddress"):
         return True  # Firefox
     has_content = (response.get("content") or {}).get("size", 0) > 0
     return response.get("_transferSize") == 0 and has_content

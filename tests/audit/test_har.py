@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from proxy.audit.har import HarError, Recording
-from proxy.audit.observation import Observation, digest_content
+from proxy.audit.observation import Observation, asker_of, digest_content
+from tests.audit.recordings import firefox
+from tests.audit.recordings.record import record_firefox, serving
+from tests.support.peers import program
 
 RECORDINGS = Path(__file__).parent / "recordings"
 BASE = {
@@ -95,7 +98,7 @@ def test_empty_content_is_content():
         {"fromCache": True},
         {"response": {"_fromDiskCache": True}},
         {"response": {"_transferSize": 0}},
-        {"cache": {"afterRequest": None}},
+        {"response": {"headersSize": 0}},
     ],
 )
 def test_answers_from_the_cache_are_told_apart(mark):
@@ -195,6 +198,43 @@ def test_recording_of_chromium_with_fetch_xhr_and_answers_from_its_cache():
     assert {one.shown_asker for one in by_path[b"/xhr/last"]} == {"xhr"}
     assert recording.has_credentials
     assert recording.unreadable == 0
+
+
+@pytest.mark.parametrize(("name", "has_content"), [("firefox", True), ("firefox-without-content", False)])
+def test_recording_of_firefox_with_and_without_content(name, has_content):
+    recording = Recording()
+    with (RECORDINGS / f"{name}.har").open("rb") as file:
+        check_firefox(list(recording.read(file, name)), has_content=has_content)
+    assert (recording.has_credentials, recording.unreadable, recording.other_sites) == (True, 0, 0)
+    assert (recording.without_content == 0) is has_content
+    assert recording.renewed == 2
+    assert "Answered by the browser's cache in this recording: 5, and 2 more after the app had said 304." in (
+        recording.notes()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.peer
+def test_firefox_that_is_installed_writes_such_a_file():
+    program(firefox.FIREFOX)
+    with serving() as site:
+        check_firefox(read(record_firefox(site).encode()), has_content=True)
+
+
+def check_firefox(seen: list[Observation], *, has_content: bool) -> None:
+    by_path: dict[bytes, list[Observation]] = {}
+    for observation in seen:
+        by_path.setdefault(observation.target.partition(b"?")[0], []).append(observation)
+    assert [one.is_from_cache for one in by_path[b"/api/cached"]] == [False, True, True, True]
+    assert [one.is_from_cache for one in by_path[b"/static/logo.3f2a9c81.png"]] == [False, True]
+    assert [one.status for one in by_path[b"/api/tagged"]] == [200, 304, 304]
+    assert not any(one.is_from_cache for one in by_path[b"/api/tagged"] + by_path[b"/api/secret"])
+    contents = {one.content for one in by_path[b"/api/changing"]}
+    assert len(contents) == (4 if has_content else 1)
+    assert (None in contents) is not has_content
+    assert {asker_of(one.request_fields) for one in by_path[b"/"]} == {"page"}
+    assert {asker_of(one.request_fields) for one in by_path[b"/api/secret"]} == {"fetch"}
+    assert {asker_of(one.request_fields) for one in by_path[b"/xhr/last"]} == {"xhr"}
 
 
 class Endless(io.RawIOBase):

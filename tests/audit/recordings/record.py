@@ -1,7 +1,7 @@
-"""Records `chromium.har` with Debian's Chromium: a page that asks an app by fetch() and XMLHttpRequest, opened twice.
+"""Records the HAR files beside it: a page that asks an app by fetch() and XMLHttpRequest, opened twice.
 
-Run it again when Chromium writes another form of HAR: `python -m tests.audit.recordings.record`. It needs Playwright and
-Debian's package `chromium`.
+`chromium.har` is Playwright's, with Debian's Chromium; `firefox.har` and `firefox-without-content.har` are written by the
+network panel of Debian's Firefox. Run it again when they write another form of HAR: `python -m tests.audit.recordings.record`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,26 @@ import asyncio
 import http.server
 import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.async_api import async_playwright
+from tests.audit.recordings import firefox
+from tests.support.peers import free_port
 
 PAGE = b"""<!doctype html><title>wait</title><script>
 async function go() {
   for (let i = 0; i < 2; i++) { await (await fetch("/api/cached")).text(); await (await fetch("/api/secret")).text(); }
   await (await fetch("/api/changing?_=" + "1", {cache: "no-store"})).text();
   await (await fetch("/api/changing?_=" + "1", {cache: "no-store"})).text();
-  await fetch("/missing");
+  await (await fetch("/api/tagged")).text();
+  if (document.cookie.includes("again")) await (await fetch("/api/tagged")).text();
+  document.cookie = "again=1";
+  await (await fetch("/missing")).text();
   const xhr = new XMLHttpRequest();
   xhr.open("GET", "/xhr/last");
   xhr.setRequestHeader("X-Requested-With", "XMLHttpRequest");
-  xhr.onload = () => { document.title = "done"; };
+  xhr.onload = () => setTimeout(() => { document.title = "done"; }, 500);  // so that what records has seen it all
   xhr.send();
 }
 go();
@@ -58,6 +64,7 @@ class App(http.server.BaseHTTPRequestHandler):
                 number,
                 [json, ("Cache-Control", "max-age=600"), ("ETag", f'"{number[11:-1].decode()}"')],
             ),
+            "/api/tagged": (200, number[:10], [json, ("Cache-Control", "no-cache"), ("ETag", '"1"')]),
             "/xhr/last": (200, number, [json]),
             "/static/logo.3f2a9c81.png": (
                 200,
@@ -66,6 +73,8 @@ class App(http.server.BaseHTTPRequestHandler):
             ),
         }
         status, content, fields = answers.get(path, (404, b"no such page", [("Content-Type", "text/plain")]))
+        if self.headers["If-None-Match"] and ("ETag", self.headers["If-None-Match"]) in fields:
+            status, content = 304, b""
         self.send_response(status)
         for name, value in (*fields, ("Content-Length", str(len(content)))):
             self.send_header(name, value)
@@ -73,7 +82,18 @@ class App(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-async def record(site: str, to: Path) -> None:
+@contextmanager
+def serving() -> Iterator[str]:
+    """Run the app; give its address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+async def record_chromium(site: str, to: Path) -> None:
+    from playwright.async_api import async_playwright
+
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         context = await browser.new_context(record_har_path=to, record_har_content="embed")
@@ -85,9 +105,19 @@ async def record(site: str, to: Path) -> None:
         await browser.close()
 
 
+def record_firefox(site: str, *, with_content: bool = True) -> str:
+    content = {"devtools.netmonitor.har.includeResponseBodies": with_content}
+    with firefox.running(free_port(), **content) as browser:
+        for _ in range(2):
+            browser.open(site, "done")
+            text = browser.har()  # a page that is left too soon has entries without an answer
+        return text
+
+
 if __name__ == "__main__":
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        here = Path(__file__).parent
-        asyncio.run(record(f"http://127.0.0.1:{server.server_address[1]}/", here / "chromium.har"))
-        server.shutdown()
+    here = Path(__file__).parent
+    with serving() as site:
+        asyncio.run(record_chromium(site, here / "chromium.har"))
+    for name, with_content in (("firefox.har", True), ("firefox-without-content.har", False)):
+        with serving() as site:
+            (here / name).write_text(record_firefox(site, with_content=with_content) + "\n", encoding="utf-8")
