@@ -136,7 +136,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     # Called by the exchange and the tunnel
 
     def end(self) -> None:
-        outgoing = self._outgoing
+        outgoing = self.outgoing
         if outgoing is not None and outgoing.is_chunked:
             self.send(LAST_CHUNK)
         if self.pinned is not None and not self.pinned.may_rest:
@@ -144,11 +144,11 @@ class ClientConnection(RequestReader, asyncio.Protocol):
         else:
             self._exchange_done(keep_alive=outgoing is not None and outgoing.keep_alive)
 
-    def answer(self, failure: Failure, vary: tuple[str, ...]) -> int:
+    def answer(self, failure: Failure, vary: tuple[str, ...]) -> tuple[bytes, bytes]:
         head = self._head
         assert head is not None, "there is a request"
         keep_alive = failure.source == "upstream" and self.may_keep_alive(head)
-        data, content = render_failure(
+        answer = render_failure(
             failure,
             method=head.method,
             client_minor=head.minor,
@@ -156,9 +156,9 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             vary=vary,
             date=self._context.clock.date,
         )
-        self.send(data + content)
+        self.send(b"".join(answer))
         self._exchange_done(keep_alive=keep_alive)
-        return len(content)
+        return answer
 
     def reset(self) -> None:
         self.exchange = None
@@ -244,7 +244,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     def _exchange_done(self, *, keep_alive: bool) -> None:
         """Read the next request, or close."""
         self.exchange = None
-        self._head = self._outgoing = None
+        self._head = self.outgoing = None
         if not keep_alive or self._context.is_draining:
             self._close(sends_on=bool(self._buffer) or self.phase is _CONTENT)
             return

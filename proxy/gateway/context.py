@@ -11,9 +11,10 @@ from proxy.gateway.audit_feed import AuditFeed
 from proxy.gateway.clock import Clock
 from proxy.gateway.peers import Endpoints, Peers
 from proxy.gateway.read_buffer import Inbox
-from proxy.gateway.recorder import Recorder
+from proxy.gateway.recorder import Recorder, WatchedRecorder
+from proxy.gateway.watch import Watch
 from proxy.gateway.write_batch import Outbox
-from proxy.message.request import RequestTable
+from proxy.message.request import KeepingTable, RequestTable
 from proxy.message.syntax import HeadParser
 from proxy.rules.engine.matching import Ruleset
 from proxy.settings import Settings
@@ -44,6 +45,7 @@ class Context:
         inbox: the buffer that large content is read into.
         own_endpoints: of connections to the app; a client's with the same ends is one of them.
         is_draining: no further request is taken from any connection.
+        watch: told what has ended, while somebody watches; see `use_watch`.
         client_rest_s, upstream_rest_s: how long a connection may rest between requests; 0 for not at all.
     """
 
@@ -65,6 +67,7 @@ class Context:
         "settings",
         "stats",
         "upstream_rest_s",
+        "watch",
     )
 
     def __init__(
@@ -79,6 +82,7 @@ class Context:
         self.settings = settings
         self._told_dropped: set[bytes] = set()
         self.recorder = recorder
+        self.watch: Watch | None = None
         self.stats: Stats = recorder.stats
         self.clock = clock
         self.loop = loop
@@ -108,9 +112,25 @@ class Context:
         self._ruleset = ruleset
         if self.audit is not None:
             self.audit.use_rules(ruleset)
+        self.requests = self._request_table()
+
+    def use_watch(self, watch: Watch | None) -> None:
+        """Tell a watch what ends from now on; `None` for nobody. Requests are read in another way meanwhile."""
+        recorder = self.recorder
+        self.recorder = (
+            Recorder(recorder.stats, recorder.access_log)
+            if watch is None
+            else WatchedRecorder(recorder, watch)
+        )
+        self.watch = watch
+        self.tell_dropped()
+        self.requests = self._request_table()
+
+    def _request_table(self) -> RequestTable:
         settings = self.settings
-        self.requests = RequestTable(
-            ruleset.field_names,
+        kind = RequestTable if self.watch is None else KeepingTable
+        return kind(
+            self._ruleset.field_names,
             settings.underscore_fields,
             settings.upstream.authority.encode(),
             settings.forwarded,

@@ -221,7 +221,9 @@ class Exchange(RequestHalf):
             self.drop_upstream()
             self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
             self._record.status = failure.status
-            self._record.bytes_out = self._client.answer(failure, self._verdict.vary)
+            record = self._record
+            record.sent, content = self._client.answer(failure, self._verdict.vary)
+            record.bytes_out = len(content)
             self._finish(failure)
 
     def reset(self, failure: Failure) -> None:
@@ -251,4 +253,7 @@ class Exchange(RequestHalf):
                 record.observed = resolution.observed.name
         if rule is not None:
             record.rule = rule.name
-        self._context.recorder.finish(record, failure)
+        context = self._context
+        if context.watch is not None and self._client.outgoing is not None:
+            record.sent = self._client.outgoing.data
+        context.recorder.finish(record, failure)

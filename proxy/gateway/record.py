@@ -26,6 +26,7 @@ class Record:
         changed: field lines of the response that were taken away, rewritten or written.
         failure: why the gateway answered itself, or broke off.
         is_tunnel: the connection was upgraded.
+        sent: the head that the client got: of the gateway's own answers, and of all while somebody watches.
         request, response: the heads that came in, for the audit. The log reads the request's, too; the response's
             is taken off before a record waits for the log: of 64 records, each head may take 64 KiB.
     """
@@ -43,6 +44,7 @@ class Record:
     changed: int = 0
     failure: Failure | None = None
     is_tunnel: bool = False
+    sent: bytes = b""
     response: ResponseHead | None = None
 
     def __init__(

@@ -8,6 +8,7 @@ import time
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.failures import CLIENT_LEFT, INTERNAL, Failure
 from proxy.gateway.record import Record
+from proxy.gateway.watch import Watch
 from proxy.message.methods import METHODS
 from proxy.stats import Stats
 
@@ -75,6 +76,30 @@ class Recorder:
         """Write what is pending; on each tick."""
         self.access_log.flush()
         self.stats.access_log_lines_dropped_total = self.access_log.dropped
+
+
+class WatchedRecorder(Recorder):
+    """Tells a watch of each record, too.
+
+    Args:
+        recorder: whose place it takes.
+        watch: told.
+    """
+
+    __slots__ = ("_watch",)
+
+    def __init__(self, recorder: Recorder, watch: Watch) -> None:
+        super().__init__(recorder.stats, recorder.access_log)
+        self._watch = watch
+
+    def add(self, record: Record) -> None:
+        response = record.response
+        super().add(record)
+        try:
+            self._watch.take(record, response)
+        except Exception:  # noqa: BLE001 - whoever watches must not break what is watched
+            self.own_mistake("watching an exchange")
+        record.sent = b""
 
 
 def _method_label(record: Record) -> str:

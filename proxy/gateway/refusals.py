@@ -78,6 +78,7 @@ def refusal(failure: Failure, data: bytes, *, client: str, date: bytes) -> tuple
     record.bytes_out = len(content)
     record.policy = STRICT.name
     record.failure = failure
+    record.sent = head
     return head + content, record
 
 

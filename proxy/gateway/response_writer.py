@@ -34,16 +34,17 @@ class ResponseWriter(Connection):
 
     Attributes:
         deadline_s: when `timed_out` is due, by the worker's clock.
+        outgoing: the head of the response that is under way.
         pinned: the upstream's connection that lives and dies with this one.
     """
 
     __slots__ = (
         "_context",
         "_head",
-        "_outgoing",
         "_unsent",
         "_unsent_since_s",
         "deadline_s",
+        "outgoing",
         "pinned",
     )
 
@@ -51,7 +52,7 @@ class ResponseWriter(Connection):
         super().__init__(context.outbox, context.loop)
         self._context = context
         self._head: RequestHead | None = None  # of the request that is being answered
-        self._outgoing: OutgoingHead | None = None  # of its response
+        self.outgoing: OutgoingHead | None = None
         self._unsent = 0  # bytes that wait for the client to take them, and since when they are so many
         self._unsent_since_s = 0.0
         self.deadline_s = NEVER
@@ -68,7 +69,7 @@ class ResponseWriter(Connection):
     def send_head(self, response: ResponseHead, treatment: Treatment) -> OutgoingHead:
         head = self._head
         assert head is not None, "there is a request"
-        self._outgoing = outgoing = render_response(
+        self.outgoing = outgoing = render_response(
             response,
             treatment,
             method=head.method,
@@ -81,7 +82,7 @@ class ResponseWriter(Connection):
         return outgoing
 
     def send_content(self, data: bytes) -> None:
-        outgoing = self._outgoing
+        outgoing = self.outgoing
         self.send(chunk(data) if outgoing is not None and outgoing.is_chunked else data)
 
     def send_large_content(self, data: bytes | memoryview) -> None:

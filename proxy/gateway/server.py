@@ -21,6 +21,7 @@ from proxy.gateway.failures import DRAINED, connect_failure
 from proxy.gateway.guard import guarded
 from proxy.gateway.pool import Pool
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.watch import Watch
 from proxy.rules.engine.matching import Ruleset
 from proxy.settings import Settings
 from proxy.stats import Stats
@@ -76,6 +77,15 @@ class Gateway:
     @ruleset.setter
     def ruleset(self, ruleset: Ruleset) -> None:
         self.context.ruleset = ruleset
+
+    async def watch(self) -> list[bytes]:
+        """Return the exchanges that have ended since the last call; see `Watch`, which this call begins or prolongs."""
+        context = self.context
+        watch = context.watch
+        if watch is None:
+            watch = Watch(context.clock.now_s)
+            context.use_watch(watch)
+        return await watch.hand_over(context.clock.now_s)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Begin to accept on sockets that are bound."""
@@ -143,6 +153,8 @@ class Gateway:
         self._do(self.context.tell_dropped)
         if self.context.audit is not None:
             self._do(partial(self.context.audit.tick, now_s))
+        if self.context.watch is not None and self.context.watch.is_over(now_s):
+            self.context.use_watch(None)
         self._do(self.context.recorder.flush)
 
     @guarded

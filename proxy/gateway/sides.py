@@ -164,12 +164,14 @@ class ClientSide(Protocol):
         address: of the client, for the log; empty on a Unix socket.
         deadline_s: when `Listener.timed_out` is called, by the worker's clock; whatever moves puts it off.
         is_congested: it does not take what it is sent.
+        outgoing: the head of the response that is under way.
         pinned: the upstream's connection that belongs to this client alone, as the app may have authenticated it.
     """
 
     address: str
     deadline_s: float
     is_congested: bool
+    outgoing: OutgoingHead | None
     pinned: UpstreamSide | None
 
     def send_informational(self, response: ResponseHead) -> None:
@@ -187,8 +189,8 @@ class ClientSide(Protocol):
     def end(self) -> None:
         """The response is complete: go on with the next request, or close."""
 
-    def answer(self, failure: Failure, vary: tuple[str, ...]) -> int:
-        """Answer in place of the app, then go on or close; return the bytes of content."""
+    def answer(self, failure: Failure, vary: tuple[str, ...]) -> tuple[bytes, bytes]:
+        """Answer in place of the app, then go on or close; return the head and the content."""
 
     def reset(self) -> None:
         """End the connection so that the client notices that its response is not complete."""

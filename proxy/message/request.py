@@ -79,6 +79,7 @@ class RequestHead:
         values: of the fields that rules read, as they reach the app.
         content_length: bytes of content; `None` when it is chunked.
         keep_alive: the client lets its connection serve another request.
+        received: its bytes as they came; only `KeepingTable` sets it.
         upgrade: the protocols asked for, as sent; empty when none may be forwarded.
         distrusted: lines of forwarding fields that were dropped.
     """
@@ -95,10 +96,13 @@ class RequestHead:
         "method",
         "minor",
         "noted",
+        "received",
         "target",
         "upgrade",
         "values",
     )
+
+    received: bytes
 
     def __init__(
         self,
@@ -287,6 +291,17 @@ class RequestTable:
         if name not in dropped and len(dropped) >= _MAX_DROPPED_NAMES:
             name = b""
         dropped[name] = dropped.get(name, 0) + 1
+
+
+class KeepingTable(RequestTable):
+    """Reads request heads and keeps their bytes, for whoever watches what passes."""
+
+    __slots__ = ()
+
+    def read(self, head: bytes, peer: Peer = NOBODY) -> RequestHead:
+        request = super().read(head, peer)
+        request.received = head
+        return request
 
 
 def render_request(head: RequestHead, *, strips_conditionals: bool) -> tuple[bytes, int]:

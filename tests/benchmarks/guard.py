@@ -53,7 +53,7 @@ class Cost:
 
 
 BOUNDS: Final = {
-    "json": Cost(references=0.612, calls=118),
+    "json": Cost(references=0.614, calls=118),
     "distinct": Cost(references=0.652, calls=125),
     "pieces": Cost(references=2.35, calls=468),
 }

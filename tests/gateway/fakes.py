@@ -98,6 +98,7 @@ class FakeClient:
         self.address = "192.0.2.1"
         self.deadline_s = 0.0
         self.is_congested = False
+        self.outgoing: OutgoingHead | None = None
         self.pinned: Any = None
         self.reasons: set[str] = set()
         self.has_unsent = False
@@ -125,9 +126,9 @@ class FakeClient:
     def end(self) -> None:
         self._told.append("client: end")
 
-    def answer(self, failure: Failure, vary: tuple[str, ...]) -> int:
+    def answer(self, failure: Failure, vary: tuple[str, ...]) -> tuple[bytes, bytes]:
         self._told.append(f"client: answer {failure.reason}" + (f" vary {','.join(vary)}" if vary else ""))
-        return 17
+        return b"", b"17 bytes of text\n"
 
     def reset(self) -> None:
         self._told.append("client: reset")

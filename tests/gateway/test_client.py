@@ -188,11 +188,12 @@ class Test_Writing:  # noqa: N801
     def test_connection_outlives_an_answer_of_the_gateway_s_only_where_the_app_failed(self, failure, stays):
         stage = Stage()
         stage.say(GET)
-        assert stage.client.answer(failure, ()) == len(f"{failure.status} : {failure.text}\n") + len(
-            {504: "Gateway Timeout", 408: "Request Timeout", 502: "Bad Gateway"}[failure.status]
-        )
+        head, content = stage.client.answer(failure, ())
+        phrase = {504: "Gateway Timeout", 408: "Request Timeout", 502: "Bad Gateway"}[failure.status]
+        assert content == f"{failure.status} {phrase}: {failure.text}\n".encode()
         stage.around.context.outbox.flush()
-        assert (b"Connection: close" in stage.transport.take()) is not stays
+        assert stage.transport.take() == head + content
+        assert (b"Connection: close" in head) is not stays
         assert (stage.transport.end == "") is stays
 
     def test_drain_that_begins_within_an_exchange_closes_after_it(self):
