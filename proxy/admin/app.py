@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import api, audit, metrics, page, probes
+from proxy.admin import api, audit, metrics, page, probes, recent
 from proxy.admin.answers import json_answer
 from proxy.admin.state import AdminState
 
@@ -34,7 +34,9 @@ class Endpoint:
 
 
 ENDPOINTS: Final = {
-    "/": Endpoint(page.page, "a page for people: state, rules with their hits, explain, audit"),
+    "/": Endpoint(
+        page.page, "a page for people: state, rules with their hits, audit, recent requests, explain"
+    ),
     "/page.css": Endpoint(page.asset),
     "/page.js": Endpoint(page.asset),
     "/audit.js": Endpoint(page.asset),
@@ -54,6 +56,10 @@ ENDPOINTS: Final = {
         audit.report, "which responses caches may reuse, and the rule for each; takes seconds"
     ),
     "/api/audit/reset": Endpoint(audit.reset, "POST: forget what the audit has seen", methods=("POST",)),
+    "/api/recent": Endpoint(
+        recent.recent,
+        "the last 200 exchanges with their fields before and after, recorded while somebody asks; ?after=ID",
+    ),
 }
 
 

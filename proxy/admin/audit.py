@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from aiohttp import web
 
-from proxy.admin.answers import json_answer
+from proxy.admin.answers import is_same_origin, json_answer
 from proxy.admin.state import AdminState
 from proxy.audit.reporting import ReportError
 
@@ -34,14 +32,3 @@ async def reset(state: AdminState, request: web.BaseRequest) -> web.Response:
         return json_answer({"error": "this request has no content"}, 400)
     state.reset_audit()
     return json_answer({"reset": True})
-
-
-def is_same_origin(request: web.BaseRequest) -> bool:
-    """Tell whether a browser, if it is one, sends this for a page of this listener.
-
-    Browsers send `Origin` with every POST, and none lets a page choose it.
-    """
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-        return False
-    origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()

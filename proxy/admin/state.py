@@ -61,6 +61,9 @@ class AdminState(Protocol):
     def reset_audit(self) -> None:
         """Forget what the audit has seen."""
 
+    async def recent(self, after: int) -> bytes:
+        """Return the exchanges with ids above a number, as JSON; they are kept while this is called again and again."""
+
     async def reasons_not_ready(self) -> list[str]:
         """Return why this instance should get no traffic; empty when it is ready."""
 

@@ -22,6 +22,10 @@ _log = logging.getLogger(__name__)
 _LENGTH: Final = struct.Struct("!I")
 
 
+Question = Literal["snapshot", "audit", "recent"]
+"""What a worker answers with a report of this kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """The first frame to a worker: its settings and rules."""
@@ -47,15 +51,16 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A message from a worker: it serves, it sends a snapshot or evidence, or it has drained and aborted some."""
+    """A message from a worker: it serves, it sends what it was asked for, or it has drained and aborted some."""
 
-    kind: Literal["serving", "snapshot", "audit", "drained"]
+    kind: Question | Literal["serving", "drained"]
     snapshot: Snapshot | None = None
     audit: Sequence[bytes] = ()
+    recent: Sequence[bytes] = ()
     aborted: int = 0
 
 
-Order = Start | UseRules | Drain | Literal["snapshot", "audit", "reset-audit", "reopen-log"]
+Order = Start | UseRules | Drain | Question | Literal["reset-audit", "reopen-log"]
 
 
 class Channel:

@@ -53,6 +53,9 @@ class Fleet(Protocol):
     def reset_audit(self) -> None:
         """Have every worker's audit begin anew."""
 
+    async def recent(self) -> Sequence[bytes]:
+        """Return the exchanges that have ended since the last call, as JSON; see `proxy.gateway.watch`."""
+
     async def drain(self, timeout_s: float) -> int:
         """Let exchanges in flight finish; return how many had to be aborted."""
 
@@ -112,6 +115,9 @@ class InProcess:
     def reset_audit(self) -> None:
         if self._collector is not None:
             self._collector.reset()
+
+    async def recent(self) -> Sequence[bytes]:
+        return await self._gateway.watch()
 
     async def drain(self, timeout_s: float) -> int:
         return await self._gateway.drain(timeout_s)

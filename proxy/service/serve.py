@@ -16,6 +16,7 @@ from proxy.gateway.access_log import open_access_log
 from proxy.service import descriptors, runtime
 from proxy.service.audit_reports import AuditReports
 from proxy.service.fleet import Fleet, InProcess
+from proxy.service.recent import RecentExchanges
 from proxy.service.rules_source import RulesSource, RulesStatus
 from proxy.service.rules_watcher import RulesWatcher
 from proxy.service.sockets import Listening, bind, reaches
@@ -68,6 +69,7 @@ class Service:
         self._source = source
         self._fleet = fleet
         self._audit = AuditReports(fleet.audit)
+        self._recent = RecentExchanges(fleet.recent)
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
         self._watcher = RulesWatcher(source, fleet.use_rules)
@@ -101,6 +103,10 @@ class Service:
         """Forget what the audit has seen."""
         self._fleet.reset_audit()
         self._audit.forget()
+
+    async def recent(self, after: int) -> bytes:
+        """Return the exchanges with ids above a number, as JSON; they are kept while this is called again and again."""
+        return await self._recent.after(after)
 
     async def reasons_not_ready(self) -> list[str]:
         """Return why this instance should get no traffic; empty when it is ready."""

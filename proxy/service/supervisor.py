@@ -10,14 +10,16 @@ import secrets
 import signal
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from proxy.gateway.access_log import AccessLog
 from proxy.gateway.server import Gateway
+from proxy.gateway.watch import WATCHED_S
 from proxy.service.audit_reports import SECRET_BYTES, Frames
-from proxy.service.channel import Channel, Drain, Report, Start, UseRules
+from proxy.service.channel import Channel, Drain, Question, Report, Start, UseRules
 from proxy.service.sockets import ListenError, Listening, bind
 from proxy.settings import Address
 from proxy.stats import GAUGES, Snapshot, Stats, merge
@@ -42,8 +44,10 @@ class _Worker:
     Attributes:
         listening: outlives the process, so that the connections that wait in it are served by the next one.
         has_served: the process has got so far.
-        latest: what the process counted, as of its last answer; `answered` is set with each.
-        evidence: of its audit, as of its last answer; `told` is set with each.
+        latest: what the process counted, as of its last answer.
+        evidence: of its audit, as of its last answer.
+        recent: the exchanges of its last answer.
+        answered: set with each answer, by what was asked, and when nobody waits for it any more.
     """
 
     number: int
@@ -53,9 +57,9 @@ class _Worker:
     is_serving: bool = False
     has_served: bool = False
     latest: Snapshot | None = None
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
     evidence: Frames = ()
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    recent: Sequence[bytes] = ()
+    answered: dict[Question, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
 
 
 class Processes:
@@ -74,6 +78,7 @@ class Processes:
         self._ending = asyncio.Event()
         self._one_serves = asyncio.Event()
         self._aborted = 0
+        self._watched_until_s = 0.0
         self._audit_secret = secrets.token_bytes(SECRET_BYTES)
         self._past = Stats().snapshot()  # counters of workers that have ended, so that a counter never falls
         self._prober: Gateway
@@ -97,7 +102,7 @@ class Processes:
                 worker.channel.send(UseRules(self._source.data))
 
     async def snapshot(self) -> Snapshot:
-        await asyncio.gather(*(_ask(worker) for worker in self._workers))
+        await asyncio.gather(*(_ask(worker, "snapshot") for worker in self._workers))
         # No await from here on: when a worker ends, its numbers move from `latest` to `_past`.
         return merge([self._past, *(worker.latest for worker in self._workers if worker.latest is not None)])
 
@@ -117,7 +122,7 @@ class Processes:
                 worker.channel.send("reopen-log")
 
     async def audit(self) -> Sequence[Frames]:
-        await asyncio.gather(*(_ask_for_evidence(worker) for worker in self._workers))
+        await asyncio.gather(*(_ask(worker, "audit") for worker in self._workers))
         return [worker.evidence for worker in self._workers if worker.evidence]
 
     def reset_audit(self) -> None:
@@ -125,6 +130,14 @@ class Processes:
             worker.evidence = ()
             if worker.channel is not None:
                 worker.channel.send("reset-audit")
+
+    async def recent(self) -> Sequence[bytes]:
+        self._watched_until_s = asyncio.get_running_loop().time() + WATCHED_S
+        await asyncio.gather(*(_ask(worker, "recent") for worker in self._workers))
+        rows = [row for worker in self._workers for row in worker.recent]
+        for worker in self._workers:
+            worker.recent = ()
+        return rows
 
     async def drain(self, timeout_s: float) -> int:
         self._ending.set()
@@ -199,9 +212,9 @@ class Processes:
         if worker.latest is not None:
             self._past = merge([self._past, _counters_of(worker.latest)])
             worker.latest = None
-        worker.answered.set()
         worker.evidence = ()
-        worker.told.set()
+        for answered in worker.answered.values():
+            answered.set()
         await channel.close()
         code = await process.wait()
         worker.process = None
@@ -215,14 +228,12 @@ class Processes:
             channel.send(UseRules(self._source.data))
             if self._ending.is_set():
                 channel.send(Drain(0))
+            if asyncio.get_running_loop().time() < self._watched_until_s:
+                channel.send("recent")
         elif report.kind == "drained":
             self._aborted += report.aborted
-        elif report.kind == "audit":
-            worker.evidence = report.audit
-            worker.told.set()
         else:
-            worker.latest = report.snapshot
-            worker.answered.set()
+            _take_answer(report, report.kind, worker)
 
 
 def _leave_connections_to_others(worker: _Worker) -> None:
@@ -235,26 +246,28 @@ def _leave_connections_to_others(worker: _Worker) -> None:
         worker.listening = not_yet_listening
 
 
-async def _ask(worker: _Worker) -> None:
-    """Ask a worker for its counters and wait a moment for them."""
+async def _ask(worker: _Worker, question: Question) -> None:
+    """Ask a worker for an answer and wait a moment for it."""
     if not worker.is_serving or worker.channel is None:
         return
-    worker.answered.clear()
-    worker.channel.send("snapshot")
+    answered = worker.answered[question]
+    answered.clear()
+    worker.channel.send(question)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_ANSWER_S):
-            await worker.answered.wait()
+            await answered.wait()
+    answered.set()
 
 
-async def _ask_for_evidence(worker: _Worker) -> None:
-    """Have a worker renew its `evidence`, if it can in time."""
-    if not worker.is_serving or worker.channel is None:
-        return
-    worker.told.clear()
-    worker.channel.send("audit")
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_ANSWER_S):
-            await worker.told.wait()
+def _take_answer(report: Report, question: Question, worker: _Worker) -> None:
+    """Take an answer; one that comes late is still the latest that is known, but for exchanges that nobody watches."""
+    if question == "snapshot":
+        worker.latest = report.snapshot
+    elif question == "audit":
+        worker.evidence = report.audit
+    elif not worker.answered[question].is_set():
+        worker.recent = report.recent
+    worker.answered[question].set()
 
 
 def _counters_of(snapshot: Snapshot) -> Snapshot:

@@ -66,6 +66,8 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
                 channel.send(Report("snapshot", snapshot=stats.snapshot()))
             case "audit" | "reset-audit":
                 await _answer_for_audit(order, collector, channel)
+            case "recent":
+                channel.send(Report("recent", recent=await gateway.watch()))
             case "reopen-log":
                 access_log.reopen()
             case UseRules(rules):

@@ -44,6 +44,7 @@ class Service:
     started_at_s: float = 0.0
     report: bytes | Exception = b"{}"
     resets: int = 0
+    asked_after: list[int] = field(default_factory=list)
 
     async def snapshot(self) -> Snapshot:
         return merge([stats.snapshot() for stats in self.workers])
@@ -52,6 +53,10 @@ class Service:
         if isinstance(self.report, Exception):
             raise self.report
         return self.report
+
+    async def recent(self, after: int) -> bytes:
+        self.asked_after.append(after)
+        return b'{"watching_since": "2026-11-26T12:00:00Z", "requests": []}'
 
     def reset_audit(self) -> None:
         self.resets += 1

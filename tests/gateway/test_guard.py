@@ -61,6 +61,7 @@ NEEDS_NONE = {
     "worker_process.set": "of an event",
     "worker_process.wait": "of an event",
     "serve.wait": "of an event",
+    "recent.forget": "clears what is kept",
     "serve._drain_in_time": "awaited by `_drain`",
 }
 
