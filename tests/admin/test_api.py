@@ -20,7 +20,8 @@ from proxy.cli import cli
 from proxy.rules.loading import loader
 from proxy.settings import Settings, SettingsError, Upstream
 from tests.admin.standing import RULES, AdminTestServer, Service
-from tests.service.serving import XHR, App, sidecar
+from tests.support.peer import XHR
+from tests.support.serving import App, sidecar
 
 DATE = re.compile(r"\w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT")  # may change between two answers
 
@@ -45,9 +46,9 @@ async def test_rules_stand_in_their_order_with_the_hits_of_each(tmp_path):
     rules.write_text(RULES)
     async with App().running() as app, sidecar(app.url, rules) as running:
         for target, *fields in (
-            ("/", *XHR),
-            ("/", *XHR, 'If-None-Match: "v"'),
-            ("/api/items", *XHR),  # watched by tried-out, decided by ajax
+            ("/", XHR),
+            ("/", XHR, 'If-None-Match: "v"'),
+            ("/api/items", XHR),  # watched by tried-out, decided by ajax
             ("/file/a",),
             ("/api/items",),
             ("/",),

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.admin.standing import EXPLAIN, PATHS, RULES, AdminTestServer, Service
-from tests.service.serving import App, get, sidecar
+from tests.support.serving import App, get, sidecar
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ async def test_readyz_of_a_real_service_turns_with_its_app(tmp_path):
         assert b"upstream: the app does not accept connections" in answer.content
         assert (await get(running.admin, "/livez")).status == 200
         async with app.running():
-            await running.until(running.is_ready)
+            await until(running.is_ready)
             assert (await get(running.admin, "/readyz")).status == 200
 
 

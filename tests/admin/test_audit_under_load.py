@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from tests.admin import heartbeat
-from tests.service.serving import ROOT, Sidecar, connect, request, serve_command
+from tests.support.peer import request
+from tests.support.serving import ROOT, Sidecar, connect, serve_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -13,8 +13,8 @@ import pytest
 from proxy.admin import listener
 from proxy.settings import Address
 from tests.admin.standing import AdminTestServer, Service
-from tests.service.serving import App, sidecar
-from tests.wire.harness import Peer
+from tests.support.peer import Peer
+from tests.support.serving import App, sidecar
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

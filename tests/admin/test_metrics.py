@@ -18,7 +18,9 @@ from proxy.message.methods import METHODS
 from proxy.rules.loading import loader
 from proxy.stats import DURATION_BOUNDS_S, Stats
 from tests.admin.standing import RULES, AdminTestServer, Service, difference
-from tests.service.serving import LIMIT_S, XHR, App, Sidecar, connect, request, sidecar
+from tests.support.peer import XHR, request
+from tests.support.serving import App, Sidecar, connect, sidecar
+from tests.support.waiting import LIMIT_S, until
 
 P = "nocache_proxy_"
 BY_RULE = ("fields_changed", "conditionals_stripped", "observed")
@@ -59,9 +61,9 @@ async def test_counters_tell_what_happened(app, rules):
     async with sidecar(app.url, rules) as running:
         before = await running.metrics()
         for target, *fields in (
-            ("/", *XHR, 'If-None-Match: "v"', "If-Modified-Since: Thu, 01 Dec 1994 16:00:00 GMT"),
-            ("/api/items", *XHR),
-            ("/file/a", *XHR),
+            ("/", XHR, 'If-None-Match: "v"', "If-Modified-Since: Thu, 01 Dec 1994 16:00:00 GMT"),
+            ("/api/items", XHR),
+            ("/file/a", XHR),
             ("/page",),
         ):
             assert (await running.get(target, *fields)).status == 200
@@ -74,7 +76,7 @@ async def test_counters_tell_what_happened(app, rules):
         await refused.send(b"nonsense\r\n\r\n")
         refusal = await refused.read_to_end()
         assert refusal.status == 400
-        await running.until(lambda: counts(running, "client_connections_open", 0))
+        await until(lambda: counts(running, "client_connections_open", 0))
         risen = difference(await running.metrics(), before)
     # At least Cache-Control, Pragma, Expires and X-Accel-Expires, on each of two.
     assert risen.pop(f'{P}fields_changed_total{{rule="ajax"}}') >= 2 * 4
@@ -116,7 +118,7 @@ async def test_gauges_tell_what_is_open_now(app, rules):
         await slow.read_until(b"ll")
         slow.close()
         tunnel.close()
-        await running.until(lambda: counts(running, "client_connections_open", 0))
+        await until(lambda: counts(running, "client_connections_open", 0))
         now = await running.metrics()
         assert (now[f"{P}requests_in_flight"], now[f"{P}tunnels_open"], now[f"{P}tunnels_total"]) == (0, 0, 1)
 
@@ -133,7 +135,7 @@ async def test_tunnel_counts_among_durations_with_the_time_to_its_beginning(app,
             await tunnel.send(b"echo")
             await tunnel.read_exactly(4)
         tunnel.close()
-        await running.until(lambda: counts(running, "request_duration_seconds_count", 1))
+        await until(lambda: counts(running, "request_duration_seconds_count", 1))
         assert (await running.metrics())[f"{P}request_duration_seconds_sum"] <= answered_s
 
 
@@ -143,7 +145,7 @@ async def test_failures_of_the_app_are_counted_by_reason(rules):
         pass  # its port is free from here on
     async with sidecar(app.url, rules) as running:
         before = await running.metrics()
-        assert (await running.get("/", *XHR)).status == 502
+        assert (await running.get("/", XHR)).status == 502
         risen = difference(await running.metrics(), before)
     assert risen[f'{P}upstream_errors_total{{reason="connect_refused"}}'] == 1
     assert risen[f'{P}requests_total{{rule="ajax",method="GET",code="5xx"}}'] == 1
@@ -156,7 +158,7 @@ async def test_client_that_leaves_counts_neither_against_the_app_nor_as_its_succ
         await leaving.send(request("/slow"))
         await leaving.read_until(b"we")
         leaving.reset()
-        await running.until(lambda: counts(running, "client_aborts_total", 1))
+        await until(lambda: counts(running, "client_aborts_total", 1))
         now = await running.metrics()
         assert now[f'{P}requests_total{{rule="",method="GET",code="4xx"}}'] == 1
         assert not [name for name, value in now.items() if "_errors_total" in name and value]
@@ -167,9 +169,9 @@ async def test_reloads_are_told_by_result_and_by_what_is_in_force(app, rules):
         first = await running.metrics()
         assert first[f"{P}rules"] == 3
         rules.write_text(RULES + "  - {name: last}\n")
-        await running.until(lambda: counts(running, "rules", 4))
+        await until(lambda: counts(running, "rules", 4))
         rules.write_text("version: 2\n")
-        await running.until(lambda: counts(running, "rules_last_reload_successful", 0))
+        await until(lambda: counts(running, "rules_last_reload_successful", 0))
         now = await running.metrics()
         digest = (await running.ask("/api/rules"))["digest"]
     assert now[f'{P}rules_reloads_total{{result="success"}}'] == 1
@@ -184,10 +186,10 @@ async def test_reloads_are_told_by_result_and_by_what_is_in_force(app, rules):
 async def test_workers_are_added_up(app, rules):
     """Connections are the kernel's to give out: enough of them that no worker is left without."""
     async with sidecar(app.url, rules, "--workers", "2") as running:
-        await running.until(running.is_ready)
-        await running.until(lambda: counts(running, "workers_running", 2))
+        await until(running.is_ready)
+        await until(lambda: counts(running, "workers_running", 2))
         for _ in range(40):
-            assert (await running.get("/", *XHR)).status == 200
+            assert (await running.get("/", XHR)).status == 200
         now = await running.metrics()
         pids = running.worker_pids()
     assert len(pids) == 2

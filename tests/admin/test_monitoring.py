@@ -19,7 +19,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.admin.standing import RULES
-from tests.service.serving import LIMIT_S, ROOT, XHR, App, Sidecar, connect, get, request, sidecar
+from tests.support.peer import XHR, request
+from tests.support.serving import ROOT, App, Sidecar, connect, get, sidecar
+from tests.support.waiting import LIMIT_S, until
 
 MONITORING = ROOT / "config" / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yaml").read_text())
@@ -108,11 +110,11 @@ async def scrape_around_traffic(rules: Path, workers: str) -> Scrapes:
     async with AsyncExitStack() as stack:
         async with app.running():
             running = await stack.enter_async_context(sidecar(app.url, rules, "--workers", workers))
-            await running.until(running.is_ready)
+            await until(running.is_ready)
             before = await scraped(running)
             for target, *fields in (
-                ("/", *XHR, 'If-None-Match: "v"'),
-                ("/api/items", *XHR),
+                ("/", XHR, 'If-None-Match: "v"'),
+                ("/api/items", XHR),
                 ("/file/a",),
                 ("/page",),
             ):
@@ -124,9 +126,9 @@ async def scrape_around_traffic(rules: Path, workers: str) -> Scrapes:
             await tunnel.send(request("/", "Connection: Upgrade", "Upgrade: echo"))
             await tunnel.read_until(b"\r\n\r\n")
             tunnel.close()
-        assert (await running.get("/", *XHR)).status == 502
+        assert (await running.get("/", XHR)).status == 502
         rules.write_text(RULES + "  - {name: last, match: {paths: [/last]}}\n")
-        await running.until(lambda: has_reloaded(running))
+        await until(lambda: has_reloaded(running))
         return Scrapes(before, await scraped(running))
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from proxy.admin import process_metrics
 from tests.admin.standing import RULES
-from tests.service.serving import App, sidecar
+from tests.support.serving import App, sidecar
+from tests.support.waiting import until
 
 PROC = Path("/proc")
 NAMES = {
@@ -141,7 +142,7 @@ async def test_cpu_time_does_not_fall_when_a_worker_is_replaced(tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULES)
     async with App().running() as app, sidecar(app.url, rules, "--workers", "2") as running:
-        await running.until(running.is_ready)
+        await until(running.is_ready)
         before = await running.metrics()
         victim = running.worker_pids()[0]
         os.kill(victim, signal.SIGKILL)
@@ -149,7 +150,7 @@ async def test_cpu_time_does_not_fall_when_a_worker_is_replaced(tmp_path):
         after = await running.metrics()
         assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"]
         assert after["process_start_time_seconds"] == before["process_start_time_seconds"]
-        await running.until(lambda: three_processes(running, before["process_max_fds"]))
+        await until(lambda: three_processes(running, before["process_max_fds"]))
 
 
 async def three_processes(running, max_fds: float) -> bool:

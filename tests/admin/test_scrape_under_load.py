@@ -19,7 +19,8 @@ import pytest
 from proxy.message.methods import METHODS
 from tests.admin import heartbeat
 from tests.benchmarks import load, processes, workloads
-from tests.service.serving import LIMIT_S, ROOT, Lines, Sidecar, connect, get, serve_command
+from tests.support.serving import ROOT, Lines, Sidecar, connect, get, serve_command
+from tests.support.waiting import LIMIT_S
 
 pytestmark = pytest.mark.slow
 

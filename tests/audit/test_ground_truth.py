@@ -16,7 +16,8 @@ from proxy.audit.evidence import Evidence
 from proxy.demo.cache import InternetExplorerCache, Response
 from tests.audit.truth.resources import resources
 from tests.audit.truth.trial import USERS, Shown, compare, observe, request_fields
-from tests.support.peers import free_port, program, running
+from tests.support.ports import free_port
+from tests.support.programs import program, running
 
 RESOURCES = list(resources())
 STEPS = 9

@@ -15,7 +15,7 @@ from proxy.audit.har import HarError, Recording
 from proxy.audit.observation import Observation, asker_of, digest_content
 from tests.audit.recordings import firefox
 from tests.audit.recordings.record import record_firefox, serving
-from tests.support.peers import program
+from tests.support.programs import program
 
 RECORDINGS = Path(__file__).parent / "recordings"
 BASE = {

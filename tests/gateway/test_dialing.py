@@ -9,7 +9,7 @@ import pytest
 
 from proxy.gateway.dialing import Dialer, _is_address
 from proxy.settings import Settings, Upstream
-from tests.wire.harness import ENDED_S
+from tests.support.waiting import LIMIT_S
 from tests.wire.test_timeouts import full_backlog
 
 
@@ -43,7 +43,7 @@ async def test_dead_address_beside_one_that_answers_costs_a_moment(names, app, d
     """Without that, every request waited for the connect time-out, and got a 504. Issue 16.4."""
     with full_backlog() as dead:
         names["app"] = sorted([("127.0.0.1", dead), app], key=lambda address: (address == app) is dead_first)
-        transport = await asyncio.wait_for(dialer("http://app:80").dial(asyncio.Protocol()), ENDED_S)
+        transport = await asyncio.wait_for(dialer("http://app:80").dial(asyncio.Protocol()), LIMIT_S)
         assert transport.get_extra_info("peername") == app
         transport.abort()
 
@@ -52,7 +52,7 @@ async def test_address_that_refuses_beside_one_that_answers_costs_nothing(names,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         names["app"] = [free.getsockname(), app]
-        transport = await asyncio.wait_for(dialer("http://app:80").dial(asyncio.Protocol()), ENDED_S)
+        transport = await asyncio.wait_for(dialer("http://app:80").dial(asyncio.Protocol()), LIMIT_S)
         assert transport.get_extra_info("peername") == app
         transport.abort()
 

@@ -15,8 +15,8 @@ from proxy.gateway.record import Record
 from proxy.message.forwarding import Peer
 from proxy.message.request import RequestTable
 from proxy.settings import LOG_FIELDS, parse_networks
-from tests.wire.harness import bench
-from tests.wire.streams import until
+from tests.support.gateway import bench
+from tests.support.waiting import until
 
 TRUSTED = parse_networks("10.0.0.0/8,192.168.0.0/16,fd00::/8")
 TRUSTED_PEER = Peer(b"10.0.0.1", is_trusted=True)

@@ -16,8 +16,10 @@ from proxy.gateway.pool import Pool
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
 from tests.gateway.fakes import broken
-from tests.wire.harness import ENDED_S, Peer, answering, bench
-from tests.wire.streams import until
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.upstream import answering
+from tests.support.waiting import LIMIT_S, until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
@@ -290,7 +292,7 @@ class Test_On_the_wire:  # noqa: N801
                 for peer in peers:
                     await peer.send(GET)
                 for _ in peers:
-                    await asyncio.wait_for(arrived.acquire(), ENDED_S)
+                    await asyncio.wait_for(arrived.acquire(), LIMIT_S)
                 release.set()
                 for peer in peers:
                     assert (await peer.read_response()).content == b"ok"
@@ -312,7 +314,7 @@ class Test_On_the_wire:  # noqa: N801
             await peer.send(GET)
             await peer.read_response()
             spoken.set()
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 while b.gateway.stats.upstream_connections:
                     await asyncio.sleep(0.01)
             assert b.gateway.pool.take(must_be_fresh=False) is None
@@ -370,9 +372,9 @@ class Test_On_the_wire:  # noqa: N801
         async with bench() as b:
             peer = await b.connect()
             await peer.send(GET)
-            await asyncio.wait_for(began.wait(), ENDED_S)
+            await asyncio.wait_for(began.wait(), LIMIT_S)
             peer.close()
-            await asyncio.wait_for(ended.wait(), ENDED_S)
+            await asyncio.wait_for(ended.wait(), LIMIT_S)
             await b.settled()
             assert not b.gateway.pool._attempts
 
@@ -389,9 +391,9 @@ class Test_On_the_wire:  # noqa: N801
         monkeypatch.setattr(Pool, "open", hanging)
         async with bench() as b:
             await (await b.connect()).send(GET)
-            await asyncio.wait_for(began.wait(), ENDED_S)
+            await asyncio.wait_for(began.wait(), LIMIT_S)
             b.gateway.pool.close()
-            await asyncio.wait_for(ended.wait(), ENDED_S)
+            await asyncio.wait_for(ended.wait(), LIMIT_S)
 
     async def test_post_asks_first_whether_the_connection_still_stands(self):
         """A second POST would be a second order."""

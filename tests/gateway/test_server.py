@@ -17,10 +17,11 @@ from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC
 from proxy.settings import Settings, Upstream, parse_networks
 from proxy.stats import Stats
-from tests.wire.harness import ENDED_S, XHR, Peer, bench
-from tests.wire.streams import until
+from tests.support.gateway import bench
+from tests.support.peer import XHR_LINE, Peer
+from tests.support.waiting import LIMIT_S, until
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n"
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +140,7 @@ async def test_finished_exchange_is_logged_by_the_next_tick(tmp_path):
         peer = await b.connect()
         await peer.send(GET)
         await peer.read_response()
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             while not (tmp_path / "log").stat().st_size:
                 await asyncio.sleep(0.005)
     log.close()
@@ -157,7 +158,7 @@ async def test_new_rules_apply_to_the_next_request_head_on_the_same_connection()
     async with bench(holding) as b:
         peer = await b.connect()
         await peer.send(GET)
-        await asyncio.wait_for(holding.asked.wait(), ENDED_S)
+        await asyncio.wait_for(holding.asked.wait(), LIMIT_S)
         b.gateway.ruleset = Ruleset([Rule("all", CLASSIC)])
         holding.go.set()
         under_way = await peer.read_response()
@@ -178,7 +179,7 @@ class Test_Sweep:  # noqa: N801
             peer = await b.connect()
             await peer.send(GET)
             await peer.read_response()
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 while b.gateway.stats.upstream_connections:
                     await asyncio.sleep(0.005)
 
@@ -195,7 +196,7 @@ class Test_Drain:  # noqa: N801
         async with bench(holding) as b:
             resting, busy = await b.connect(), await b.connect()
             await busy.send(GET)
-            await asyncio.wait_for(holding.asked.wait(), ENDED_S)
+            await asyncio.wait_for(holding.asked.wait(), LIMIT_S)
             draining = asyncio.create_task(b.gateway.drain(3600))
             assert (await resting.read_to_end()).data == b""
             assert not draining.done()
@@ -203,7 +204,7 @@ class Test_Drain:  # noqa: N801
             answer = await busy.read_to_end()
             assert (answer.status, answer.content, answer.end) == (200, b"ok", "closed")
             assert answer.field("Connection") == [b"close"]
-            assert await asyncio.wait_for(draining, ENDED_S) == 0
+            assert await asyncio.wait_for(draining, LIMIT_S) == 0
 
     async def test_what_does_not_end_in_time_is_broken_off_and_counted(self):
         holding = Holding()
@@ -212,10 +213,10 @@ class Test_Drain:  # noqa: N801
             for peer in three[:2]:
                 await peer.send(GET)
             await three[2].send(b"GET / HT")
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 while b.gateway.stats.in_flight < 2 or len(b.gateway.clients) < 3:
                     await asyncio.sleep(0.005)
-            assert await asyncio.wait_for(b.gateway.drain(0.02), ENDED_S) == 2
+            assert await asyncio.wait_for(b.gateway.drain(0.02), LIMIT_S) == 2
             answers = [await peer.read_to_end() for peer in three]
             assert all(answer.status in (0, 503) for answer in answers)
             await b.settled()
@@ -234,7 +235,7 @@ async def test_lines_that_the_access_log_gives_up_are_counted(monkeypatch):
             await peer.read_response()
         log.flush()
         assert 0 < log.dropped < asked
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             while b.gateway.stats.snapshot()["access_log_lines_dropped_total"] != log.dropped:
                 await asyncio.sleep(0.005)
         log.close()
@@ -285,7 +286,7 @@ class Test_Probe:  # noqa: N801
         async with bench() as b:
             before = b.gateway.stats.snapshot()
             assert await b.gateway.probe_upstream() is None
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 while not b.recorder.connections:
                     await asyncio.sleep(0.005)
             assert b.gateway.stats.snapshot() == before

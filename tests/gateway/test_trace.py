@@ -8,7 +8,7 @@ import re
 import pytest
 
 from proxy.gateway.exchange import Exchange
-from tests.wire.harness import bench
+from tests.support.gateway import bench
 from tests.wire.test_upgrade import asking, echoing
 
 

@@ -14,7 +14,9 @@ from proxy.gateway.recorder import Recorder
 from proxy.gateway.watch import KEPT, WATCHED_S, Watch
 from proxy.message.request import KeepingTable, RequestTable
 from tests.gateway.fakes import request, response
-from tests.wire.harness import XHR, Bench, answering, bench
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE
+from tests.support.upstream import answering
 
 NOW_S = 1000.0
 CACHED = (
@@ -45,7 +47,7 @@ class TestExchange:
         """What the app got and what the client got are the bytes that they read."""
         sent = (
             b'GET /a?n=1 HTTP/1.1\r\nHost: app\r\nConnection: close\r\nX_Y: 1\r\nIf-None-Match: "v"\r\n'
-            + XHR
+            + XHR_LINE
             + b"\r\n"
         )
         async with bench(answering(CACHED)) as b:

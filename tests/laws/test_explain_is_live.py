@@ -18,7 +18,8 @@ from proxy.rules.loading.loader import loads
 from proxy.rules.tools.dry_run import SOME_DATE, TrialRequest, TrialResponse, read_fields
 from proxy.rules.tools.explain import Explanation, explain
 from tests.rules import strategies
-from tests.wire.harness import Peer, bench
+from tests.support.gateway import bench
+from tests.support.peer import Peer
 
 # The app frames its responses, so that client and app connections serve all examples.
 EMPTY = (b"Content-Length", b"0")

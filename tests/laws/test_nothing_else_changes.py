@@ -17,8 +17,9 @@ from proxy.message.methods import PATTERN
 from proxy.rules.model import Rule
 from proxy.rules.policies import STRICT
 from tests.rules.making import conditions, field_key, response_keys
-from tests.wire.harness import Bench, Peer, bench, read_content
-from tests.wire.strict import read_requests, read_responses
+from tests.support.gateway import Bench, bench
+from tests.support.peer import Peer
+from tests.support.strict_reader import read_requests, read_responses
 
 # Rules there are, on other paths, methods and statuses; the observing one holds for everything.
 RULES = (
@@ -172,7 +173,7 @@ def stage() -> Iterator[Stage]:
     async def script(peer: Peer) -> None:
         while True:
             head = await peer.reader.readuntil(b"\r\n\r\n")
-            made.request = head + frame(await read_content(peer, head), head)
+            made.request = head + frame(await peer.read_content(head), head)
             await peer.send(made.response)
             if made.closes:
                 return

@@ -18,8 +18,8 @@ import pytest
 
 from tests.legacy.careless import PATH_FIELD, content_of
 from tests.legacy.servers import serving
-from tests.service.serving import sidecar
-from tests.wire.harness import Answer
+from tests.support.peer import Answer
+from tests.support.serving import sidecar
 
 APP, DJANGO = "tests.legacy.careless:app", "tests.legacy.careless:make_django_app()"
 BEHIND = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.legacy.servers import serving
-from tests.service.serving import sidecar
-from tests.wire.steady_load import LIMIT_S, asking
+from tests.support.serving import sidecar
+from tests.support.steady_load import LIMIT_S, asking
 
 RULES = 'version: 1\nrules:\n  - {name: all, match: {paths: ["/**"]}, policy: strict}\n'
 

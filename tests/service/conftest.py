@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import RULES, App
+from tests.support.serving import RULES, App
 
 
 @pytest.fixture

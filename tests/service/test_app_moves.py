@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import sidecar
-from tests.wire.steady_load import asking
+from tests.support.serving import sidecar
+from tests.support.steady_load import asking
 
 GRACE_S = 0.1
 NAME = "app.test"

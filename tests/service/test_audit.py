@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.service.serving import RULES, XHR, Sidecar, command, connect, sidecar
+from tests.support.peer import XHR
+from tests.support.serving import RULES, Sidecar, command, connect, sidecar
+from tests.support.waiting import until
 
 SECRET = "s3cr3tZq9Zq9"
 NONE = "version: 1\nrules: [{name: none, match: {paths: [/none]}}]\n"
@@ -78,7 +80,7 @@ async def routes(running: Sidecar, answers: int) -> dict[str, dict]:
         assert "routes" in report, report
         return report["responses"] >= answers
 
-    await running.until(has_seen)
+    await until(has_seen)
     return {route["route"]: route for route in report["routes"]}
 
 
@@ -92,7 +94,7 @@ async def get_all(running: Sidecar, *targets: str, fields=(), times: int = 2) ->
 async def test_what_passes_is_judged_and_nothing_secret_is_told(upstream, no_rules, workers):
     async with sidecar(upstream, no_rules, "--workers", workers) as running:
         await cut_short(running, "/cut")
-        await get_all(running, f"/a?token={SECRET}", f"/pieces;jsessionid={SECRET}", fields=XHR, times=6)
+        await get_all(running, f"/a?token={SECRET}", f"/pieces;jsessionid={SECRET}", fields=(XHR,), times=6)
         await get_all(running, "/constant", "/large", times=3)
         for user in "ab":
             await running.get("/me", f"Cookie: session={SECRET}{user}", f"Authorization: Bearer {SECRET}")
@@ -128,20 +130,20 @@ async def cut_short(running: Sidecar, target: str) -> None:
 
 async def test_new_rule_turns_a_route_to_protected_with_the_next_answer(upstream, no_rules):
     async with sidecar(upstream, no_rules) as running:
-        await get_all(running, "/a", fields=XHR)
+        await get_all(running, "/a", fields=(XHR,))
         assert (await routes(running, 2))["/a"]["verdict"] == "stale"
         no_rules.write_text(RULES % "first")
         await running.log.matching("reloaded|rules ")
 
         async def is_protected() -> bool:
-            return b"no-store" in (await running.get("/a", *XHR)).head
+            return b"no-store" in (await running.get("/a", XHR)).head
 
-        await running.until(is_protected)
+        await until(is_protected)
 
         async def is_told() -> bool:
             return (await routes(running, 3))["/a"]["verdict"] == "protected"
 
-        await running.until(is_told)
+        await until(is_told)
         route = (await routes(running, 3))["/a"]
         assert "before that, the content changed" in route["why"]
         assert route["rule"] is None
@@ -173,7 +175,7 @@ async def test_audit_that_is_off_watches_nothing(upstream, no_rules):
 
 async def test_commands_ask_the_running_proxy(upstream, no_rules, tmp_path):
     async with sidecar(upstream, no_rules) as running:
-        await get_all(running, "/a", fields=XHR)
+        await get_all(running, "/a", fields=(XHR,))
         await routes(running, 2)
         admin = f"http://127.0.0.1:{running.admin[1]}"
         code, out = await output("audit", "--admin", admin, "--fail-on", "stale")

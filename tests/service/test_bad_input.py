@@ -20,7 +20,9 @@ from click.testing import CliRunner
 from proxy.cli import cli
 from proxy.service import fleet, logs, serve
 from tests.rules.golden_files import read_all
-from tests.service.serving import RULES, XHR, App, Sidecar, command, connect, request, serve_command, sidecar
+from tests.support.peer import XHR, request
+from tests.support.serving import RULES, App, Sidecar, command, connect, serve_command, sidecar
+from tests.support.waiting import until
 
 GOOD = b"version: 1\nrules: []\n"
 APP = "http://127.0.0.1:1"
@@ -310,7 +312,7 @@ async def test_matching_requests_get_a_protected_502_until_the_app_comes(tmp_pat
     app = App(port=free_ports()[0])
     async with sidecar(app.url, rules, "--workers", workers) as running:
         kept = await connect(running.listen)
-        for fields in (XHR, ()):
+        for fields in ((XHR,), ()):
             await kept.send(request("/", *fields))
             answer = await kept.read_response()
             assert (answer.status, answer.is_protected) == (502, True)
@@ -319,18 +321,18 @@ async def test_matching_requests_get_a_protected_502_until_the_app_comes(tmp_pat
             ]
             assert answer.field("Proxy-Status") == [b"nocache-proxy; error=connection_refused"]
         async with app.running():
-            await kept.send(request("/", *XHR))  # even the connection that was refused before
+            await kept.send(request("/", XHR))  # even the connection that was refused before
             answer = await kept.read_response()
             assert (answer.status, answer.content, answer.field("X-Rules")) == (200, b"well", [b"first"])
-            assert (await running.get("/", *XHR)).is_protected
-            await running.until(running.is_ready)
-        await running.until(lambda: is_502(running))
+            assert (await running.get("/", XHR)).is_protected
+            await until(running.is_ready)
+        await until(lambda: is_502(running))
         async with app.running():
-            assert (await running.get("/", *XHR)).status == 200
+            assert (await running.get("/", XHR)).status == 200
 
 
 async def is_502(running: Sidecar) -> bool:
-    answer = await running.get("/", *XHR)
+    answer = await running.get("/", XHR)
     assert answer.is_protected
     return answer.status == 502
 
@@ -349,7 +351,7 @@ async def test_whatever_is_missing_of_the_app_is_a_502_and_a_reason_at_readyz(tm
         assert await is_502(running)
         (told,) = (await running.ask("/readyz"))["reasons"]
         assert reason in told
-        assert (await running.get("/", *XHR)).status == 502
+        assert (await running.get("/", XHR)).status == 502
         running.process.terminate()
         assert await running.ended() == 0
         assert [json.loads(line)["level"] for line in running.log.read].count("error") == 0

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from proxy.service.channel import Channel, Drain, Report, Start, UseRules
 from proxy.settings import Address, Settings, Upstream
 from proxy.stats import Stats
-from tests.service.serving import LIMIT_S
+from tests.support.waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(

@@ -12,7 +12,8 @@ import pytest
 
 from proxy.service.descriptors import fit_connections
 from proxy.settings import Settings, Upstream
-from tests.service.serving import Sidecar, command, connect, request, serve_command
+from tests.support.peer import request
+from tests.support.serving import Sidecar, command, connect, serve_command
 
 SETTINGS = Settings(upstream=Upstream.parse("http://app"), max_connections=1000)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.service.environment import warn_of_unknown
-from tests.service.serving import sidecar
+from tests.support.serving import sidecar
 
 KNOWN = ("NOCACHE_PROXY_UPSTREAM", "NOCACHE_PROXY_RULES", "NOCACHE_PROXY_KEEPALIVE_TIMEOUT")
 

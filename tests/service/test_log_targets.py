@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from tests.service.serving import ROOT, Sidecar, serve_command
+from tests.support.serving import ROOT, Sidecar, serve_command
+from tests.support.waiting import until
 
 LONG = "/" + "x" * 1500
 
@@ -43,8 +44,8 @@ async def start(app, rules, tmp_path):
             assert process.returncode is None
             return admin.exists() and listen.exists()
 
-        await running.until(is_there)
-        await running.until(running.is_ready)
+        await until(is_there)
+        await until(running.is_ready)
         return running
 
     yield run
@@ -107,6 +108,6 @@ async def test_standard_error_that_nobody_reads(start, workers, rules):
         async def has_failed(number: int = number) -> bool:
             return (await running.metrics())['nocache_proxy_rules_reloads_total{result="failure"}'] > number
 
-        await running.until(has_failed)
+        await until(has_failed)
     await assert_serves_and_ends(running)
     os.close(reading)

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from proxy.gateway.watch import KEPT, WATCHED_S
 from proxy.service import recent
 from proxy.service.recent import RecentExchanges
-from tests.service.serving import RULES, XHR, App, Sidecar, connect, request, sidecar
 from tests.service.workers import MANY, open_many, owners, replace_all, responses, two_workers
+from tests.support.peer import XHR, request
+from tests.support.serving import RULES, App, Sidecar, connect, sidecar
+from tests.support.waiting import until
 
 SECRET = "s3cr3tZq9Zq9"
 
@@ -42,7 +44,7 @@ async def shown(running: Sidecar, count: int, after: int = 0) -> list[dict]:
         rows = (await running.ask(f"/api/recent?after={after}"))["requests"]
         return len(rows) >= count
 
-    await running.until(has_come)
+    await until(has_come)
     return rows
 
 
@@ -59,7 +61,7 @@ async def watched(running: Sidecar) -> int:
         last = rows[-1]["id"] if rows else 0
         return len(rows) == MANY
 
-    await running.until(all_watch)
+    await until(all_watch)
     return last
 
 
@@ -68,7 +70,7 @@ async def test_exchange_is_shown_with_fields_before_and_after(app, rules, worker
     async with sidecar(app.url, rules, "--workers", workers) as running:
         await running.get("/before")
         last = await watched(running)
-        await running.get(f"/a?page=2&token={SECRET}", *XHR, f"Cookie: session={SECRET}")
+        await running.get(f"/a?page=2&token={SECRET}", XHR, f"Cookie: session={SECRET}")
         await running.get("/b")
         first, second = await shown(running, 2, last)
         assert "/before" not in [row["target"] for row in await shown(running, 2)]
@@ -105,7 +107,7 @@ async def test_worker_that_dies_takes_only_its_own_along(app, rules):
     async with two_workers(app, rules) as running:
         last = await watched(running)
         await replace_all(running)
-        await running.until(running.is_ready)
+        await until(running.is_ready)
         now = await watched(running)
         await running.get("/after")
         assert [row["target"] for row in await shown(running, 1, now)] == ["/after"]

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import LIMIT_S, Sidecar, connect, request, sidecar
 from tests.service.volume import Volume, may_mount
-from tests.wire.harness import Answer, Peer, read_content
+from tests.support.peer import Answer, Peer, request
+from tests.support.serving import Sidecar, connect, sidecar
+from tests.support.waiting import LIMIT_S, until
 
 # Each version reads other fields than the one before: its responses tell it by `Vary` as well.
 CONDITIONS = (
@@ -182,7 +183,7 @@ class App:
                         await peer.send(data)
                     break
                 target = head.split(b" ", 2)[1]
-                data = target + await read_content(peer, head)
+                data = target + await peer.read_content(head)
                 fields = b'Cache-Control: max-age=60\r\nETag: "app"\r\nContent-Length: %d' % len(data)
                 data = b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n" + data
                 await self._answer(target, data, writer)
@@ -236,7 +237,7 @@ class Swaps:
         return good(self.ledger.newest)
 
     async def taken(self) -> None:
-        await self.running.until(lambda: _holds(self.ledger.is_in_force(self.ledger.newest)))
+        await until(lambda: self.ledger.is_in_force(self.ledger.newest))
 
     def refused(self) -> int:
         return sum(REFUSAL in line for line in self.running.log.read)
@@ -313,10 +314,6 @@ class Swaps:
             kinds["bind mount"] = lambda: self.good(volume.mounted)
             kinds["bind mount taken off"] = lambda: self.good(volume.mounted)
         return kinds
-
-
-async def _holds(value: bool) -> bool:
-    return value
 
 
 def good(number: int) -> str:

@@ -17,7 +17,9 @@ from proxy.rules.tools import lint
 from proxy.service import rules_source, rules_watcher
 from proxy.service.rules_source import RulesSource
 from proxy.service.rules_watcher import RulesWatcher
-from tests.service.serving import LIMIT_S, XHR, Sidecar, sidecar
+from tests.support.peer import XHR
+from tests.support.serving import Sidecar, sidecar
+from tests.support.waiting import until
 
 GOOD = "version: 1\nrules: [{name: %s, match: {paths: [/a]}}]\n"
 
@@ -46,12 +48,6 @@ async def watching(path: Path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def until(holds) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not holds():
-            await asyncio.sleep(0.001)
 
 
 class Hanging:
@@ -230,11 +226,11 @@ async def test_rules_that_take_long_to_lint_hold_up_neither_the_next_ones_nor_th
         began_s = loop.time()
         rules.write_text(f"{text}  - {{name: ajax, match: {{x_requested_with: XMLHttpRequest}}}}\n")
         await running.log.matching("rules reloaded from .*; added ajax")
-        await running.until(lambda: is_protected(running))
+        await until(lambda: is_protected(running))
         running.send(signal.SIGTERM)
         assert await running.ended() == 0
         assert loop.time() - began_s < 6
 
 
 async def is_protected(running: Sidecar) -> bool:
-    return (await running.get("/", *XHR)).is_protected
+    return (await running.get("/", XHR)).is_protected

@@ -11,22 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import (
-    RULES,
-    XHR,
-    App,
-    Sidecar,
-    command,
-    connect,
-    get,
-    request,
-    serve_command,
-    sidecar,
-)
+from tests.support.peer import XHR, request
+from tests.support.serving import RULES, App, Sidecar, command, connect, get, serve_command, sidecar
+from tests.support.waiting import until
 
 
 async def uses(running: Sidecar, version: str) -> bool:
-    return (await running.get("/", *XHR)).field("X-Rules") == [version.encode()]
+    return (await running.get("/", XHR)).field("X-Rules") == [version.encode()]
 
 
 # Signals
@@ -56,7 +47,7 @@ async def test_request_that_comes_before_the_drain_is_told_that_the_connection_c
         late = await connect(running.listen)
         await late.send(request("/")[:-2])
         await late.send(b"X: y\r\n")
-        await running.until(lambda: _counts(running, "nocache_proxy_client_connections_open", 1))
+        await until(lambda: _counts(running, "nocache_proxy_client_connections_open", 1))
         running.send(signal.SIGTERM)
         await running.log.matching("draining, at most 25s")
         await late.send(b"\r\n")
@@ -115,12 +106,12 @@ async def test_access_log_is_opened_again_on_a_signal(app, rules, tmp_path):
     flags = ("--access-log", "json", "--access-log-file", str(path))
     async with sidecar(app.url, rules, *flags) as running:
         await running.get("/before")
-        await running.until(lambda: _has(path, "/before"))
+        await until(lambda: _has(path, "/before"))
         path.rename(tmp_path / "access.log.1")
         running.send(signal.SIGUSR1)
-        await running.until(lambda: _has(path, ""))
+        await until(lambda: _has(path, ""))
         await running.get("/after")
-        await running.until(lambda: _has(path, "/after"))
+        await until(lambda: _has(path, "/after"))
         assert [json.loads(line)["target"] for line in path.read_text().splitlines()] == ["/after"]
         assert "/after" not in (tmp_path / "access.log.1").read_text()
 
@@ -151,7 +142,7 @@ async def test_changed_file_takes_effect_and_a_bad_one_does_not(app, rules):
         assert samples['nocache_proxy_rules_reloads_total{result="failure"}'] == 1
         assert await uses(running, "first")
         rules.write_text(RULES % "second")
-        await running.until(lambda: uses(running, "second"))
+        await until(lambda: uses(running, "second"))
         assert (await running.ask("/readyz"))["notes"] == []
         assert (await running.metrics())["nocache_proxy_rules_last_reload_successful"] == 1
 
@@ -245,7 +236,7 @@ async def test_app_that_is_not_there_at_the_start_is_no_error(rules):
         assert (await get(running.admin, "/livez")).status == 200
         async with app.running():
             assert (await running.get("/")).status == 200
-            await running.until(running.is_ready)
+            await until(running.is_ready)
 
 
 async def test_there_may_be_no_admin_listener(app, rules):
@@ -260,7 +251,7 @@ async def test_both_listeners_may_be_unix_sockets_and_are_removed(app, rules, tm
     listen, admin = tmp_path / "l", tmp_path / "a"
     async with sidecar(app.url, rules, "--listen", f"unix:{listen}", "--admin", f"unix:{admin}") as running:
         assert (running.listen, running.admin) == (listen, admin)
-        assert (await running.get("/", *XHR)).is_protected
+        assert (await running.get("/", XHR)).is_protected
         assert await running.is_ready()
         running.send(signal.SIGTERM)
         assert await running.ended() == 0
@@ -312,14 +303,14 @@ async def test_settings_come_from_the_environment_too(app, rules):
 
 async def test_debugging_tells_each_phase_of_an_exchange(app, rules):
     async with sidecar(app.url, rules, "--log-level", "debug") as running:
-        await running.get("/traced", *XHR)
+        await running.get("/traced", XHR)
         await running.log.matching("GET /traced from 127.0.0.1")
         await running.log.matching("done: 200, rule ajax, policy first")
 
 
 async def test_access_log_is_on_standard_output_and_complete_at_the_end(app, rules):
     async with sidecar(app.url, rules, "--access-log", "json") as running:
-        await asyncio.gather(*(running.get(f"/{number}", *XHR) for number in range(20)))
+        await asyncio.gather(*(running.get(f"/{number}", XHR) for number in range(20)))
         running.send(signal.SIGTERM)
         assert await running.ended() == 0
     entries = [json.loads(line) for line in running.out.read]
@@ -335,7 +326,7 @@ async def test_tunnel_outlives_a_reload_and_ends_with_the_drain(app, rules):
         await tunnel.send(request("/ws", "Connection: Upgrade", "Upgrade: echo"))
         assert b" 101 " in await tunnel.read_head()
         rules.write_text(RULES % "second")
-        await running.until(lambda: uses(running, "second"))
+        await until(lambda: uses(running, "second"))
         await tunnel.send(b"still there?")
         assert await tunnel.read_exactly(12) == b"still there?"
         running.send(signal.SIGTERM)

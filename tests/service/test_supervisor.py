@@ -10,7 +10,7 @@ import pytest
 from proxy.service.rules_source import RulesSource
 from proxy.service.supervisor import Processes
 from proxy.settings import Address, Settings, Upstream
-from tests.service.serving import LIMIT_S
+from tests.support.waiting import LIMIT_S
 
 
 @pytest.mark.parametrize("where", ["_live", "_take"])

@@ -12,12 +12,6 @@ import signal
 import time
 from itertools import pairwise
 
-from tests.service.serving import (
-    XHR,
-    Sidecar,
-    connect,
-    request,
-)
 from tests.service.workers import (
     MANY,
     all_gone,
@@ -31,7 +25,9 @@ from tests.service.workers import (
     sum_of,
     two_workers,
 )
-from tests.wire.harness import Peer
+from tests.support.peer import XHR, Peer, request
+from tests.support.serving import Sidecar, connect
+from tests.support.waiting import until
 
 DROPPED = "nocache_proxy_access_log_lines_dropped_total"
 COUNTERS = re.compile(r"\w+_(?:total|bucket|count|sum)(?:\{|$)")
@@ -60,7 +56,7 @@ async def test_connections_that_come_while_a_worker_is_dead_are_served_by_the_ne
     async with two_workers(app, rules) as running:
         before = running.worker_pids()
         os.kill(before[0], signal.SIGKILL)
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         assert all(answer.status == 200 and answer.is_protected for answer in await responses(peers))
         after = running.worker_pids()
         assert set(owners(running, peers)) == set(after)
@@ -82,7 +78,7 @@ async def test_nobody_else_loses_a_request_while_a_worker_is_away(app, rules):
         ]
         began_s = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        await running.until(lambda: all_gone([victim]))
+        await until(lambda: all_gone([victim]))
         answers = await responses(await open_many(running))
         away_s = time.monotonic() - began_s
         is_back.set()
@@ -111,7 +107,7 @@ async def test_it_stays_ready_and_nobody_is_refused_however_often_workers_die(ap
             pids = running.worker_pids()
             os.kill(pids[number % len(pids)], signal.SIGKILL)
             assert await running.is_ready()
-            answers = await asyncio.gather(*(running.get("/", *XHR) for _ in range(8)))
+            answers = await asyncio.gather(*(running.get("/", XHR) for _ in range(8)))
             assert {(answer.status, answer.is_protected) for answer in answers} == {(200, True)}
 
 
@@ -119,7 +115,7 @@ async def test_when_all_are_dead_it_is_not_ready_until_one_is_back(app, rules):
     async with two_workers(app, rules) as running:
         await replace_all(running)
         assert (await running.get("/")).status == 200
-        await running.until(running.is_ready)
+        await until(running.is_ready)
 
 
 async def test_worker_that_is_told_to_end_finishes_its_requests_and_is_replaced(app, rules):
@@ -139,7 +135,7 @@ async def test_worker_that_is_told_to_end_finishes_its_requests_and_is_replaced(
 
 async def test_counters_never_fall_and_gauges_forget_the_dead(app, rules):
     async with two_workers(app, rules) as running:
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         await responses(peers)
         scrapes = [await running.metrics()]
         held_by = owners(running, peers)
@@ -149,9 +145,9 @@ async def test_counters_never_fall_and_gauges_forget_the_dead(app, rules):
         alive = [peer for peer, pid in zip(peers, held_by, strict=True) if pid != held_by[0]]
         scrapes.append(await running.metrics())
         assert scrapes[-1]["nocache_proxy_client_connections_open"] == len(alive)
-        await ask_each(alive, *XHR)
+        await ask_each(alive, XHR)
         for _ in range(10):
-            await running.get("/", *XHR)
+            await running.get("/", XHR)
         scrapes.append(await running.metrics())
         assert sum_of(scrapes[-1], "nocache_proxy_requests_total") == MANY + len(alive) + 10
         for earlier, later in pairwise(scrapes):
@@ -171,7 +167,7 @@ async def test_lines_that_their_access_logs_gave_up_are_added_up_and_stay_counte
             for _ in range(at_once):
                 await responses(peers)
         kept = 2 * (4 << 20) // least_line_bytes
-        await running.until(lambda: has_dropped(running, asked - kept))
+        await until(lambda: has_dropped(running, asked - kept))
         before = (await running.metrics())[DROPPED]
         assert before < asked
         os.kill(running.worker_pids()[0], signal.SIGKILL)
@@ -224,7 +220,7 @@ async def test_pauses_grow_while_workers_die_at_once_and_it_recovers_when_the_ca
         assert await running.is_ready()
         assert running.worker_pids()[0] == second
         elsewhere.rename(logs)
-        await running.until(lambda: has_new_workers(running, {first}))
+        await until(lambda: has_new_workers(running, {first}))
         answers = await asyncio.gather(*(running.get("/") for _ in range(MANY)))
         assert {answer.status for answer in answers} == {200}
 

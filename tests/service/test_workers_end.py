@@ -6,11 +6,6 @@ import signal
 
 import pytest
 
-from tests.service.serving import (
-    get,
-    is_running,
-    sidecar,
-)
 from tests.service.workers import (
     MANY,
     all_gone,
@@ -19,7 +14,9 @@ from tests.service.workers import (
     owners,
     two_workers,
 )
-from tests.wire.harness import Answer
+from tests.support.peer import Answer
+from tests.support.serving import get, is_running, sidecar
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -32,7 +29,7 @@ async def test_all_finish_what_they_have_begun(app, rules, number):
         assert len(workers) == 2
         running.send(number)
         await running.log.matching("draining")
-        await running.until(lambda: is_refused(running))
+        await until(lambda: is_refused(running))
         app.finish.set()
         for peer in peers:
             assert (await peer.read_to_end()) == Answer(b"ll", "closed")
@@ -62,7 +59,7 @@ async def test_second_signal_ends_all_at_once(app, rules):
         await running.log.matching("draining")
         running.send(signal.SIGTERM)
         assert await running.ended() == 0
-        await running.until(lambda: all_gone(workers))
+        await until(lambda: all_gone(workers))
         for peer in peers:
             assert b"ll" not in (await peer.read_to_end()).data
 
@@ -76,11 +73,11 @@ async def test_workers_whose_supervisor_is_killed_finish_and_end_by_themselves(a
         workers = running.worker_pids()
         running.send(signal.SIGKILL)
         assert await running.ended() == -signal.SIGKILL
-        await running.until(lambda: is_refused(running))
+        await until(lambda: is_refused(running))
         app.finish.set()
         for peer in peers:
             assert (await peer.read_to_end()) == Answer(b"ll", "closed")
-        await running.until(lambda: all_gone(workers))
+        await until(lambda: all_gone(workers))
         address = "{}:{}".format(*running.listen)
         async with sidecar(app.url, rules, "--listen", address) as next_one:
             assert (await get(next_one.listen, "/")).status == 200

@@ -7,14 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-from tests.service.serving import (
-    LIMIT_S,
-    RULES,
-    XHR,
-    Sidecar,
-    is_running,
-    sidecar,
-)
 from tests.service.workers import (
     MANY,
     ask_each,
@@ -26,11 +18,14 @@ from tests.service.workers import (
     sum_of,
     two_workers,
 )
+from tests.support.peer import XHR
+from tests.support.serving import RULES, Sidecar, is_running, sidecar
+from tests.support.waiting import LIMIT_S, until
 
 
 async def test_both_workers_serve(app, rules):
     async with two_workers(app, rules) as running:
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         assert all(answer.status == 200 and answer.is_protected for answer in await responses(peers))
         assert set(owners(running, peers)) == set(running.worker_pids())
         assert len(running.worker_pids()) == 2
@@ -39,7 +34,7 @@ async def test_both_workers_serve(app, rules):
 
 async def test_what_they_count_is_added_up(app, rules):
     async with two_workers(app, rules) as running:
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         await responses(peers)
         samples = await running.metrics()
         assert sum_of(samples, "nocache_proxy_requests_total") == MANY
@@ -64,7 +59,7 @@ async def test_workers_share_a_unix_socket_too(app, rules, tmp_path):
         for victim in (first, second):
             os.kill(victim, signal.SIGKILL)
             await running.log.matching("worker . ended")
-            assert (await running.get("/", *XHR)).is_protected
+            assert (await running.get("/", XHR)).is_protected
         running.send(signal.SIGTERM)
         assert await running.ended() == 0
     assert not listen.exists()
@@ -72,26 +67,26 @@ async def test_workers_share_a_unix_socket_too(app, rules, tmp_path):
 
 async def test_new_rules_reach_all_of_them_and_none_goes_back(app, rules):
     async with two_workers(app, rules) as running:
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         assert {answer.field("X-Rules")[0] for answer in await responses(peers)} == {b"first"}
         rules.write_text(RULES % "second")
         running.send(signal.SIGHUP)
         seen: list[list[bytes]] = []
         async with asyncio.timeout(LIMIT_S):
             while not seen or set(seen[-1]) != {b"second"}:
-                seen.append([answer.field("X-Rules")[0] for answer in await ask_each(peers, *XHR)])
+                seen.append([answer.field("X-Rules")[0] for answer in await ask_each(peers, XHR)])
         for versions in zip(*seen, strict=True):
             assert list(versions) == sorted(versions), "first before second, on each connection"
 
 
 async def test_rules_that_cannot_be_used_reach_none_of_them(app, rules):
     async with two_workers(app, rules) as running:
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         await responses(peers)
         rules.write_text("version: 1\nrules: [{nam: a}]\n")
         running.send(signal.SIGHUP)
         await running.log.matching("rules not reloaded")
-        answers = await ask_each(peers, *XHR)
+        answers = await ask_each(peers, XHR)
         assert {answer.field("X-Rules")[0] for answer in answers} == {b"first"}
         assert all(is_running(pid) for pid in running.worker_pids())
 
@@ -101,7 +96,7 @@ async def test_worker_that_comes_later_has_the_rules_of_now(app, rules):
         rules.write_text(RULES % "second")
         await running.log.matching("rules reloaded")
         await replace_all(running)
-        peers = await open_many(running, "/", *XHR)
+        peers = await open_many(running, "/", XHR)
         assert {answer.field("X-Rules")[0] for answer in await responses(peers)} == {b"second"}
 
 
@@ -111,12 +106,12 @@ async def test_each_opens_the_access_log_again_on_a_signal(app, rules, tmp_path)
     async with two_workers(app, rules, *flags) as running:
         peers = await open_many(running)
         await responses(peers)
-        await running.until(lambda: has_lines(path, MANY))
+        await until(lambda: has_lines(path, MANY))
         path.rename(old)
         running.send(signal.SIGUSR1)
-        await running.until(lambda: nobody_holds(running, old))
+        await until(lambda: nobody_holds(running, old))
         await ask_each(peers)
-        await running.until(lambda: has_lines(path, MANY))
+        await until(lambda: has_lines(path, MANY))
         assert await has_lines(old, MANY)
 
 

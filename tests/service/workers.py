@@ -9,16 +9,9 @@ import signal
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.service.serving import (
-    LIMIT_S,
-    App,
-    Sidecar,
-    connect,
-    is_running,
-    request,
-    sidecar,
-)
-from tests.wire.harness import Answer, Peer
+from tests.support.peer import Answer, Peer, request
+from tests.support.serving import App, Sidecar, connect, is_running, sidecar
+from tests.support.waiting import LIMIT_S, until
 
 # Connections: that the kernel gives all of them to one of two workers happens once in 2 ** 29 times.
 MANY = 30
@@ -27,7 +20,7 @@ MANY = 30
 @asynccontextmanager
 async def two_workers(app: App, rules: Path, *flags: str):
     async with sidecar(app.url, rules, "--workers", "2", *flags) as running:
-        await running.until(lambda: both_listen(running))
+        await until(lambda: both_listen(running))
         yield running
 
 
@@ -87,7 +80,7 @@ async def replace_all(running: Sidecar) -> None:
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     await running.log.matching("worker . ended", 2)
-    await running.until(lambda: has_new_workers(running, before))
+    await until(lambda: has_new_workers(running, before))
 
 
 async def has_new_workers(running: Sidecar, before: set[int]) -> bool:

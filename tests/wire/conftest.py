@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from proxy.gateway import clock
-from tests.wire.harness import ENDED_S, Bench
+from tests.support.gateway import Bench
+from tests.support.waiting import LIMIT_S
 
 
 class Hands:
@@ -20,7 +21,7 @@ class Hands:
     async def forward(self, b: Bench, seconds: float) -> None:
         """Let time pass, and wait until the gateway has swept by it and what it wrote is with its peers."""
         self.now_s += seconds
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             while b.gateway.context.clock.now_s != self.now_s:
                 await asyncio.sleep(0.002)
         await asyncio.sleep(0.002)

@@ -31,6 +31,7 @@ from proxy.rules.policies import STRICT
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
 from tests.rules.making import conditions, field_key
+from tests.support.strict_reader import read_requests, read_responses
 from tests.wire.fuzz_messages import (
     ASKED_BY,
     NUMBERED,
@@ -40,7 +41,6 @@ from tests.wire.fuzz_messages import (
     random_requests,
     random_response,
 )
-from tests.wire.strict import read_requests, read_responses
 
 RULESETS = {
     "every response": (Rule("all", STRICT),),

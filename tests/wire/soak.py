@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.wire.harness import Answer, Peer, read_content
+from tests.support.peer import Answer, Peer
 
 LIMIT_S = 60.0  # how long any one step may take before the run calls it hung
 LATE_S = 0.003  # after which content comes that should not; others may have the connection by then
@@ -112,7 +112,7 @@ async def _answer(peer: Peer, login: Login) -> bool:
     head = await peer.reader.readuntil(b"\r\n\r\n")
     method, target, _ = head.split(b" ", 2)
     kind, size, offset = target.decode().strip("/").split("/")
-    posted = b"" if kind == "unread" else await read_content(peer, head)
+    posted = b"" if kind == "unread" else await peer.read_content(head)
     content = posted or part(int(size), int(offset))
     if kind in LAST:
         await _last_answer(peer, kind, content)

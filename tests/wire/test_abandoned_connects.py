@@ -10,7 +10,9 @@ import asyncio
 
 import pytest
 
-from tests.wire.harness import ENDED_S, XHR, bench
+from tests.support.gateway import bench
+from tests.support.peer import XHR_LINE
+from tests.support.waiting import LIMIT_S
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -31,7 +33,7 @@ async def test_client_that_leaves_while_the_app_is_connected_to_leaves_no_connec
     async with bench() as b:
         for _ in range(50):
             peer = await b.connect()
-            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n")
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n")
             peer.reset()
         await b.settled()
         assert (await b.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).status == 200
@@ -40,6 +42,6 @@ async def test_client_that_leaves_while_the_app_is_connected_to_leaves_no_connec
 
 
 async def none_is_open(b) -> None:
-    async with asyncio.timeout(ENDED_S):
+    async with asyncio.timeout(LIMIT_S):
         while b.gateway.stats.upstream_connections:
             await asyncio.sleep(0.01)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peers import free_port, program, running
-from tests.wire.harness import bench
+from tests.support.gateway import bench
+from tests.support.ports import free_port
+from tests.support.programs import program, running
 
 NGINX = """
 daemon off; master_process off; pid {directory}/pid; error_log {directory}/error;

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.wire.harness import XHR, answering, bench
+from tests.support.gateway import bench
+from tests.support.peer import XHR_LINE
+from tests.support.upstream import answering
 
 pytestmark = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 
@@ -25,7 +27,7 @@ async def test_matching_response_is_protected(piece):
         answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok")
     ) as b:
         answer = await b.exchange(
-            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR + b"\r\n", piece=piece
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR_LINE + b"\r\n", piece=piece
         )
     assert answer.is_protected
     assert answer.content == b"ok"
@@ -76,7 +78,7 @@ async def test_field_that_a_rule_reads_named_in_connection_is_refused_with_prote
     """The app would take the request for no script's, and a cache for one."""
     async with bench() as b:
         answer = await b.exchange(
-            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Requested-With\r\n" + XHR + b"\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Requested-With\r\n" + XHR_LINE + b"\r\n",
             piece=piece,
         )
         assert answer.status == 400

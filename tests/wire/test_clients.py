@@ -25,8 +25,8 @@ import websockets.asyncio.client as ws_client
 import websockets.asyncio.server as ws_server
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.gateway import Bench, bench
 from tests.wire.client_app import DIGEST, FILE, MIB, STORABLE, App
-from tests.wire.harness import Bench, bench
 
 LIMIT_S = 60.0  # of one client process or one transfer
 XHR = {"X-Requested-With": "XMLHttpRequest"}

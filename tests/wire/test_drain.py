@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.wire.harness import ENDED_S, XHR, Answer, Bench, Peer, bench
-from tests.wire.streams import until
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE, Answer, Peer
+from tests.support.waiting import LIMIT_S, until
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -63,7 +64,7 @@ async def draining(b: Bench, timeout_s: float = LONG_S) -> AsyncIterator[asyncio
 
 
 async def result(task: asyncio.Task[int]) -> int:
-    async with asyncio.timeout(ENDED_S):
+    async with asyncio.timeout(LIMIT_S):
         return await task
 
 

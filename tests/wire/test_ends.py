@@ -12,8 +12,10 @@ import struct
 
 import pytest
 
-from tests.wire.harness import ENDED_S, Peer, bench
-from tests.wire.streams import MIB, narrow_listening, narrow_socket, until
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.streams import MIB, narrow_listening, narrow_socket
+from tests.support.waiting import LIMIT_S, until
 
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -100,7 +102,7 @@ async def test_response_that_its_client_did_not_take_has_no_clean_end(ends):
         await until(lambda: b.gateway.stats.requests)
         await asyncio.sleep(0.1)
         if ends == "by time-out":
-            async with asyncio.timeout(2 * ENDED_S):
+            async with asyncio.timeout(2 * LIMIT_S):
                 while b.gateway.clients:
                     await asyncio.sleep(0.05)
         else:

@@ -13,9 +13,11 @@ import pytest
 
 from proxy.gateway.connection import TURN_BYTES
 from tests.benchmarks import fairness
-from tests.service.serving import sidecar
-from tests.wire.harness import Bench, Peer, bench
-from tests.wire.streams import MIB, until
+from tests.support.gateway import Bench, bench
+from tests.support.peer import Peer
+from tests.support.serving import sidecar
+from tests.support.streams import MIB
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.alone
 

@@ -17,19 +17,24 @@ from typing import Any, Literal
 import pytest
 
 from proxy.gateway import client, clock, request_reader
-from tests.wire.harness import ENDED_S, XHR, Bench, Peer, answering, bench, read_content
-from tests.wire.strict import read_requests
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE, Peer
+from tests.support.strict_reader import read_requests
+from tests.support.upstream import answering
+from tests.support.waiting import LIMIT_S, until
 
 Step = bytes | Literal["close", "reset", "hold", "seen"]
 """What a faulty upstream does: send, end the connection, wait until the gateway ends it, wait for the test."""
 
 CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n"
 REQUESTS = {
-    "GET": b"GET /a HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n",
-    "HTTP/1.0": b"GET /a HTTP/1.0\r\n" + XHR + b"\r\n",
-    "POST": b"POST /a HTTP/1.1\r\nHost: a\r\n" + XHR + b"Content-Length: 5\r\n\r\nhello",
-    "POST chunked": b"POST /a HTTP/1.1\r\nHost: a\r\n" + XHR + CHUNKS + b"5\r\nhello\r\n0\r\n\r\n",
-    "upgrade": b"GET /a HTTP/1.1\r\nHost: a\r\n" + XHR + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "GET": b"GET /a HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n",
+    "HTTP/1.0": b"GET /a HTTP/1.0\r\n" + XHR_LINE + b"\r\n",
+    "POST": b"POST /a HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"Content-Length: 5\r\n\r\nhello",
+    "POST chunked": b"POST /a HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + CHUNKS + b"5\r\nhello\r\n0\r\n\r\n",
+    "upgrade": b"GET /a HTTP/1.1\r\nHost: a\r\n"
+    + XHR_LINE
+    + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 }
 STATUS_LINE = b"HTTP/1.1 200 OK\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -476,7 +481,7 @@ async def misbehave(b: FaultyBench, peer: Peer, steps: list[Step], *, reads_cont
     head = await peer.read_head()
     b.recorder.heads.append(head)
     if reads_content:
-        await read_content(peer, head)
+        await peer.read_content(head)
     b.asked.set()
     try:
         for step in steps:
@@ -502,8 +507,7 @@ def closing_under_the_second_request() -> Callable[[Peer], Awaitable[None]]:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(STATUS_LINE + b"Content-Length: 2\r\n\r\nok")
-        recorder = peer.writer.recorder  # type: ignore[attr-defined]
-        recorder.heads.append(await peer.read_head())
+        peer.recorder.heads.append(await peer.read_head())
 
     return script
 
@@ -514,7 +518,7 @@ def closing_after_uploads() -> Callable[[Peer], Awaitable[None]]:
     async def script(peer: Peer) -> None:
         content = b""
         while not content:
-            content = await read_content(peer, await peer.reader.readuntil(b"\r\n\r\n"))
+            content = await peer.read_content(await peer.reader.readuntil(b"\r\n\r\n"))
             await peer.send(STATUS_LINE + b"Content-Length: 2\r\n\r\nok")
         await peer.read_head()
 
@@ -551,7 +555,7 @@ async def until_settled(before: tuple[set[str], int]) -> None:
     """Wait until there are no more sockets and tasks than before."""
     after = await resources()
     try:
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             while not after[0] <= before[0] or after[1] > before[1]:
                 await asyncio.sleep(0.01)
                 after = await resources()
@@ -559,14 +563,7 @@ async def until_settled(before: tuple[set[str], int]) -> None:
         pytest.fail(f"left behind: sockets {after[0] - before[0]}, tasks {after[1] - before[1]}")
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition; hangs fail the test."""
-    async with asyncio.timeout(ENDED_S):
-        while not holds():
-            await asyncio.sleep(0.005)
-
-
 async def within_bounds(awaitable: Awaitable[Any]) -> None:
     """Await; hangs fail the test."""
-    async with asyncio.timeout(ENDED_S):
+    async with asyncio.timeout(LIMIT_S):
         await awaitable

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from proxy.settings import parse_networks
-from tests.wire.harness import answering, bench
-from tests.wire.strict import read_requests, read_responses
+from tests.support.gateway import bench
+from tests.support.strict_reader import read_requests, read_responses
+from tests.support.upstream import answering
 
 PIECES = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT"

@@ -10,8 +10,11 @@ import asyncio
 
 import pytest
 
-from tests.wire.harness import ENDED_S, Peer, Script, bench, read_content
-from tests.wire.strict import read_requests, read_responses
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.strict_reader import read_requests, read_responses
+from tests.support.upstream import Script
+from tests.support.waiting import LIMIT_S
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -237,7 +240,7 @@ class Test_Upstream_connection:  # noqa: N801
 
         async def upstream(peer: Peer) -> None:
             while await peer.reader.readuntil(b"\r\n\r\n"):
-                async with asyncio.timeout(ENDED_S):
+                async with asyncio.timeout(LIMIT_S):
                     await gathered.wait()
                 await peer.send(OK + FRAMINGS["fixed"])
 
@@ -257,10 +260,8 @@ def numbering() -> Script:
     """An upstream that answers with the number that is the request's target."""
 
     async def script(peer: Peer) -> None:
-        recorder = peer.writer.recorder  # type: ignore[attr-defined]
         while True:
-            head = await peer.reader.readuntil(b"\r\n\r\n")
-            recorder.contents.append(await read_content(peer, head))
+            head = await peer.read_request()
             number = head.split(b" ")[1].removeprefix(b"/")
             content = b"" if head.startswith(b"HEAD") else b"hello"
             await peer.send(OK + b"X-Number: " + number + b"\r\nContent-Length: 5\r\n\r\n" + content)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.wire.harness import Bench, Peer, bench
+from tests.support.gateway import Bench, bench
+from tests.support.peer import Peer
+from tests.support.strict_reader import Message, NotStrictError, read_requests, read_responses
 from tests.wire.hostile_requests import (
     CHUNKED,
     CLOSING,
@@ -34,7 +36,6 @@ from tests.wire.hostile_requests import (
     UNCOUNTABLE,
     get,
 )
-from tests.wire.strict import Message, NotStrictError, read_requests, read_responses
 
 SETTINGS: dict[str, Any] = {
     "max_head_size_bytes": 4096,

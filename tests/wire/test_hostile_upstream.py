@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.wire.harness import ENDED_S, XHR, Bench, Peer, bench
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE, Peer
+from tests.support.strict_reader import Message, read_responses
+from tests.support.waiting import LIMIT_S
 from tests.wire.hostile_responses import (
     CHUNKS,
     CLOSING,
@@ -33,14 +36,13 @@ from tests.wire.hostile_responses import (
     REFUSED,
     TRAILERS,
 )
-from tests.wire.strict import Message, read_responses
 
 # Only the gateway's distrust is to end a connection that rests.
 SETTINGS: dict[str, Any] = {"max_head_size_bytes": 4096, "upstream_keepalive_timeout_s": 60}
 PIECES = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
-GET = b"GET @ HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n"
+GET = b"GET @ HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n"
 GOOD, HOSTILE = GET.replace(b"@", b"/good"), GET.replace(b"@", b"/hostile")
-LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR + b"\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR_LINE + b"\r\n"
 
 
 class App:
@@ -74,7 +76,7 @@ class App:
                 self.ended.set()
 
     async def has_been_left(self) -> None:
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             await self.ended.wait()
 
 
@@ -156,7 +158,7 @@ async def test_what_follows_a_response_is_no_response(name, piece):
     app = App(response + EVIL, piece=piece)
     async with bench(app, rules=(), **SETTINGS) as b:
         peer = await b.connect()
-        await peer.send(HOSTILE.replace(b"GET", method, 1).replace(XHR, b'If-None-Match: "a"\r\n'))
+        await peer.send(HOSTILE.replace(b"GET", method, 1).replace(XHR_LINE, b'If-None-Match: "a"\r\n'))
         await app.has_been_left()
         await peer.send(LAST)
         answer = await peer.read_to_end()
@@ -186,7 +188,7 @@ async def test_response_that_comes_without_a_request_ends_a_connection_that_rest
             answer = await b.exchange(LAST)
             (message,) = read_responses(answer.data, iter(["GET"]))
             assert message.content == b"hello"
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 await spoken.wait()
         assert b.recorder.connections == 2
 

@@ -10,9 +10,10 @@ import asyncio
 
 import pytest
 
-from tests.wire.harness import XHR, Peer, bench, read_content
-from tests.wire.streams import until
-from tests.wire.strict import read_responses
+from tests.support.gateway import bench
+from tests.support.peer import XHR_LINE, Peer
+from tests.support.strict_reader import read_responses
+from tests.support.waiting import until
 
 PIECES = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -53,7 +54,7 @@ class Upstream:
                 await peer.send(OK)
                 continue
             await peer.send(self.before, piece=self.piece)
-            self.contents.append(await read_content(peer, head))
+            self.contents.append(await peer.read_content(head))
             await peer.send(self.final, piece=self.piece)
 
 
@@ -84,7 +85,7 @@ class Test_Expect_100_continue:  # noqa: N801 - read as a sentence
         upstream = Upstream(refusal, piece=piece)
         async with bench(upstream) as b:
             peer = await b.connect()
-            await peer.send(expecting(framing, XHR), piece=piece)
+            await peer.send(expecting(framing, XHR_LINE), piece=piece)
             answer = await peer.read_to_end()
             assert (answer.status, answer.content, answer.end) == (417, b"no", "closed")
             assert answer.field("Connection") == [b"close"]
@@ -186,7 +187,7 @@ class Test_Informational_response:  # noqa: N801
         async with bench(Upstream(b"".join(responses) + OK, piece=piece)) as b:
             peer = await b.connect()
             for _ in range(2):
-                await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n", piece=piece)
+                await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n", piece=piece)
                 for response in responses:
                     assert await peer.read_head() == response
                 answer = await peer.read_response()

@@ -12,8 +12,11 @@ import asyncio
 import pytest
 
 from proxy.gateway.read_buffer import SMALL_BYTES
-from tests.wire.harness import ENDED_S, Bench, Peer, answering, bench
-from tests.wire.streams import MIB, narrow_listening, narrow_socket, send_megabytes, until
+from tests.support.gateway import Bench, bench
+from tests.support.peer import Peer
+from tests.support.streams import MIB, narrow_listening, narrow_socket, send_megabytes
+from tests.support.upstream import answering
+from tests.support.waiting import LIMIT_S, until
 
 ASK = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -68,7 +71,7 @@ async def test_each_of_many_clients_gets_its_own_bytes():
                 content = await (read_slowly if number % 2 == 0 else Peer.read_exactly)(peer, size)
                 assert content == numbered(number, size), f"not its own bytes: client {number}"
 
-        async with asyncio.timeout(3 * ENDED_S):
+        async with asyncio.timeout(3 * LIMIT_S):
             await asyncio.gather(*(exchange(number, peer) for number, peer in enumerate(peers)))
         assert b.gateway.context.inbox.buffer is first_buffer, "a buffer was left to a slow client"
 
@@ -137,7 +140,7 @@ async def test_client_that_leaves_amid_it_frees_the_upstream():
         await peer.send(ASK % 1)
         await until(lambda: relayed(b) == MIB)
         peer.close()
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             await is_over.wait()
         await b.settled()
         assert b.gateway.stats.upstream_connections == 0
@@ -259,5 +262,5 @@ async def test_upload_waits_for_an_upstream_that_answers_at_length_before_it_rea
         await until(lambda: client.is_paused_by("upstream"))
         reads_on.set()
         await peer.read_exactly(7 * MIB)
-        async with asyncio.timeout(ENDED_S):
+        async with asyncio.timeout(LIMIT_S):
             await sending

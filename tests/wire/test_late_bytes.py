@@ -9,8 +9,9 @@ import asyncio
 
 import pytest
 
-from tests.wire.harness import Peer, bench
-from tests.wire.streams import until
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.waiting import until
 
 GET = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"

@@ -7,7 +7,7 @@ import random
 from urllib.parse import unquote_to_bytes
 
 from proxy.gateway.access_log import AccessLog
-from tests.wire.harness import bench
+from tests.support.gateway import bench
 
 ALLOWED = [byte for byte in range(0x21, 0x100) if byte not in (0x7F, ord("#"))]
 ODD = [

@@ -12,7 +12,8 @@ from proxy.gateway.server import Gateway
 from proxy.rules.engine.matching import Ruleset
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
-from tests.wire.harness import Peer, bench
+from tests.support.gateway import bench
+from tests.support.peer import Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import LIMIT_S, RULES, Place, sidecar
+from tests.support.peer import Place
+from tests.support.serving import RULES, sidecar
+from tests.support.waiting import LIMIT_S
 
 pytestmark = pytest.mark.alone
 

@@ -12,8 +12,11 @@ import logging
 import pytest
 
 from proxy.gateway.upstream import UpstreamConnection
-from tests.wire.harness import Peer, answering, bench
-from tests.wire.streams import MIB, until
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.streams import MIB
+from tests.support.upstream import answering
+from tests.support.waiting import until
 
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 INTERNAL = {"internal_error": 1}

@@ -11,8 +11,9 @@ from itertools import count
 
 import pytest
 
-from tests.wire.harness import Peer, bench
-from tests.wire.streams import until
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.waiting import until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHALLENGE = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: %b\r\nContent-Length: 2\r\n\r\nno"

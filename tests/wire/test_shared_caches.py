@@ -17,8 +17,10 @@ import pytest
 from proxy.message.entity_tags import mark
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC, STRICT
-from tests.support.peers import free_port, program, running
-from tests.wire.harness import Bench, Peer, bench
+from tests.support.gateway import Bench, bench
+from tests.support.peer import Peer
+from tests.support.ports import free_port
+from tests.support.programs import program, running
 
 TAG = b'"v1"'
 KEEPS_TAG = replace(STRICT, name="keeps-tag", etag="keep")

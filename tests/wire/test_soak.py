@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.serving import Sidecar, get, sidecar
+from tests.support.serving import Sidecar, get, sidecar
+from tests.support.waiting import until
 from tests.wire import soak
 
 SOAK_S = float(os.environ.get("SOAK_S", "300"))
@@ -57,7 +58,7 @@ async def at_rest(running: Sidecar) -> None:
         return not any(left.values())
 
     try:
-        await running.until(is_at_rest)
+        await until(is_at_rest)
     except TimeoutError:
         raise AssertionError(f"never came to rest: {left}") from None
 
@@ -103,7 +104,7 @@ async def compare(rules: Path, *, warm_up_s: float, length_s: float, requests: i
         await soaked(running, rules, warm_up_s, seed=1)
         await at_rest(running)
         pid = running.process.pid
-        await running.until(lambda: _is_stable(pid))
+        await until(lambda: _is_stable(pid))
         before = held(pid)
         done = await soaked(running, rules, length_s, seed=2, requests=requests)
         await at_rest(running)
@@ -112,7 +113,7 @@ async def compare(rules: Path, *, warm_up_s: float, length_s: float, requests: i
             return held(pid).descriptors == before.descriptors
 
         try:
-            await running.until(as_before)
+            await until(as_before)
         except TimeoutError:
             assert held(pid).descriptors == before.descriptors
         after = held(pid)

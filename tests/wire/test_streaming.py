@@ -13,18 +13,18 @@ import socket
 import pytest
 
 from proxy.gateway import clock, pool, request_reader
-from tests.wire.harness import ENDED_S, Peer, answering, bench
-from tests.wire.streams import (
+from tests.support.gateway import bench
+from tests.support.peer import Peer
+from tests.support.streams import (
     MIB,
-    first_then_well,
     narrow_listening,
     narrow_socket,
     read_some,
     readable_bytes,
     send_megabytes,
-    ticks,
-    until,
 )
+from tests.support.upstream import answering, first_then_well
+from tests.support.waiting import LIMIT_S, until
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -97,14 +97,14 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + (framing if chunked else framing % content))
             sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
             await until(lambda: any(c.is_paused_by("upstream") for c in b.gateway.clients))
-            await ticks(b, 3)
+            await b.ticks(3)
             (connection,) = b.gateway.clients
             exchange = connection.exchange
             assert connection.is_paused_by("upstream")
             assert exchange._upstream.transport.get_write_buffer_size() < BUFFERED_BYTES
             assert exchange._record.bytes_in < ON_THE_WAY_BYTES
             reads_on.set()
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 sent = await sending
             assert (await peer.read_response()).status == 200
             assert received.digest() == sent
@@ -129,7 +129,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + CLOSE + b"\r\n")
             await peer.read_head()
             await until(lambda: any(c.is_congested for c in b.gateway.clients))
-            await ticks(b, 3)
+            await b.ticks(3)
             (connection,) = b.gateway.clients
             assert connection.transport.get_write_buffer_size() < BUFFERED_BYTES
             assert connection.exchange._record.bytes_out < ON_THE_WAY_BYTES
@@ -230,10 +230,10 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             await dialling.has_begun.wait()
             (connection,) = b.gateway.clients
             await until(lambda: connection.is_paused_by("connecting"))
-            await ticks(b, 3)
+            await b.ticks(3)
             assert connection.exchange._record.bytes_in < BUFFERED_BYTES
             dialling.may_end.set()
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 sent = await sending
             assert (await peer.read_response()).status == 200
             assert hashlib.sha256(b.recorder.contents[0]).digest() == sent
@@ -351,7 +351,7 @@ class Test_Content_that_is_still_coming:  # noqa: N801
                 arrived.put_nowait(await peer.read_exactly(5))
             await peer.send(OK + b"Content-Length: 2\r\n\r\nok")
 
-        async with bench(upstream) as b, asyncio.timeout(ENDED_S):
+        async with bench(upstream) as b, asyncio.timeout(LIMIT_S):
             peer = await b.connect()
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing, piece=piece)
             assert (await arrived.get()).startswith(b"POST / HTTP/1.1\r\n")
@@ -398,7 +398,7 @@ class Test_Content_that_is_still_coming:  # noqa: N801
             peer = await b.connect()
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing)
             await until(lambda: b.gateway.stats.requests != {})
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 for _ in range(30):
                     await peer.send(b"x" * 100_000)
             answer = await peer.read_to_end()
@@ -425,7 +425,7 @@ class Test_Content_that_is_still_coming:  # noqa: N801
             sending = asyncio.create_task(send_megabytes(peer, content // MIB, chunked=chunked))
             await until(lambda: any(c.is_paused_by("upstream") for c in b.gateway.clients))
             is_to_answer.set()
-            async with asyncio.timeout(ENDED_S):
+            async with asyncio.timeout(LIMIT_S):
                 await sending
             answer = await peer.read_to_end()
             assert (answer.status, answer.content, answer.end) == (413, b"too much", "closed")

@@ -14,18 +14,20 @@ from contextlib import contextmanager
 import pytest
 
 from proxy.message.syntax import MAX_FIELDS
-from tests.wire.harness import XHR, Answer, Bench, Peer, bench
-from tests.wire.streams import MIB, narrow_socket, until
-from tests.wire.strict import read_requests
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE, Answer, Peer
+from tests.support.streams import MIB, narrow_socket
+from tests.support.strict_reader import read_requests
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.alone
 
 PIECES = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: a\r\n" + XHR
-CLOSING = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR + b"\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE
+CLOSING = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + XHR_LINE + b"\r\n"
 
 
 def is_own(answer: Answer, status: int, error: str) -> bool:

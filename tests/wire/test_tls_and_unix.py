@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.wire.harness import XHR, Answer, Bench, Peer, Recorder, RecordingWriter, Script, answering, bench
-from tests.wire.streams import MIB, read_some, send_megabytes, until
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE, Answer, Peer
+from tests.support.streams import MIB, read_some, send_megabytes
+from tests.support.upstream import Script, answering, scripted
+from tests.support.waiting import until
 
-GET = b"GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n" + XHR + b"\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n" + XHR_LINE + b"\r\n"
 POST = GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello")
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -47,6 +50,7 @@ async def mirroring(peer: Peer) -> None:
 async def breaking_off(peer: Peer) -> None:
     await peer.read_head()
     await peer.send(b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"5\r\nhello\r\n")
+    peer.writer.transport.abort()
 
 
 class Authority:
@@ -77,40 +81,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@asynccontextmanager
-async def app(
-    script: Script | None = None, *, tls: ssl.SSLContext | None = None, path: Path | None = None
-) -> AsyncIterator[tuple[int, Recorder]]:
-    """An app on a port, behind TLS or not, or on a Unix socket."""
-    recorder = Recorder()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        recorder.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await (script or answering())(Peer(reader, RecordingWriter.wrap(writer, recorder)))
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort() if script is breaking_off else writer.close()
-            tasks.discard(task)
-
-    if path is not None:
-        server = await asyncio.start_unix_server(serve, path)
-    else:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1] if path is None else 0, recorder
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
     @pytest.mark.parametrize(("host", "sni"), [("localhost", "localhost"), ("127.0.0.1", None)])
     async def test_that_has_the_name_s_certificate_is_spoken_to(self, authority, host, sni):
@@ -123,17 +93,17 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             await answering()(peer)
 
         async with (
-            app(script, tls=authority.context(host)) as (port, recorder),
-            bench(upstream=f"https://{host}:{port}", upstream_ca=authority.path) as b,
+            scripted(script, tls=authority.context(host)) as app,
+            bench(upstream=f"https://{host}:{app.port}", upstream_ca=authority.path) as b,
         ):
             for request in (GET, GET, POST, POST):
                 answer = await b.exchange(request)
                 assert (answer.status, answer.content, answer.is_protected) == (200, b"ok", True)
-            assert recorder.connections == 1
-            assert recorder.contents == [b"", b"", b"hello", b"hello"]
-            assert all(b"\r\nHost: app.example\r\n" in head for head in recorder.heads)
-        assert chosen == ["http/1.1"]
-        assert authority.names == [sni]
+            assert app.connections == 2, "the app was not seen yet to keep a connection after content"
+            assert app.contents == [b"", b"", b"hello", b"hello"]
+            assert all(b"\r\nHost: app.example\r\n" in head for head in app.heads)
+        assert set(chosen) == {"http/1.1"}
+        assert set(authority.names) == {sni}
 
     @pytest.mark.parametrize(
         "case", ["another authority", "no authority", "another name", "out of date", "no address"]
@@ -149,8 +119,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             case, authority.path
         )
         async with (
-            app(tls=authority.context(name, **dates)) as (port, recorder),
-            bench(upstream=f"https://localhost:{port}", upstream_ca=trusted) as b,
+            scripted(tls=authority.context(name, **dates)) as app,
+            bench(upstream=f"https://localhost:{app.port}", upstream_ca=trusted) as b,
         ):
             for request in (GET, POST):
                 answer = await b.exchange(request)
@@ -158,7 +128,7 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
                 assert answer.field("Proxy-Status") == [b"nocache-proxy; error=tls_certificate_error"]
             assert b.gateway.stats.upstream_errors == {"tls_error": 2}
             assert await b.gateway.probe_upstream() is not None
-            assert recorder.heads == []
+            assert app.heads == []
 
     @pytest.mark.parametrize(("said", "status"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", 502), (b"", 504)])
     async def test_that_speaks_no_tls_gets_nothing(self, authority, said, status):
@@ -171,9 +141,9 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             received.append(await peer.reader.read())
 
         async with (
-            app(script) as (port, _),
+            scripted(script) as app,
             bench(
-                upstream=f"https://localhost:{port}", upstream_ca=authority.path, connect_timeout_s=0.5
+                upstream=f"https://localhost:{app.port}", upstream_ca=authority.path, connect_timeout_s=0.5
             ) as b,
         ):
             answer = await b.exchange(GET)
@@ -186,8 +156,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
     async def test_streams_both_ways(self, authority, piece):
         content = b"hello, " * (10 if piece else 1_000_000)
         async with (
-            app(mirroring, tls=authority.context("localhost")) as (port, _),
-            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+            scripted(mirroring, tls=authority.context("localhost")) as app,
+            bench(upstream=f"https://localhost:{app.port}", upstream_ca=authority.path) as b,
         ):
             peer = await b.connect()
             request = (
@@ -204,8 +174,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
 
     async def test_that_breaks_off_breaks_the_client_off(self, authority):
         async with (
-            app(breaking_off, tls=authority.context("localhost")) as (port, _),
-            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+            scripted(breaking_off, tls=authority.context("localhost")) as app,
+            bench(upstream=f"https://localhost:{app.port}", upstream_ca=authority.path) as b,
         ):
             answer = await b.exchange(GET)
             assert answer.end == "reset"
@@ -228,8 +198,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             peer.writer.close() if is_notified else peer.writer.transport.abort()
 
         async with (
-            app(script, tls=authority.context("localhost")) as (port, _),
-            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+            scripted(script, tls=authority.context("localhost")) as app,
+            bench(upstream=f"https://localhost:{app.port}", upstream_ca=authority.path) as b,
         ):
             peer = await b.connect()
             await peer.send(GET)
@@ -269,8 +239,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             has_sent.set()
 
         async with (
-            app(script, tls=authority.context("localhost")) as (port, _),
-            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+            scripted(script, tls=authority.context("localhost")) as app,
+            bench(upstream=f"https://localhost:{app.port}", upstream_ca=authority.path) as b,
         ):
             peer = await b.connect()
             await peer.send(GET)
@@ -292,8 +262,8 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
     async def test_may_switch_protocols(self, authority):
         """TLS knows no half-close: the end of one direction is the end of the tunnel."""
         async with (
-            app(echoing, tls=authority.context("localhost")) as (port, _),
-            bench(upstream=f"https://localhost:{port}", upstream_ca=authority.path) as b,
+            scripted(echoing, tls=authority.context("localhost")) as app,
+            bench(upstream=f"https://localhost:{app.port}", upstream_ca=authority.path) as b,
         ):
             peer = await b.connect()
             await peer.send(UPGRADE + b"early")
@@ -309,15 +279,15 @@ class Test_App_on_a_Unix_socket:  # noqa: N801
     @PIECES
     async def test_is_spoken_to(self, tmp_path, piece):
         path = tmp_path / "app"
-        async with app(path=path) as (_, recorder), bench(upstream=f"unix:{path}") as b:
+        async with scripted(path=path) as app, bench(upstream=f"unix:{path}") as b:
             for request in (GET, POST):
                 answer = await b.exchange(request, piece=piece)
                 assert (answer.status, answer.is_protected) == (200, True)
             assert (await b.exchange(b"GET / HTTP/1.0\r\n\r\n", piece=piece)).status == 200
-            assert [b"\r\nHost: app.example\r\n" in head for head in recorder.heads] == [True, True, False]
-            assert b"\r\nHost: localhost\r\n" in recorder.heads[2]
-            assert recorder.contents == [b"", b"hello", b""]
-            assert recorder.connections == 2, "the app was not seen yet to keep a connection for a POST"
+            assert [b"\r\nHost: app.example\r\n" in head for head in app.heads] == [True, True, False]
+            assert b"\r\nHost: localhost\r\n" in app.heads[2]
+            assert app.contents == [b"", b"hello", b""]
+            assert app.connections == 2, "the app was not seen yet to keep a connection for a POST"
 
     @pytest.mark.parametrize("is_file", [True, False])
     async def test_that_is_not_there_is_a_502(self, tmp_path, is_file):
@@ -331,7 +301,7 @@ class Test_App_on_a_Unix_socket:  # noqa: N801
                 answer = await b.exchange(GET)
                 assert (answer.status, answer.is_protected) == (502, True)
                 assert answer.field("Proxy-Status") == [b"nocache-proxy; error=connection_refused"]
-            async with app(path=path):
+            async with scripted(path=path):
                 assert (await b.exchange(GET)).status == 200
 
     async def test_carries_tunnels_and_their_half_close(self, tmp_path):
@@ -343,7 +313,7 @@ class Test_App_on_a_Unix_socket:  # noqa: N801
             received = await peer.reader.read()
             await peer.send(received[::-1])
 
-        async with app(upstream, path=path), bench(upstream=f"unix:{path}") as b:
+        async with scripted(upstream, path=path), bench(upstream=f"unix:{path}") as b:
             peer = await b.connect()
             await peer.send(UPGRADE + b"early")
             await peer.read_head()
@@ -362,20 +332,14 @@ async def unix_bench(path: Path, script: Script | None = None) -> AsyncIterator[
             yield b
 
 
-async def connected(b: Bench, path: Path) -> Peer:
-    peer = Peer(*await asyncio.open_unix_connection(path))
-    b._peers.append(peer)
-    return peer
-
-
 class Test_Client_on_a_Unix_socket:  # noqa: N801
     @PIECES
     async def test_is_served_like_any_other(self, tmp_path, piece):
         """And trusted, as whoever may open the socket: what it says of others' addresses is added to."""
         path = tmp_path / "listen"
         async with unix_bench(path) as b:
-            peer = await connected(b, path)
-            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR + b"\r\n", piece=piece)
+            peer = await b.connect(path)
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n", piece=piece)
             assert (await peer.read_response()).is_protected
             await peer.send(GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"), piece=piece)
             answer = await peer.read_to_end()
@@ -393,7 +357,7 @@ class Test_Client_on_a_Unix_socket:  # noqa: N801
 
         path = tmp_path / "listen"
         async with unix_bench(path, upstream) as b:
-            peer = await connected(b, path)
+            peer = await b.connect(path)
             await peer.send(GET)
             answer = await peer.read_to_end()
             assert answer.status == 200
@@ -405,7 +369,7 @@ class Test_Client_on_a_Unix_socket:  # noqa: N801
     async def test_sends_and_takes_much(self, tmp_path):
         path = tmp_path / "listen"
         async with unix_bench(path, mirroring) as b:
-            peer = await connected(b, path)
+            peer = await b.connect(path)
             await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED)
             sending = asyncio.create_task(send_megabytes(peer, 4, chunked=True))
             await peer.read_head()
@@ -416,7 +380,7 @@ class Test_Client_on_a_Unix_socket:  # noqa: N801
     async def test_carries_tunnels_and_their_half_close(self, tmp_path):
         path = tmp_path / "listen"
         async with unix_bench(path, echoing) as b:
-            peer = await connected(b, path)
+            peer = await b.connect(path)
             await peer.send(UPGRADE + b"early")
             await peer.read_head()
             assert await peer.read_exactly(5) == b"early"

@@ -7,7 +7,8 @@ import pytest
 from proxy.rules.model import Rule
 from proxy.rules.policies import STRICT
 from tests.rules.making import conditions, response_keys
-from tests.wire.harness import Peer, bench
+from tests.support.gateway import bench
+from tests.support.peer import Peer
 
 RULES = (Rule("data", STRICT, conditions(response=response_keys(content_types=["application/json"]))),)
 GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n"
@@ -16,9 +17,7 @@ TAG = b'If-None-Match: "a"\r\n'
 
 async def app(peer: Peer) -> None:
     """Answers 304 to a condition, else 200 with the type that the target names."""
-    heads: list[bytes] = peer.writer.recorder.heads  # type: ignore[attr-defined]
-    while head := await peer.read_head():
-        heads.append(head)
+    while head := await peer.read_request():
         media_type = b"application/json" if b" /data" in head else b"text/html"
         if b"If-None-Match" in head:
             await peer.send(b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n')

@@ -10,8 +10,11 @@ import asyncio
 
 import pytest
 
-from tests.wire.harness import XHR, Answer, Bench, Peer, Script, answering, bench
-from tests.wire.streams import MIB, first_then_well, narrow_listening, narrow_socket, ticks, until
+from tests.support.gateway import Bench, bench
+from tests.support.peer import XHR_LINE, Answer, Peer
+from tests.support.streams import MIB, narrow_listening, narrow_socket
+from tests.support.upstream import Script, answering, first_then_well
+from tests.support.waiting import until
 
 PIECES = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -164,13 +167,13 @@ class Test_Switch:  # noqa: N801 - read as a sentence
             first_then_well(echoing(switching(b"websocket", b"Cache-Control: max-age=60\r\n")))
         ) as b:
             peer = await b.connect()
-            await peer.send(asking(b"websocket", XHR))
+            await peer.send(asking(b"websocket", XHR_LINE))
             head = await peer.read_head()
             assert head.startswith(b"HTTP/1.1 101 ")
             assert b"\r\nCache-Control: max-age=60\r\n" in head
             assert b"no-store" not in head
             refused = await b.connect()
-            await refused.send(asking(b"websocket", XHR))
+            await refused.send(asking(b"websocket", XHR_LINE))
             answer = await refused.read_response()
             assert (answer.status, answer.is_protected) == (200, True)
 
@@ -202,7 +205,7 @@ class Test_Upgrade_that_does_not_happen:  # noqa: N801
         """What they are when no protocol was switched: HTTP, under the rules."""
         async with bench() as b:
             peer = await b.connect()
-            await peer.send(asking() + NEXT.replace(b"\r\n\r\n", b"\r\n" + XHR + b"\r\n"), piece=piece)
+            await peer.send(asking() + NEXT.replace(b"\r\n\r\n", b"\r\n" + XHR_LINE + b"\r\n"), piece=piece)
             assert not (await peer.read_response()).is_protected
             assert (await peer.read_response()).is_protected
 
@@ -286,7 +289,7 @@ class Test_Tunnel:  # noqa: N801
             await peer.read_head()
             assert (await peer.read_to_end()).data == b"upstream"
             await peer.send(b"after the end")
-            await ticks(b, 1)
+            await b.ticks(1)
             peer.half_close()
             assert await received.get() == b"after the end"
             await b.settled()
@@ -325,7 +328,7 @@ class Test_Tunnel:  # noqa: N801
             ours = asyncio.create_task((one if direction == "up" else other)(peer))
             (connection,) = b.gateway.clients
             await until(lambda: connection.is_paused_by("upstream") or connection.is_congested)
-            await ticks(b, 1)
+            await b.ticks(1)
             held = connection.tunnel._upstream.transport.get_write_buffer_size()
             assert max(held, connection.transport.get_write_buffer_size()) < MIB // 2
             assert not sent.is_set()

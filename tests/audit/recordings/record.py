@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.audit.recordings import firefox
-from tests.support.peers import free_port
+from tests.support.ports import free_port
 
 PAGE = b"""<!doctype html><title>wait</title><script>
 async function go() {

@@ -1,4 +1,4 @@
-"""What tests of streams share: narrow sockets, content in megabytes, and waiting for what must come."""
+"""What tests of streams share: narrow sockets, and content in megabytes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import hashlib
 import socket
 import sys
 import termios
-from collections.abc import Callable
 
-from tests.wire.harness import ENDED_S, Bench, Peer, Script, answering
+from tests.support.gateway import Bench
+from tests.support.peer import Peer
 
 MIB = 1 << 20
 SOCKET_BYTES = 64 * 1024  # what the kernel is asked to hold for each socket on the way; it doubles that
@@ -57,27 +57,3 @@ async def read_some(peer: Peer, size: int, *, chunked: bool) -> bytes:
         if chunk_size == 0:
             break
     return content
-
-
-def first_then_well(first: Script) -> Script:
-    """An upstream whose first connection is `first`; later ones are well."""
-
-    async def script(peer: Peer) -> None:
-        recorder = peer.writer.recorder  # type: ignore[attr-defined]
-        await (first if recorder.connections == 1 else answering())(peer)
-
-    return script
-
-
-async def ticks(b: Bench, count: int) -> None:
-    """Wait until the gateway's clock has ticked: time enough for every byte that could move to have moved."""
-    for _ in range(count):
-        seen = b.gateway.context.clock.now_s
-        await until(lambda seen=seen: b.gateway.context.clock.now_s > seen)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for a condition; hangs fail the test."""
-    async with asyncio.timeout(ENDED_S):
-        while not holds():
-            await asyncio.sleep(0.005)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.wire.harness import Answer
+from tests.support.peer import Answer
 
 LIMIT_S = 20.0
 CONTENT = {"GET": b"\r\n", "POST": b"Content-Length: 2\r\n\r\nok"}

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.wire.harness import Answer, Peer
+from tests.support import peer as raw
+from tests.support.peer import Answer, Peer, Place, request
+from tests.support.upstream import scripted, switch_and_echo
+from tests.support.waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 30.0  # how long anything may take before a test calls it hung
-
-XHR = ("X-Requested-With: XMLHttpRequest",)
 RULES = """\
 version: 1
 rules:
@@ -31,8 +30,6 @@ policies:
   first: {extends: strict, set: {X-Rules: first}}
   second: {extends: strict, set: {X-Rules: second}}
 """
-
-Place = tuple[str, int] | Path
 
 _connected: list[Peer] = []  # until the `command` block ends that they were made in
 
@@ -56,26 +53,9 @@ class App:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[App]:
-        tasks: set[asyncio.Task[Any]] = set()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._serve(Peer(reader, writer))
-            writer.close()
-            tasks.discard(task)
-
-        server = await asyncio.start_server(serve, "127.0.0.1", self.port, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with scripted(self._serve, port=self.port) as recorder:
+            self.port = recorder.port
             yield self
-        finally:
-            server.close()
-            for task in tuple(tasks):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, peer: Peer) -> None:
         while True:
@@ -83,11 +63,7 @@ class App:
             target = head.split(b" ")[1].decode()
             self.arrived.put_nowait(target)
             if b"\r\nupgrade:" in head.lower():
-                await peer.send(
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-                )
-                while data := await peer.reader.read(65536):
-                    await peer.send(data)
+                await switch_and_echo(peer)
                 return
             first = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nCache-Control: max-age=60\r\n\r\nwe"
             await peer.send(first)
@@ -149,11 +125,6 @@ class Sidecar:
         samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
-    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(LIMIT_S):
-            while not await holds():
-                await asyncio.sleep(0.02)
-
     async def is_ready(self) -> bool:
         return bool((await self.ask("/readyz"))["ready"])
 
@@ -185,16 +156,21 @@ async def sidecar(
 
 @asynccontextmanager
 async def command(
-    *words: str, env: dict[str, str] | None = None, cwd: Path = ROOT, under: Sequence[str] = ()
+    *words: str,
+    env: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    under: Sequence[str] = (),
+    module: str = "proxy",
 ) -> AsyncIterator[Sidecar]:
     """Run the command line; it is killed, with its workers, at the end of the block if it still runs.
 
     Args:
         under: a command that becomes the one that it is given.
+        module: that is run; others than the product's run it in their turn.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOCACHE_PROXY_")}
     process = await asyncio.create_subprocess_exec(
-        *(*under, sys.executable, "-P", "-m", "proxy", *words),
+        *(*under, sys.executable, "-P", "-m", module, *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -234,11 +210,8 @@ def serve_command(upstream: str, rules: Path, *flags: str) -> list[str]:
 
 
 async def connect(place: Place) -> Peer:
-    """Open a raw connection."""
-    opening = (
-        asyncio.open_unix_connection(place) if isinstance(place, Path) else asyncio.open_connection(*place)
-    )
-    peer = Peer(*await opening)
+    """Open a raw connection that ends with the `command` block, at the latest."""
+    peer = await raw.connect(place)
     _connected.append(peer)
     return peer
 
@@ -252,10 +225,6 @@ async def get(place: Place, target: str, *fields: str) -> Answer:
             return await peer.read_to_end()
     finally:
         peer.close()
-
-
-def request(target: str, *fields: str) -> bytes:
-    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
 
 
 def place_of(text: str) -> Place:
