@@ -137,7 +137,7 @@ class Evidence:
                 return
             known = route.keys[key] = KeyEvidence()
         known.answers += 1
-        content = seen.content
+        content = None if _is_empty_304(seen) else seen.content
         if content is None and seen.status == _OK and seen.method == "GET":
             route.unseen += 1
         if content is not None and content.blocks and len(self.blocks) < _MAX_BLOCKS:
@@ -180,6 +180,11 @@ class Evidence:
             for key in sorted(route.keys)[self._keys_per_route :]:
                 if key >= self._threshold:
                     del route.keys[key]
+
+
+def _is_empty_304(seen: Observation) -> bool:
+    """Whether an answer is a 304 as it was sent; a recording may show with it the content that it stands for."""
+    return seen.status == NOT_MODIFIED and seen.content is not None and not seen.content.size
 
 
 def _is_version(seen: Observation) -> bool:

@@ -39,7 +39,9 @@ _PLAIN_CACHE_CONTROL: Final = re.compile(
     r"|public|private|no-cache|must-revalidate|proxy-revalidate|immutable|no-transform|, *)+"
 )
 _FIRST_WORD: Final = {"strict": "no-store, *", "revalidate": "no-cache, *"}
-_MAX_NAME: Final = 60
+_MAX_NAME: Final = (
+    50  # of the 64 that a rule's name may have: `audit-` comes before, and a number may come after
+)
 _HEADER: Final = """\
 # Rules that the audit proposes. Append the members of `rules` and of `tests` to those of your file, or use this
 # one as it is. `mode: observe` in a rule counts and logs what it would change, and changes nothing.

@@ -40,21 +40,23 @@ class Report:
 def report_on(evidence: Evidence, notes: Sequence[str] = ()) -> Report:
     """Judge the evidence and propose rules."""
     findings = judge(evidence)
+    proposals = propose(findings)
     return Report(
         since_s=evidence.since_s,
         until_s=evidence.until_s,
         responses=evidence.responses,
         dropped=evidence.dropped,
         findings=tuple(findings),
-        proposals=propose(findings),
-        notes=(*notes, *_notes(evidence)),
+        proposals=proposals,
+        notes=(*notes, *_notes(evidence, proposals)),
     )
 
 
-def _notes(evidence: Evidence) -> list[str]:
-    if not evidence.unexamined:
-        return []
-    return [f"Answers that were only counted, as there were too many in a second: {evidence.unexamined}."]
+def _notes(evidence: Evidence, proposals: Proposals) -> Iterator[str]:
+    if evidence.unexamined:
+        yield f"Answers that were only counted, as there were too many in a second: {evidence.unexamined}."
+    for (method, *segments), reason in proposals.refused:
+        yield f"No rule could be made for {method} {to_path(tuple(segments))}: {reason}."
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from proxy.audit.versions import KeyEvidence
 from proxy.message.fields import Field
 
 _PARAMETERS: Final = re.compile(rb";[^/]*")  # often a session; rules are asked without them, too
+_BAD_REQUEST: Final = 400
 _MAX_TYPES: Final = 4
 _MAX_SAMPLE_PATH: Final = 256
 _MAX_SAMPLE_VALUE: Final = 128
@@ -49,7 +50,7 @@ class RouteEvidence:
     Attributes:
         reusable: answers without protection that some cache may reuse unasked.
         shared: of these, those that a shared cache may reuse.
-        unchanged_static: of these, those that look static; `versioned`: whose URL changes with the content.
+        static: of these, those that look static; `versioned`: whose URL changes with the content; `errors`: 4xx and 5xx.
         unseen: answers whose content was not seen, where it should have been.
         latest: for each asker when it last got a reusable answer, and a protected one.
         samples: by asker, and by whether the answer was reusable.
@@ -65,6 +66,7 @@ class RouteEvidence:
     static: int = 0
     versioned: int = 0
     unseen: int = 0
+    errors: int = 0
     lifetime_s: float = 0
     disguise: str = ""
     askers: dict[Asker, int] = field(default_factory=lambda: dict.fromkeys(ASKERS, 0))
@@ -122,6 +124,7 @@ class RouteEvidence:
         self.private += times * permission.is_private_reusable
         self.shared += times * permission.is_shared_reusable
         self.explicit += times * permission.is_explicit
+        self.errors += times * (seen.status >= _BAD_REQUEST)
         self.lifetime_s = max(self.lifetime_s, permission.lifetime_s)
         path, _, query = seen.target.partition(b"?")
         if is_static_type(kind) or seen.status == NOT_MODIFIED:
@@ -153,6 +156,7 @@ _SUMS: Final = (
     "static",
     "versioned",
     "unseen",
+    "errors",
 )
 
 

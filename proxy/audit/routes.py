@@ -33,6 +33,8 @@ _WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+){0,3}(?:\.[a-z]{1,5})?")
 _PLAIN: Final = re.compile(r"[\w .,:@!$&'()+=~-]+")
 _FINGERPRINT: Final = re.compile(r"(?P<head>.*[._-])(?=[a-fA-F]*[0-9])[0-9a-fA-F]{7,64}(?=[._-]|$)")
 
+_VERSION: Final = re.compile(r".*[._@-]v?[0-9]+(?:[._][0-9]+)+(?:m[0-9]+)?(?=[._-]|$)")
+
 
 class Countable(Protocol):
     """What hangs on a route."""
@@ -82,12 +84,13 @@ def fold_segment(segment: str) -> str:
 
 
 def is_fingerprinted(path: bytes, query: bytes) -> bool:
-    """Tell whether a URL changes with its content: a hash in the file name, or a version in the query."""
+    """Tell whether a URL changes with its content: a hash or a version in the file name, or in the query."""
     name = path.rpartition(b"/")[2].decode("latin-1")
     file = _FILE.fullmatch(name)
     if file is None:
         return False
-    if _FINGERPRINT.match(file["stem"]) or _VALUE.fullmatch(file["stem"]):
+    stem = file["stem"]
+    if _FINGERPRINT.match(stem) or _VERSION.match(stem) or _VALUE.fullmatch(stem):
         return True
     return re.fullmatch(rb"(?:v|ver|version|hash|h|rev|m|t)?=?[0-9A-Za-z._-]{1,64}", query) is not None
 

@@ -84,9 +84,9 @@ def _verdict(known: RouteEvidence, *, stale: int, leaks: int) -> Verdict:
         return "stale"
     if known.disguise:
         return "possible"
-    is_versioned = known.reusable == known.versioned
     is_unchanged = known.reusable == known.static >= ENOUGH_ANSWERS
-    return "fine" if not known.reusable or is_versioned or is_unchanged else "possible"
+    is_fine = known.reusable in (0, known.versioned, known.errors) or is_unchanged
+    return "fine" if is_fine else "possible"
 
 
 def _reasons(verdict: Verdict, known: RouteEvidence, changes: Sequence[Contradiction]) -> list[str]:
@@ -141,6 +141,8 @@ def _disguise(known: RouteEvidence) -> str:
 def _fine(known: RouteEvidence) -> str:
     if not known.reusable:
         return "no cache may reuse it without asking"
+    if known.reusable == known.errors:
+        return "nothing but errors may be reused, and they did not change"
     if known.reusable == known.versioned:
         return "made to be kept: its URL changes with its content, or it says so"
     return f"looks static, and did not change in {_count(known.reusable)}"

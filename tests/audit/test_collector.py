@@ -199,3 +199,21 @@ def test_report_of_nothing_is_a_report(monkeypatch, capsys):
         "routes": [],
         "rules": "",
     }
+
+
+def test_304_that_passed_the_gateway_is_no_other_content():
+    """The gateway sees it end without content, and says so by a checksum of nothing."""
+    collector = Collector(b"secret")
+    etag = [(b"ETag", b'"1"')]
+    take(collector, "/app.js", 1, b"content", fields=etag)
+    take(collector, "/app.js", 2, b"", status=304, fields=etag)
+    (finding,) = judge(work_all(collector))
+    assert finding.verdict == "possible"
+
+
+def test_route_for_which_no_rule_can_be_made_is_told(monkeypatch):
+    monkeypatch.setattr("proxy.audit.proposals._MAX_NAME", 100)
+    report = report_on(evidence_of(answer(0, "/" + "very/" * 11 + "long")))
+    (note,) = to_json(report)["notes"]
+    assert note.startswith("No rule could be made for GET /very/")
+    assert "up to 64 letters" in note

@@ -50,6 +50,7 @@ paths = st.sampled_from(
         "/app.3f2a9c81.js",
         "/me/x.css",
         "/a.json",
+        f"/a/{'long-path/' * 12}end",
     ]
 )
 askers = st.sampled_from([(), (XHR,), (FETCH,), (PAGE,)])

@@ -135,7 +135,11 @@ def test_example_is_made_up_where_segments_were_folded():
         (b"/app.js", b"3f2a", True),
         (b"/app.js", b"", False),
         (b"/app.js", b"page=2", False),
-        (b"/jquery-3.6.0.min.js", b"", False),
+        (b"/jquery-3.6.0.min.js", b"", True),
+        (b"/react@18.v4_4_1m1795728950.3.1.min.js", b"", True),
+        (b"/dash_renderer.v4_4_1m1795728949.min.js", b"", True),
+        (b"/bootstrap-5.js", b"", False),
+        (b"/chapter.2.js", b"", False),
         (b"/api", b"v=1", False),
     ],
 )

@@ -77,6 +77,12 @@ class TestStale:
         changed = answer(100, "/a", b"2", etag='"2"', cache_control="no-store")
         assert verdicts_of(first, renewed, changed) == {"/a": "stale"}
 
+    def test_304_without_content_does_not_differ_from_what_it_confirms(self):
+        first = answer(0, "/app.js", b"1", kind="text/javascript", etag='"1"')
+        asked = (b"If-None-Match", b'"1"')
+        renewed = answer(5, "/app.js", b"", asked, status=304, kind="", cache_control="max-age=60")
+        assert verdicts_of(first, renewed) == {"/app.js": "possible"}
+
     @pytest.mark.parametrize("content", [b"1", None])
     def test_head_with_another_tag_shows_that_the_content_changed(self, content):
         first = answer(0, "/a", content, cache_control="max-age=60", etag='"1"')
@@ -244,12 +250,25 @@ class TestFine:
         answers = [answer(n, "/data", b"1", cache_control=YEAR) for n in range(50)]
         assert verdicts_of(*answers) == {"/data": "possible"}
 
+    def test_file_with_a_version_in_its_name_is_made_to_be_kept(self):
+        file = answer(0, "/jquery-3.6.0.min.js", b"1", kind="text/javascript", cache_control=YEAR)
+        assert verdicts_of(file) == {"/jquery-3.6.0.min.js": "fine"}
+
     def test_static_file_that_changed_is_stale(self):
         files = [
             answer(n, "/app.js", b"%d" % (n // 20), kind="text/javascript", cache_control=YEAR)
             for n in range(40)
         ]
         assert verdicts_of(*files) == {"/app.js": "stale"}
+
+    def test_errors_that_do_not_change_are_no_noise(self):
+        """A browser asks for /favicon.ico, a scanner for much more: no rule is wanted for what is not there."""
+        gone = [answer(n, "/favicon.ico", b"no", kind="text/html", status=404) for n in range(3)]
+        assert verdicts_of(*gone) == {"/favicon.ico": "fine"}
+        assert why_of(*gone) == "nothing but errors may be reused, and they did not change"
+        assert verdicts_of(*gone, answer(9, "/favicon.ico", b"1", kind="image/x-icon")) == {
+            "/favicon.ico": "stale"
+        }
 
 
 class TestProtected:
