@@ -217,7 +217,6 @@ class Exchange(RequestHalf):
         if self._phase is _RELAYING:
             self.reset(failure)
         elif self._phase is not _DONE:
-            self._phase = _DONE
             self.drop_upstream()
             self._resolution = Resolution(self._verdict.rule, STRICT, UNTOUCHED)
             self._record.status = failure.status

@@ -102,6 +102,8 @@ class FakeClient:
         self.pinned: Any = None
         self.reasons: set[str] = set()
         self.has_unsent = False
+        self.changed = 3
+        self.was_cached = False
         self.tunnel: Any = None
 
     @property
@@ -115,7 +117,13 @@ class FakeClient:
     def send_head(self, response: ResponseHead, _treatment: object) -> OutgoingHead:
         self._told.append(f"client: head {response.status}")
         is_chunked = response.framing >= Framing.CHUNKED
-        return OutgoingHead(data=b"", is_chunked=is_chunked, keep_alive=True, changed=3, was_cached=False)
+        return OutgoingHead(
+            data=b"",
+            is_chunked=is_chunked,
+            keep_alive=True,
+            changed=self.changed,
+            was_cached=self.was_cached,
+        )
 
     def send_content(self, data: bytes) -> None:
         self._told.append(f"client: content {data.decode()}")
@@ -154,7 +162,7 @@ class FakeClient:
         self.tunnel = tunnel
 
     def send_bytes(self, data: bytes) -> None:
-        self._told.append(f"client: bytes {data.decode()}")
+        self._told.append(f"client: bytes {data.decode('latin-1')}")
 
     def pause_reading(self, reason: str) -> None:
         self._told.append(f"client: pause {reason}")
@@ -210,7 +218,7 @@ class FakeUpstream:
         self._told.append(f"{self._name}: tunnel")
 
     def send_bytes(self, data: bytes) -> None:
-        self._told.append(f"{self._name}: bytes {data.decode()}")
+        self._told.append(f"{self._name}: bytes {data.decode('latin-1')}")
 
 
 class FakePool:

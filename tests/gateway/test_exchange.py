@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.audit.collector import Collector
+from proxy.audit.report import report_on
 from proxy.gateway import failures
+from proxy.gateway.audit_feed import AuditFeed
 from proxy.gateway.exchange import Exchange
 from proxy.message.errors import MalformedHeadError
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC
-from tests.gateway.fakes import FakeClient, FakePool, FakeUpstream, Surroundings, request, response
+from tests.gateway.fakes import FakeClient, FakePool, FakeUpstream, Surroundings, broken, request, response
 from tests.rules.making import conditions, response_keys
 
 OK = response(b"200 OK", b"Content-Length: 2")
@@ -110,8 +113,10 @@ class Test_Course:  # noqa: N801 - read as a sentence
         stage = Stage()
         stage.exchange.informational(response(b"103 Early Hints"))
         assert stage.told[2:] == ["client: informational 103"]
-        for _ in range(64):
+        for _ in range(63):
             stage.exchange.informational(response(b"102 Processing"))
+        assert stage.told == ["client: informational 102"] * 63
+        stage.exchange.informational(response(b"102 Processing"))
         assert stage.told[-2:] == ["upstream: abort", "client: answer upstream_malformed"]
 
     def test_answer_before_the_end_of_the_request_lets_the_rest_of_it_go_on(self):
@@ -120,6 +125,35 @@ class Test_Course:  # noqa: N801 - read as a sentence
         stage.exchange.request_content(b"abcd")
         stage.exchange.request_end()
         assert stage.told[2:] == ["client: head 200", "upstream: content abcd", "upstream: end"]
+        stage.exchange.timed_out()
+        assert stage.around.record.failure is failures.UPSTREAM_STALLED
+
+    def test_after_the_end_of_the_request_the_app_has_its_time_to_answer(self):
+        stage = in_sending()
+        stage.exchange.request_end()
+        assert stage.client.patience_s == 60
+        stage.exchange.timed_out()
+        assert stage.around.record.failure is failures.UPSTREAM_TIMEOUT
+
+    def test_large_content_goes_its_own_way_and_is_counted_too(self):
+        stage = in_relaying()
+        stage.exchange.large_content(b"12345")
+        stage.exchange.response_content(b"67")
+        stage.exchange.response_end()
+        assert stage.told[3:] == ["client: 5 bytes", "client: content 67", "client: end"]
+        assert stage.around.record.bytes_out == 7
+
+    def test_client_says_how_much_of_it_is_taken(self):
+        stage = in_relaying()
+        assert (stage.exchange.room(), stage.exchange.has_unsent_content()) == (1_000_000, False)
+        stage.client.has_unsent = True
+        assert (stage.exchange.room(), stage.exchange.has_unsent_content()) == (0, True)
+
+    def test_time_until_the_response_is_a_part_of_the_whole(self):
+        stage = in_relaying()
+        stage.exchange.response_end()
+        record = stage.around.record
+        assert 0 < record.upstream_s <= record.duration_s
 
     def test_either_side_holds_the_other_back(self):
         stage = in_sending()
@@ -147,8 +181,7 @@ class Test_Course:  # noqa: N801 - read as a sentence
         stage = in_relaying()
         stage.client.is_congested, stage.upstream.may_rest = True, False
         stage.exchange.response_end()
-        assert stage.told[-1] == "client: end"
-        assert "upstream: resume" not in stage.told
+        assert stage.told[2:] == ["client: head 200", "client: end"]
 
 
 class Test_Rules:  # noqa: N801
@@ -163,6 +196,30 @@ class Test_Rules:  # noqa: N801
         assert stage.around.stats.conditionals_stripped == {"all": 2}
         assert stage.around.stats.fields_changed == {"all": 3}
 
+    def test_that_change_nothing_are_counted_nowhere(self):
+        stage = Stage()
+        stage.exchange.response_head(OK)
+        assert stage.around.stats.conditionals_stripped == {}
+        assert stage.around.stats.fields_changed == {}
+        stage = Stage(rules=self.RULES)
+        stage.client.changed = 0
+        stage.exchange.response_head(OK)
+        assert stage.around.stats.fields_changed == {}
+
+    def test_response_that_comes_from_a_cache_is_counted(self):
+        stage = Stage()
+        stage.client.was_cached = True
+        stage.exchange.response_head(OK)
+        assert stage.around.stats.upstream_cache_hits_total == 1
+
+    def test_that_only_observe_are_counted_and_named(self):
+        stage = Stage(rules=(Rule("seen", CLASSIC, conditions(), mode="observe"),))
+        stage.exchange.response_head(OK)
+        stage.exchange.response_end()
+        assert stage.around.stats.observed == {"seen": 1}
+        record = stage.around.record
+        assert (record.rule, record.policy, record.observed) == ("", "", "seen")
+
     def test_conditions_that_are_left_out_are_counted_once_though_the_request_is_sent_twice(self):
         stage = Stage(rules=self.RULES)
         stage.exchange.upstream_lost(may_retry=True, detail="")
@@ -170,7 +227,7 @@ class Test_Rules:  # noqa: N801
         assert stage.around.stats.conditionals_stripped == {"all": 2}
 
     def test_304_to_a_request_that_lost_its_conditions_is_a_fault_of_the_app(self):
-        stage = Stage(rules=self.RULES)
+        stage = Stage(request(b"GET /a HTTP/1.1", b'If-None-Match: "a"'), rules=self.RULES)
         stage.exchange.response_head(response(b"304 Not Modified"))
         assert stage.told[2:] == ["upstream: abort", "client: answer upstream_not_modified"]
 
@@ -204,8 +261,8 @@ class Test_Condition_that_travels:  # noqa: N801
 
     RULES = (Rule("data", CLASSIC, conditions(response=response_keys(content_types=["application/json"]))),)
 
-    def make(self, *fields: bytes, method: bytes = b"GET"):
-        return Stage(request(method + b" /a HTTP/1.1", *fields), resting=2, rules=self.RULES)
+    def make(self, *fields: bytes, method: bytes = b"GET", resting: int = 2):
+        return Stage(request(method + b" /a HTTP/1.1", *fields), resting=resting, rules=self.RULES)
 
     def test_goes_to_the_app(self):
         assert self.make(b'If-None-Match: "a"').told == ["pool: take", "upstream: GET /a"]
@@ -251,6 +308,23 @@ class Test_Condition_that_travels:  # noqa: N801
         stage.exchange.response_head(JSON)
         assert stage.told == ["client: head 200"]
 
+    def test_part_that_was_put_aside_is_never_given_as_its_connection_is_gone(self):
+        stage = self.make(b"Range: bytes=0-1", b'If-Range: "a"')
+        stage.exchange.response_head(response(*PART, b"Content-Type: application/json"))
+        stage.exchange.response_head(OK)
+        assert stage.told[-1] == "client: head 200"
+
+    @pytest.mark.parametrize("first", [NOT_MODIFIED, response(*PART, b"Content-Type: application/json")])
+    def test_connection_of_the_first_asking_is_nobody_s_while_the_second_waits(self, first):
+        """It rests, or is gone: ended once more, it would be somebody else's that ends."""
+        stage = self.make(b"Range: bytes=0-1", b'If-Range: "a"', b'If-None-Match: "a"', resting=1)
+        stage.exchange.response_head(first)
+        if first is NOT_MODIFIED:
+            stage.exchange.response_end()
+        _ = stage.told
+        stage.exchange.client_left()
+        assert stage.told == ["pool: cancel"]
+
     @pytest.mark.parametrize(
         ("fields", "content_type"),
         [
@@ -284,13 +358,16 @@ class Test_Second_try:  # noqa: N801
         stage.exchange.upstream_ready(stage.upstream)
         assert stage.told == ["upstream: GET /a"]
         assert stage.around.stats.retries_total == 1
+        stage.exchange.client_left()
+        assert stage.told == ["upstream: abort"], "the attempt is over"
 
     def test_is_the_last(self):
         stage = Stage()
         stage.exchange.upstream_lost(may_retry=True, detail="")
         stage.exchange.upstream_ready(stage.upstream)
+        _ = stage.told
         stage.exchange.upstream_lost(may_retry=True, detail="again")
-        assert stage.told[-1] == "client: answer upstream_closed"
+        assert stage.told == ["client: answer upstream_closed"]
         assert stage.around.record.error == "upstream_closed: again"
         assert stage.around.stats.retries_total == 1
 
@@ -365,6 +442,12 @@ class Test_Silence:  # noqa: N801
         stage.exchange.touch()
         assert stage.client.patience_s == 300
 
+    def test_ends_as_the_client_takes_what_it_was_sent(self):
+        stage = in_relaying()
+        stage.client.deadline_s = 0
+        stage.exchange.resume_response()
+        assert stage.client.patience_s == 300
+
     def test_of_an_app_that_is_to_answer_does_not_end_when_the_client_takes_what_came_before(self):
         stage = in_awaiting()
         stage.client.deadline_s = 0
@@ -418,6 +501,17 @@ class Test_Failure:  # noqa: N801
         assert len(stage.around.log.records) == 1
         assert stage.around.stats.in_flight == 0
 
+    def test_that_cannot_be_answered_stays_one_for_who_tells_of_it_again(self):
+        """So the client's connection learns that nobody answers, and ends. It was left open, and nothing counted."""
+        stage = in_awaiting()
+        stage.client.answer = broken
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                stage.exchange.fail(failures.UPSTREAM_CLOSED)
+        stage.exchange.client_left()
+        assert stage.around.record.failure is failures.CLIENT_LEFT
+        assert stage.around.stats.in_flight == 0
+
     def test_connection_that_cannot_be_had(self):
         stage = in_connecting()
         stage.exchange.upstream_unavailable(failures.CONNECT_REFUSED)
@@ -429,6 +523,12 @@ class Test_Failure:  # noqa: N801
         if head is CHUNKED:
             stage.exchange.request_content(b"abcd")
         assert stage.told[-1] == "client: answer content_too_large"
+
+    def test_chunked_content_within_the_limit_is_none(self):
+        stage = Stage(CHUNKED, max_request_body_bytes=4)
+        stage.exchange.request_content(b"ab")
+        stage.exchange.request_content(b"cd")
+        assert stage.told[2:] == ["upstream: content ab", "upstream: content cd"]
 
 
 class Test_Switch:  # noqa: N801
@@ -443,6 +543,25 @@ class Test_Switch:  # noqa: N801
         stage.client.tunnel.client_left()
         assert stage.around.record.status == 101
         assert (stage.around.stats.tunnels, stage.around.stats.in_flight) == (0, 0)
+
+    def test_leaves_nothing_for_the_exchange_to_end(self):
+        stage = Stage(self.ASKED, rules=(Rule("all", CLASSIC, conditions()),))
+        stage.exchange.response_head(response(b"101 Switching Protocols", b"Upgrade: echo"))
+        _ = stage.told
+        stage.exchange.fail(failures.INTERNAL)
+        stage.exchange.client_left()
+        assert stage.told == []
+        stage.client.tunnel.client_left()
+        assert stage.around.record.rule == "all"
+
+    @pytest.mark.parametrize(("token", "says"), [(b"WebSocket", True), (b"echo", False)])
+    def test_to_frames_of_websocket_is_told_from_others_as_it_is_drained(self, token, says):
+        stage = Stage(request(b"GET /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: " + token))
+        stage.exchange.response_head(response(b"101 Switching Protocols", b"Upgrade: " + token))
+        _ = stage.told
+        stage.client.deadline_s = 0
+        stage.client.tunnel.drain()
+        assert any("bytes" in line for line in stage.told) is says
 
     def test_before_the_request_is_complete_is_no_answer_to_it(self):
         """RFC 9110 section 7.8."""
@@ -464,9 +583,48 @@ class Test_Authenticated_connection:  # noqa: N801
         stage = Stage(request(b"GET /a HTTP/1.1", b"Authorization: Negotiate YIIZ"))
         assert stage.told == ["pool: take", "upstream: GET /a", "client: pin"]
 
+    def test_is_not_pinned_by_credentials_of_a_request_alone(self):
+        assert Stage(request(b"GET /a HTTP/1.1", b"Authorization: Basic YTpi")).told == [
+            "pool: take",
+            "upstream: GET /a",
+        ]
+
     def test_is_used_again_by_its_client_alone_and_the_pool_not_asked(self):
         around = Surroundings()
         client, pinned = FakeClient(around.told), FakeUpstream(around.told, "pinned")
         client.pinned = pinned
         Exchange(around.context, FakePool(around.told), client, request()).begin()
         assert around.told == ["pinned: GET /a", "client: pin"]
+
+
+class Test_Audit:  # noqa: N801
+    """It is shown what passes whole, by whatever way."""
+
+    @pytest.mark.parametrize("way", ["response_content", "large_content"])
+    def test_sees_content_change(self, way):
+        evidence = self.seen(way, [b"one", b"two"])
+        (finding,) = report_on(evidence).findings
+        assert (finding.verdict, evidence.responses) == ("stale", 2)
+
+    def test_is_not_shown_what_was_broken_off(self):
+        assert self.seen("response_content", [b"one", b"two"], ends=False).responses == 0
+
+    def seen(self, way, contents, *, ends=True):
+        around = Surroundings()
+        collector = Collector(b"secret")
+        context = around.context
+        context.audit = AuditFeed(collector, context.ruleset, around.loop, context.recorder)
+        for content in contents:
+            upstream = FakeUpstream(around.told)
+            exchange = Exchange(context, FakePool(around.told, upstream), FakeClient(around.told), request())
+            exchange.begin()
+            fields = [b"Content-Length: 3", b"Cache-Control: max-age=60", b"Content-Type: application/json"]
+            exchange.response_head(response(b"200 OK", *fields))
+            getattr(exchange, way)(content)
+            if ends:
+                exchange.response_end()
+            else:
+                exchange.fail(failures.UPSTREAM_TRUNCATED)
+        collector.tick(1.0)
+        collector.work()
+        return collector.evidence
