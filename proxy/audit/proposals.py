@@ -11,7 +11,7 @@ from typing import Final
 from proxy.audit.observation import Asker, Observation, first_value
 from proxy.audit.permission import permission_of
 from proxy.audit.route_evidence import Sample
-from proxy.audit.routes import ANY, example_of, to_path
+from proxy.audit.routes import ANY, DEEP, example_of, to_path
 from proxy.audit.verdicts import Finding, exposed_askers
 from proxy.message.errors import MessageError
 from proxy.message.fields import Field
@@ -38,6 +38,9 @@ _PLAIN_CACHE_CONTROL: Final = re.compile(
     r"(?:(?:max-age|s-maxage|stale-while-revalidate|stale-if-error)=[0-9]{1,10}"
     r"|public|private|no-cache|must-revalidate|proxy-revalidate|immutable|no-transform|, *)+"
 )
+_MAX_TESTS: Final = (
+    5  # of one rule: files of a directory are alike; all of them are tried before the rule is shown
+)
 _FIRST_WORD: Final = {"strict": "no-store, *", "revalidate": "no-cache, *"}
 _MAX_NAME: Final = (
     50  # of the 64 that a rule's name may have: `audit-` comes before, and a number may come after
@@ -50,15 +53,19 @@ _HEADER: Final = """\
 
 @dataclass(slots=True)
 class Proposal:
-    """A rule for one route; for `/a` and `/a/` together, as a rule that enforces takes both.
+    """A rule for one route; for `/a` and `/a/` together, as a rule that enforces takes both; for files of a directory.
 
     Attributes:
         findings: worst first.
+        place: the route that it is named by, or the directory.
+        is_whole: all that was seen in this directory is to be revalidated, so that one glob stands for it.
         unless: routes that are fine and that its globs would take too.
     """
 
     findings: tuple[Finding, ...]
     name: str
+    place: tuple[str, ...]
+    is_whole: bool = False
     unless: list[str] = field(default_factory=list)
 
     @property
@@ -66,17 +73,32 @@ class Proposal:
         return [finding.route for finding in self.findings]
 
     @property
+    def is_of_files(self) -> bool:
+        return all(finding.is_static for finding in self.findings)
+
+    @property
+    def globs(self) -> list[str]:
+        """Return what the rule's `paths` name."""
+        if self.is_whole:
+            return [to_path((*self.place[1:], DEEP))]
+        return [to_path(route[1:]) for route in self.routes]
+
+    @property
     def policy(self) -> str:
         """Files that look static may be kept, if caches ask each time."""
-        return "revalidate" if all(finding.is_static for finding in self.findings) else "strict"
+        return "revalidate" if self.is_of_files else "strict"
 
     def rule_yaml(self) -> str:
         """Write the rule as a member of `rules`."""
         return "\n".join(self._rule_lines())
 
     def tests_yaml(self) -> str:
-        """Write one test for each route and kind of client that gets reusable answers."""
-        return "\n".join(line for sample in self.samples() for line in self._test_lines(*sample))
+        """Write one test for each route and kind of client that gets reusable answers; of many files, for some."""
+        return "\n".join(line for sample in self.tested() for line in self._test_lines(*sample))
+
+    def tested(self) -> list[tuple[Finding, Asker, Sample]]:
+        """Return the samples that the rule's tests are made of."""
+        return self.samples()[:_MAX_TESTS]
 
     def samples(self) -> list[tuple[Finding, Asker, Sample]]:
         """Return the evidence that the rule must protect."""
@@ -90,11 +112,14 @@ class Proposal:
     def _rule_lines(self) -> Iterator[str]:
         method = self.findings[0].route[0]
         yield f"  - name: {self.name}"
-        yield f"    because: {_quoted(self.findings[0].why)}"
+        files = (
+            f"{len(self.findings)} files, the worst: " if len(self.findings) > 1 and self.is_of_files else ""
+        )
+        yield f"    because: {_quoted(files + self.findings[0].why)}"
         yield "    match:"
         if method != ANY:
             yield f"      methods: [{_quoted(method)}]"
-        yield f"      paths: [{_list(to_path(route[1:]) for route in self.routes)}]"
+        yield f"      paths: [{_list(self.globs)}]"
         if {asker for _, asker, _ in self.samples()} <= _SCRIPTS and self.policy == "strict":
             yield "      script_request: true"
         if self.unless:
@@ -151,7 +176,7 @@ def propose(findings: Sequence[Finding]) -> Proposals:
     What is returned has been loaded, linted and tested; it protects every sample of the evidence, and decides no
     answer of a route that is fine.
     """
-    made = sorted(_group(findings), key=lambda proposal: _generality(proposal.routes[0]))
+    made = sorted(_group(findings), key=lambda proposal: _generality(proposal.place))
     fine = [finding for finding in findings if finding.verdict == "fine"]
     refused: dict[tuple[str, ...], str] = {}
     while made:
@@ -159,19 +184,49 @@ def propose(findings: Sequence[Finding]) -> Proposals:
         if isinstance(reasons, RulesFile):
             warnings = tuple(str(warning) for warning in lint.lint(reasons))
             return Proposals(tuple(made), warnings, tuple(refused.items()))
-        refused |= reasons
-        made = [proposal for proposal in made if reasons.keys().isdisjoint(proposal.routes)]
+        for proposal in made:
+            if proposal.routes[0] in reasons:
+                refused |= dict.fromkeys(proposal.routes, reasons[proposal.routes[0]])
+        made = [proposal for proposal in made if proposal.routes[0] not in reasons]
     return Proposals((), (), tuple(refused.items()))
 
 
-def _group(findings: Iterable[Finding]) -> list[Proposal]:
-    groups: dict[tuple[str, ...], list[Finding]] = {}
+def _group(findings: Sequence[Finding]) -> list[Proposal]:
+    """Put together what one rule cures: a route with and without a slash at its end, and the files of a directory."""
+    names = _Names()
+    of_others = _places_of_others(findings)
+    groups: dict[tuple[bool, tuple[str, ...]], list[Finding]] = {}
     for finding in findings:
         if finding.needs_rule:
-            route = finding.route
-            groups.setdefault(route[:-1] if route[-1] == "" else route, []).append(finding)
-    names = _Names()
-    return [Proposal(tuple(group), names.make(group[0].route)) for group in groups.values()]
+            directory, route = _directory_of(finding, of_others), finding.route
+            place = directory or (route[:-1] if route[-1] == "" else route)
+            groups.setdefault((directory is not None, place), []).append(finding)
+    made = []
+    for (are_files, shared), group in groups.items():
+        place = shared if len(group) > 1 else group[0].route
+        is_whole = are_files and len(group) > 1 and place not in of_others
+        made.append(Proposal(tuple(group), names.make(place), place, is_whole))
+    return made
+
+
+def _places_of_others(findings: Iterable[Finding]) -> set[tuple[str, ...]]:
+    """Return every route and directory that is, or has below it, something else than static files that need a rule."""
+    others = (finding.route for finding in findings if not (finding.needs_rule and finding.is_static))
+    return {route[:length] for route in others for length in range(1, len(route) + 1)}
+
+
+def _directory_of(finding: Finding, of_others: set[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Return the directory whose files share a rule with this one; `None` for what is no static file.
+
+    It is the topmost with nothing else in it, but never the root, or the file's own: then the rule names each file.
+    """
+    route = finding.route
+    if not finding.is_static:
+        return None
+    directories = [route[:length] for length in range(2, len(route))]
+    whole = next((place for place in directories if place not in of_others), None)
+    is_plain = ANY not in "".join(route[1:])
+    return whole or (directories[-1] if directories and is_plain else None)
 
 
 def _try_out(made: list[Proposal], fine: Sequence[Finding]) -> RulesFile | dict[tuple[str, ...], str]:
@@ -228,7 +283,7 @@ def _except_fine_routes(loaded: RulesFile, made: Iterable[Proposal], fine: Itera
 def _failed_tests(loaded: RulesFile, made: Sequence[Proposal]) -> set[int]:
     if not rule_tests.run(loaded):
         return set()
-    owners = [index for index, proposal in enumerate(made) for _ in proposal.samples()]
+    owners = [index for index, proposal in enumerate(made) for _ in proposal.tested()]
     return {
         owners[case.index]
         for case in loaded.cases

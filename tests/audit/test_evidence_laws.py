@@ -50,6 +50,11 @@ paths = st.sampled_from(
         "/app.3f2a9c81.js",
         "/me/x.css",
         "/a.json",
+        "/static/a.js",
+        "/static/b.js",
+        "/static/c/d.js",
+        "/static/c/e.js",
+        "/static/c",
         f"/a/{'long-path/' * 12}end",
     ]
 )
