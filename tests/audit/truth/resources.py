@@ -76,7 +76,8 @@ CONTROLS: dict[str, dict[str, str]] = {
     "modified": {"Last-Modified": LONG_AGO},
     "modified-now": {"Last-Modified": "date+0"},
     "pragma": {"Pragma": "no-cache"},
-    "accel": {"Cache-Control": "no-store", "X-Accel-Expires": "60"},
+    # In this order, as nginx before 1.23 obeyed the first of the two that said something; since then this field wins.
+    "accel": {"X-Accel-Expires": "60", "Cache-Control": "no-store"},
     "surrogate": {"Cache-Control": "no-store", "Surrogate-Control": "max-age=60"},
     "classic": {
         "Cache-Control": "no-store, no-cache, must-revalidate, post-check=0, pre-check=0",
