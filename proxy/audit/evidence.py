@@ -12,7 +12,14 @@ import pickle
 from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
-from proxy.audit.observation import NOT_MODIFIED, Keys, Observation, media_type, validator_of
+from proxy.audit.observation import (
+    NOT_MODIFIED,
+    Keys,
+    Observation,
+    changes_cookies,
+    media_type,
+    validator_of,
+)
 from proxy.audit.permission import Permission, permission_of
 from proxy.audit.route_evidence import RouteEvidence, smallest
 from proxy.audit.routes import RouteTree, segments_of
@@ -151,6 +158,8 @@ class Evidence:
                 seen.at_s,
                 seen.at_s + max(permission.private_s, permission.shared_s),
                 seen.at_s + permission.shared_s,
+                seen.at_s,
+                changes_cookies(seen),
             )
         )
 

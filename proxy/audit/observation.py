@@ -18,7 +18,11 @@ DIGEST_BYTES: Final = 8
 _BLOCKS: Final = 256
 _SUM_BYTES: Final = 2
 _PAGE_DESTINATIONS: Final = frozenset((b"document", b"iframe", b"frame", b"embed", b"object"))
-_CREDENTIALS: Final = (b"cookie", b"authorization")
+# Set by scripts in the browser, for statistics; they change between two requests of one user, and open no door.
+# Google, Matomo, Meta, Hotjar, Microsoft, Segment, Mixpanel, Amplitude, Datadog, HubSpot.
+_STATISTICS: Final = re.compile(
+    rb"_ga(?:_.*)?|_gid|_gat.*|_gcl_.*|__utm.|_pk_.*|_fb[pc]|_hj.*|_cl(?:ck|sk)|_uet.id|ajs_.*|mp_.*|amp_.*|AMP_.*|_dd_s|__hs.*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +103,27 @@ class Keys:
         return self._digest(parts)
 
     def credentials(self, fields: Fields) -> int:
-        """Digest `Cookie` and `Authorization`; 0 when there is neither."""
-        values = [_joined(fields, name) for name in _CREDENTIALS]
-        if not any(values):
+        """Digest `Cookie`, without cookies for statistics, and `Authorization`; 0 when there is neither."""
+        cookies, authorization = sorted(_cookies(fields)), _joined(fields, b"authorization")
+        if not cookies and not authorization:
             return 0
-        return self._digest([value or b"" for value in values]) or 1
+        return self._digest([authorization or b"", *cookies]) or 1
 
     def _digest(self, parts: Sequence[bytes]) -> int:
         framed = b"".join(len(part).to_bytes(4) + part for part in parts)
         return int.from_bytes(blake2b(framed, key=self._secret, digest_size=DIGEST_BYTES).digest())
+
+
+def changes_cookies(seen: Observation) -> bool:
+    """Tell whether an answer gives its client other cookies than it sent: it comes back with other credentials."""
+    given = {value.partition(b";")[0].strip() for value in _values(seen.response_fields, b"set-cookie")}
+    return not given <= _cookies(seen.request_fields)
+
+
+def _cookies(fields: Fields) -> set[bytes]:
+    """Return the cookies of a request, as pairs of name and value, without those for statistics."""
+    pairs = (pair.strip() for value in _values(fields, b"cookie") for pair in value.split(b";"))
+    return {pair for pair in pairs if pair and not _STATISTICS.fullmatch(pair.partition(b"=")[0])}
 
 
 def validator_of(observation: Observation) -> int:
@@ -168,8 +184,12 @@ _MEDIA_TYPE: Final = re.compile(rb"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,6
 
 
 def _joined(fields: Fields, name: bytes) -> bytes | None:
-    values = [value for key, value in fields if key.lower() == name]
+    values = _values(fields, name)
     return b", ".join(values) if values else None
+
+
+def _values(fields: Fields, name: bytes) -> list[bytes]:
+    return [value for key, value in fields if key.lower() == name]
 
 
 def _members(fields: Sequence[Field], name: bytes) -> list[bytes]:

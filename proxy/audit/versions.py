@@ -2,13 +2,14 @@
 
 Every answer that a cache may store makes an interval: from its arrival until its lifetime ends. Where intervals of two
 different contents overlap, some cache could show the older one while the app already gave the newer: the key is
-**stale**. Where they overlap for shared caches and the contents went to different credentials, one user's content could
-be shown to another: a **leak**. Only intervals are kept, so what several workers saw is merged by uniting them.
+**stale**. Where they overlap for shared caches and it is the user who makes the difference, not the time, one user's
+content could be shown to another: a **leak**. Only intervals are kept, so what several workers saw is merged by uniting
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final, NamedTuple
@@ -27,6 +28,8 @@ class Version(NamedTuple):
         credentials: who got it; 0 without.
         start_s: of the interval.
         until_s, shared_until_s: its end for any cache, and for shared caches; `start_s` if not reusable.
+        last_s: when the app gave it last.
+        is_last_of_credentials: each answer gave its client other cookies, so that it comes back with other credentials.
     """
 
     status: int
@@ -36,6 +39,13 @@ class Version(NamedTuple):
     start_s: float
     until_s: float
     shared_until_s: float
+    last_s: float
+    is_last_of_credentials: bool
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What the content is known by."""
+        return self.status, self.content or self.validator
 
     def differs_from(self, other: Version) -> bool:
         """Whether the two are known to be different contents."""
@@ -51,7 +61,7 @@ class Version(NamedTuple):
         return self[:4] == other[:4]
 
 
-_PACKED: Final = Struct("<HQQQddd")  # a version as bytes takes a third of the memory of a tuple
+_PACKED: Final = Struct("<HQQQdddd?")  # a version as bytes takes a third of the memory of a tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,16 @@ class KeyEvidence:
                 start_s=min(version.start_s, other.start_s),
                 until_s=max(version.until_s, other.until_s),
                 shared_until_s=max(version.shared_until_s, other.shared_until_s),
+                last_s=max(version.last_s, other.last_s),
+                is_last_of_credentials=version.is_last_of_credentials and other.is_last_of_credentials,
             )
         versions.append(version)
         versions.sort(key=lambda v: (v.start_s, v))
         while len(versions) > VERSIONS_PER_KEY:
             self._settled_stale = _worse(self._settled_stale, _contradiction(versions))
-            self._settled_leak = self._settled_leak or _leaks(versions)
+            self._settled_leak = self._settled_leak or any(
+                map(_Owners(versions).are_proven, _pairs(versions))
+            )
             versions.remove(min(versions, key=lambda v: (v.until_s, v)))
         self._packed = [_PACKED.pack(*v) for v in versions]
 
@@ -112,12 +126,16 @@ class KeyEvidence:
 
     def leaks(self) -> bool:
         """Tell whether one user's content could be shown to another by a shared cache."""
-        return self._settled_leak or _leaks(self._versions())
+        return self._settled_leak or self._belongs_to_users(_is_shared_meanwhile)
 
     def differs_by_credentials(self) -> bool:
         """Tell whether users got different content, whatever caches may do with it."""
+        return self._belongs_to_users(lambda _: True)
+
+    def _belongs_to_users(self, counts: Callable[[_Pair], bool]) -> bool:
         versions = self._versions()
-        return any(a.credentials != b.credentials and a.differs_from(b) for a in versions for b in versions)
+        owners = _Owners(versions)
+        return any(counts(pair) and owners.are_likely(pair) for pair in _pairs(versions))
 
     def _versions(self) -> list[Version]:
         return [Version(*_PACKED.unpack(packed)) for packed in self._packed]
@@ -127,7 +145,10 @@ def _touch(one: Version, other: Version) -> bool:
     return one.start_s <= other.until_s and other.start_s <= one.until_s
 
 
-def _pairs(versions: list[Version]) -> Iterator[tuple[Version, Version]]:
+_Pair = tuple[Version, Version]
+
+
+def _pairs(versions: list[Version]) -> Iterator[_Pair]:
     """Every two versions, the earlier first."""
     for number, later in enumerate(versions):
         for earlier in versions[:number]:
@@ -152,19 +173,50 @@ def _worse(one: Contradiction | None, other: Contradiction | None) -> Contradict
     return min(one, other, key=lambda c: (-1.0 if c.share is None else -c.share, c.after_s, c.reusable_s))
 
 
-def _leaks(versions: list[Version]) -> bool:
-    """Whether a shared cache could hand content of one user to another who gets different content.
+def _is_shared_meanwhile(pair: _Pair) -> bool:
+    """Whether a shared cache could still hand out the earlier when the app gave the later."""
+    earlier, later = pair
+    return later.start_s < earlier.shared_until_s
 
-    It is not the user that makes the difference if either got the other's content at some time.
-    """
-    got = {(version.credentials, version.content or version.validator) for version in versions}
-    for earlier, later in _pairs(versions):
-        if (
+
+class _Owners:
+    """Tells whether it is the user, or the time, that makes the difference between two contents of one key."""
+
+    def __init__(self, versions: list[Version]) -> None:
+        self._versions = versions
+        self._credentials_of: dict[tuple[int, int], set[int]] = {}
+        for version in versions:
+            self._credentials_of.setdefault(version.identity, set()).add(version.credentials)
+
+    def are_proven(self, pair: _Pair) -> bool:
+        """Whether a user got its own content again after another user had got another, while it could be shared."""
+        return _is_shared_meanwhile(pair) and self._may_differ(pair) and self._is_own_again(pair)
+
+    def are_likely(self, pair: _Pair) -> bool:
+        """Whether a user got its own again, or the contents went to one user each.
+
+        What went to several is nobody's own. Where a user's cookies change with each answer, as those of some sessions
+        do, the next credentials may be the same user's.
+        """
+        if not self._may_differ(pair):
+            return False
+        went_to_one_each = all(len(self._credentials_of[version.identity]) == 1 for version in pair)
+        return self._is_own_again(pair) or (went_to_one_each and not pair[0].is_last_of_credentials)
+
+    def _may_differ(self, pair: _Pair) -> bool:
+        """Whether different contents went to different users, neither of whom ever got the other's."""
+        earlier, later = pair
+        return (
             earlier.credentials != later.credentials
-            and later.start_s < earlier.shared_until_s
             and later.differs_from(earlier)
-            and (earlier.credentials, later.content or later.validator) not in got
-            and (later.credentials, earlier.content or earlier.validator) not in got
-        ):
-            return True
-    return False
+            and earlier.credentials not in self._credentials_of[later.identity]
+            and later.credentials not in self._credentials_of[earlier.identity]
+        )
+
+    def _is_own_again(self, pair: _Pair) -> bool:
+        earlier, later = pair
+        return any(
+            (version.is_same_as(earlier) and version.last_s > later.start_s)
+            or (version.is_same_as(later) and version.start_s < earlier.start_s)
+            for version in self._versions
+        )

@@ -182,6 +182,85 @@ class TestLeak:
         ]
         assert verdicts_of(*news) == {"/news": "stale"}
 
+    def test_content_of_a_session_whose_cookie_changes_with_each_answer_is_stale(self):
+        """Each answer is asked for with the cookie that the one before has set: one user, and no leak."""
+        numbers = [
+            answer(
+                n,
+                "/me",
+                b"%d" % n,
+                cookie(str(n)),
+                cache_control="max-age=60",
+                set_cookie=f"session={n + 1}; Path=/",
+            )
+            for n in range(9)
+        ]
+        assert verdicts_of(*numbers[:2]) == {"/me": "stale"}
+        assert verdicts_of(*numbers) == {"/me": "stale"}
+
+    def test_first_cookie_of_a_visitor_is_no_other_user(self):
+        first = answer(
+            0, "/", b"1", PAGE, kind="text/html", cache_control="max-age=60", set_cookie="session=1"
+        )
+        second = answer(5, "/", b"2", PAGE, cookie("1"), kind="text/html", cache_control="max-age=60")
+        assert verdicts_of(first, second) == {"/": "stale"}
+
+    def test_cookie_that_is_set_again_as_it_is_says_nothing(self):
+        users = [
+            answer(
+                n,
+                "/me",
+                b"%d" % n,
+                cookie(str(n)),
+                cache_control="max-age=60",
+                set_cookie=f"session={n}; HttpOnly",
+            )
+            for n in range(2)
+        ]
+        assert verdicts_of(*users) == {"/me": "leak"}
+
+    def test_user_who_gets_its_own_again_proves_it_even_where_cookies_change(self):
+        answers = [
+            answer(n, "/me", user, cookie(user.decode()), cache_control="max-age=60", set_cookie=f"seen={n}")
+            for n, user in enumerate((b"a", b"b", b"a"))
+        ]
+        assert verdicts_of(*answers[:2]) == {"/me": "stale"}
+        assert verdicts_of(*answers) == {"/me": "leak"}
+
+    def test_news_that_many_users_read_once_are_not_one_users_own(self):
+        news = [
+            answer(n, "/news", b"old" if n < 10 else b"new", cookie(str(n)), cache_control="max-age=60")
+            for n in range(20)
+        ]
+        assert verdicts_of(*news) == {"/news": "stale"}
+
+    def test_full_cart_between_empty_ones_is_its_owners(self):
+        carts = [
+            answer(
+                n,
+                "/cart",
+                b"full" if n % 5 == 2 else b"empty",
+                cookie(str(n % 5)),
+                cache_control="max-age=60",
+            )
+            for n in range(10)
+        ]
+        assert verdicts_of(*carts) == {"/cart": "leak"}
+
+    @pytest.mark.parametrize("name", ["_ga", "_ga_3F2A9C81", "_pk_id.1.1fff", "_hjSession_1", "_dd_s"])
+    def test_cookies_for_statistics_are_no_credentials(self, name):
+        answers = [
+            answer(
+                n,
+                "/news",
+                b"%d" % n,
+                (b"Cookie", f"session=1; {name}={n}".encode()),
+                cache_control="max-age=60",
+            )
+            for n in range(2)
+        ]
+        assert verdicts_of(*answers) == {"/news": "stale"}
+
     def test_change_after_the_shared_lifetime_is_no_leak(self):
         alice = answer(0, "/me", b"alice", cookie("a"), cache_control="s-maxage=5, max-age=0")
         bob = answer(30, "/me", b"bob", cookie("b"), cache_control="s-maxage=5, max-age=0")
@@ -205,6 +284,21 @@ class TestCacheDeception:
             for n in (1, 2)
         ]
         assert set(verdicts_of(*users).values()) == {"leak"}
+
+    def test_it_is_no_leak_where_the_cookie_changes_with_each_answer(self):
+        seen = [
+            answer(
+                n,
+                "/me/x.css",
+                b"%d" % n,
+                cookie(str(n)),
+                kind="text/html",
+                set_cookie=f"session={n + 1}",
+                etag=f'"{n}"',
+            )
+            for n in range(3)
+        ]
+        assert set(verdicts_of(*seen).values()) == {"stale"}
 
     @pytest.mark.parametrize(
         ("target", "kind", "control"),
