@@ -18,7 +18,6 @@ Format = Literal["json", "text", "off"]
 # Lines are rendered one after the other, when the code that does it is in the processor's cache: a request that renders
 # its own costs a twentieth more CPU.
 _BATCH_RECORDS: Final = 64
-_BATCH_BYTES: Final = 64 * 1024
 _MILLISECONDS: Final = tuple([f".{number:03d}Z" for number in range(1000)])
 
 
@@ -30,7 +29,6 @@ class AccessLog:
         path: a file to append to; standard output when `None`.
         fields: of JSON, in their order.
         trusted: networks of proxies that are believed about who the client is.
-        makes_ids: requests without an id have been given one.
 
     Raises:
         OSError: it cannot be opened.
@@ -43,11 +41,10 @@ class AccessLog:
         *,
         fields: Sequence[str] = LOG_FIELDS,
         trusted: Iterable[IPNetwork] = (),
-        makes_ids: bool = False,
     ) -> None:
         self._render: Renderer = text_line
         if form == "json":
-            self._render = json_renderer(fields, trusted, makes_ids=makes_ids)
+            self._render = json_renderer(fields, trusted)
         self._target: LogTarget | None = None if form == "off" else open_target(path)
         self._records: list[Record] = []  # not rendered yet
         self._lines: list[str] = []
@@ -59,13 +56,13 @@ class AccessLog:
         return 0 if self._target is None else self._target.dropped
 
     def write(self, record: Record) -> None:
-        """Add a line; it is on its way at the next `flush`, or when a batch is full."""
+        """Add a line; it is on its way at the next `flush`, or when there is a batch of them."""
         if self._target is None:
             return
         self._records.append(record)
         if len(self._records) >= _BATCH_RECORDS:
             self._render_records()
-            if self._size >= _BATCH_BYTES:
+            if self._size >= self._target.batch_bytes:
                 self.flush()
 
     def flush(self) -> None:
@@ -93,18 +90,19 @@ class AccessLog:
     def _render_records(self) -> None:
         records, self._records = self._records, []
         render, lines = self._render, []
-        last, second = -1.0, ""
+        whole_s, second = -1, ""
         for record in records:
             ended_s = record.ended_s
-            if ended_s // 1 != last:
-                last, second = ended_s // 1, _second(ended_s)
-            lines.append(render(second + _MILLISECONDS[int(ended_s % 1 * 1000)], record))
+            if not 0 <= (part_s := ended_s - whole_s) < 1:
+                whole_s = int(ended_s)
+                part_s, second = ended_s - whole_s, _second(whole_s)
+            lines.append(render(second + _MILLISECONDS[int(part_s * 1000)], record))
         self._lines += lines
         self._size += sum(map(len, lines))
 
 
-def _second(ended_s: float) -> str:
-    return f"{datetime.fromtimestamp(int(ended_s), UTC):%Y-%m-%dT%H:%M:%S}"
+def _second(whole_s: int) -> str:
+    return f"{datetime.fromtimestamp(whole_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def open_access_log(settings: Settings) -> AccessLog:
@@ -118,7 +116,6 @@ def open_access_log(settings: Settings) -> AccessLog:
         settings.access_log_file,
         fields=settings.access_log_fields,
         trusted=settings.trusted_proxies,
-        makes_ids=settings.request_id == "on",
     )
 
 

@@ -6,12 +6,10 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
-from types import SimpleNamespace
 from typing import Any, Final
 
 from proxy.gateway.log_target import quoted_within
 from proxy.gateway.record import Record
-from proxy.message.request import RequestHead
 from proxy.message.target import PERCENT_ENCODE, readable
 from proxy.settings import LOG_FIELDS, IPNetwork
 
@@ -27,37 +25,41 @@ _MAX_CLIENTS: Final = 4096
 # RFC 9110 names none of these; W3C Trace Context section 3.2: version, trace id, parent id, flags.
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
-_MADE_ID: Final = b"X-Request-Id: "
+_THREE_DIGITS: Final = tuple([f"{number:03d}" for number in range(1000)])
 
 Renderer = Callable[[str, Record], str]
 
 
-def _other_id(head: RequestHead | None) -> str:
-    """Render the id of a request that came without `X-Request-Id`: the one that was made for it, or its trace's."""
-    if head is None:
-        return "null"
-    places = head.noted.get(b"traceparent")
-    if places is not None:
-        match = _TRACEPARENT.fullmatch(places[0][1])
-        return "null" if match is None else _value(match[1])
-    last = head.added[-1] if head.added else b""
-    return _value(last[len(_MADE_ID) :]) if last.startswith(_MADE_ID) else "null"
+def _trace_id(traceparent: bytes) -> str:
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return "null" if match is None else _value(match[1])
+
+
+def _value(value: bytes | None, limit: int = 128) -> str:
+    return quoted_within(readable(value), limit) if value else "null"
+
+
+def _referer(value: bytes | None) -> str:
+    """Leave out query and fragment, which may hold secrets."""
+    return _value((value or b"").partition(b"?")[0].partition(b"#")[0], 256)
 
 
 class _Known(dict[Any, str]):
-    """Remembers how values are rendered: rules, browsers, hosts and pages repeat.
+    """Remembers how a field is rendered, its name included: rules, browsers, hosts and pages repeat.
 
     Args:
+        lead: what stands before the value.
         render: renders a value that is not known.
     """
 
-    def __init__(self, render: Callable[[Any], str]) -> None:
+    def __init__(self, lead: str, render: Callable[[Any], str]) -> None:
         super().__init__()
+        self._lead = lead
         self._render = render
 
-    def __missing__(self, value: Any) -> str:  # noqa: ANN401 - text or bytes, or nothing
-        text = self._render(value)
-        if len(value or "") <= _MAX_KNOWN_SIZE:
+    def __missing__(self, value: Any) -> str:  # noqa: ANN401 - what a record or a request has
+        text = self._lead + self._render(value)
+        if isinstance(value, int) or len(value or "") <= _MAX_KNOWN_SIZE:
             if len(self) >= _MAX_KNOWN:
                 self.clear()
             self[value] = text
@@ -121,88 +123,85 @@ def _address(member: bytes) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-# Of each field how `%` formats it, and the expression of a record `r`, of the fields `n` that were noted in its request, and
-# of the client's address `c`.
-_PARTS: Final = {
-    "ts": ('"%s"', "ts"),
-    "method": ("%s", "text[r.method]"),
-    "target": (
-        "%s",
-        "t if len(t := quoted(r.target.decode(*UTF_8))) <= MAX_TARGET else value(r.target, MAX_TARGET)",
+# Expressions of a record `r`, its duration `d` in microseconds, and the addresses `c` of the client and `p` of the peer.
+_DIFFERENT: Final = {
+    "ts": '"{ts}"',
+    "target": "{t if len(t := quoted(r.target.decode(*UTF_8))) <= MAX_TARGET else value(r.target, MAX_TARGET)}",
+    "duration_s": '{"0" if d < 1000000 else d // 1000000}.{DIGITS[d // 1000 % 1000]}{DIGITS[d % 1000]}',
+    "upstream_s": (
+        '{f"{u // 1000000}.{DIGITS[u // 1000 % 1000]}{DIGITS[u % 1000]}" '
+        'if (u := int(r.upstream_s * 1e6 + 0.5)) else "null"}'
     ),
-    "status": ("%s", 'r.status or "null"'),
-    "upstream_status": ("%s", 'r.upstream_status or "null"'),
-    "duration_s": ("%.6f", "r.duration_s"),
-    "upstream_s": ("%s", '"%.6f" % r.upstream_s if r.upstream_s else "null"'),
-    "bytes_in": ("%d", "r.bytes_in"),
-    "bytes_out": ("%d", "r.bytes_out"),
-    "client": ('"%s"', "c"),
-    "peer": ("%s", "p"),
-    "host": ("%s", "host[r.host]"),
-    "user_agent": ("%s", 'user_agent[v[0][1]] if (v := n.get(b"user-agent")) else "null"'),
-    "referer": ("%s", 'referer[v[0][1]] if (v := n.get(b"referer")) else "null"'),
+    "bytes_in": '{r.bytes_in or "0"}',
+    "bytes_out": "{r.bytes_out}",
+    "client": '"{c}"',
+    "peer": "{p}",
     "request_id": (
-        "%s",
-        (
-            'value(v[0][1]) if (v := n.get(b"x-request-id")) '
-            'else request_id(r.request) if makes_ids or b"traceparent" in n else "null"'
-        ),
+        '{value(r.request_id) if r.request_id else trace_id(r.traceparent) if r.traceparent else "null"}'
     ),
-    "rule": ("%s", "text[r.rule]"),
-    "policy": ("%s", "text[r.policy]"),
-    "observed": ("%s", "text[r.observed]"),
-    "changed": ("%d", "r.changed"),
-    "error": ("%s", 'quoted(r.failure.reason) if r.failure else "null"'),
-    "detail": ("%s", 'value(r.failure.detail.encode(), MAX_DETAIL) if r.failure else "null"'),
+    "error": '{quoted(r.failure.reason) if r.failure else "null"}',
+    "detail": '{value(r.failure.detail.encode(), MAX_DETAIL) if r.failure else "null"}',
 }
+"""By the name of a field that differs from line to line, how an f-string renders it."""
 
 
-def json_renderer(
-    fields: Sequence[str] = LOG_FIELDS, trusted: Iterable[IPNetwork] = (), *, makes_ids: bool = False
-) -> Renderer:
+def _text(text: str) -> str:
+    return quoted(text[:MAX_METHOD]) if text else "null"
+
+
+def _status(status: int) -> str:
+    return str(status or "null")
+
+
+_REPEATED: Final[dict[str, tuple[str, Callable[[Any], str]]]] = {
+    "method": ("r.method", _text),
+    "status": ("r.status", _status),
+    "upstream_status": ("r.upstream_status", _status),
+    "host": ("r.host", lambda value: _value(value, 200)),
+    "user_agent": ("r.user_agent", lambda value: _value(value, 256)),
+    "referer": ("r.referer", _referer),
+    "rule": ("r.rule", _text),
+    "policy": ("r.policy", _text),
+    "observed": ("r.observed", _text),
+    "changed": ("r.changed", str),
+}
+"""By the name of a field whose values repeat, what it renders, and how."""
+
+
+def json_renderer(fields: Sequence[str] = LOG_FIELDS, trusted: Iterable[IPNetwork] = ()) -> Renderer:
     """Make the function that renders the chosen fields of a record, in their order, as a line of JSON.
 
     It is a function made for them: a call for each field, or `json.dumps`, costs two or three times as much.
     """
-    line = ",".join([f'"{name}":{_PARTS[name][0]}' for name in fields])
-    values = ", ".join([f"({_PARTS[name][1]})" for name in fields])
-    source = f"""
-def render(ts, r):
-    n = (r.request or nothing).noted
-    v = n.get(b"x-forwarded-for")
-    if v is None:
-        c = r.client
-        p = "null"
-    else:
-        c = client_of(r.client, v)
-        p = "null" if c == r.client else quoted(r.client)
-    return line % ({values},)
-"""
     names: dict[str, Any] = {
-        "line": f"{{{line}}}\n",
         "quoted": quoted,
         "UTF_8": ("utf-8", PERCENT_ENCODE),
-        "nothing": SimpleNamespace(noted={}),
         "client_of": Clients(trusted).of,
-        "request_id": _other_id,
-        "makes_ids": makes_ids,
+        "trace_id": _trace_id,
         "value": _value,
-        "text": _Known(lambda text: quoted(text[:MAX_METHOD]) if text else "null"),
-        "host": _Known(lambda value: _value(value or b"", 200)),
-        "user_agent": _Known(lambda value: _value(value, 256)),
-        "referer": _Known(_referer),
+        "DIGITS": _THREE_DIGITS,
         "MAX_TARGET": MAX_TARGET,
         "MAX_DETAIL": MAX_DETAIL,
     }
+    line = ""
+    for name in fields:
+        lead = f',"{name}":' if line else f'{{"{name}":'
+        if name in _REPEATED:
+            expression, render = _REPEATED[name]
+            names[name] = _Known(lead, render)
+            line += f"{{{name}[{expression}]}}"
+        else:
+            line += lead.replace("{", "{{") + _DIFFERENT[name]
+    source = f"""
+def render(ts, r):
+    c, p = r.client, "null"
+    if r.forwarded_for:
+        c = client_of(c, r.forwarded_for)
+        if c != r.client:
+            p = quoted(r.client)
+    d = int(r.duration_s * 1e6 + 0.5)
+    return f'''{line}}}}}\\n'''
+"""
     exec(source, names)  # noqa: S102 - made of the constants above
-    render: Renderer = names["render"]
-    return render
-
-
-def _value(value: bytes, limit: int = 128) -> str:
-    return quoted_within(readable(value), limit) if value else "null"
-
-
-def _referer(value: bytes) -> str:
-    """Leave out query and fragment, which may hold secrets."""
-    return _value(value.partition(b"?")[0].partition(b"#")[0], 256)
+    made: Renderer = names["render"]
+    return made

@@ -40,8 +40,11 @@ class LogTarget(Protocol):
     """A place for lines. No method waits, but for `close`, which waits a moment.
 
     Attributes:
+        batch_bytes: so much at a time is best.
         dropped: lines given up because the target took none for too long.
     """
+
+    batch_bytes: int
 
     @property
     def dropped(self) -> int: ...
@@ -176,6 +179,8 @@ def _whole_lines(data: bytes, room: int) -> int:
 class _NonBlocking:
     """A pipe, FIFO or socket whose descriptor is ours."""
 
+    batch_bytes = 64 * 1024  # what a pipe holds
+
     def __init__(self, descriptor: int, *, is_socket: bool = False) -> None:
         self._descriptor = descriptor
         # Of a socket the flag that says not to wait belongs to each call, not to the description, which others share.
@@ -228,6 +233,9 @@ class _Threaded:
         opening: the descriptor, now or later.
         path: by which it is opened again; `None` where it is not.
     """
+
+    # Each order makes two threads take turns: of 64 KiB at a time, that costs a request a twentieth more CPU.
+    batch_bytes = 256 * 1024
 
     def __init__(self, opening: Future[_Opened], path: Path | None = None) -> None:
         self._opening = opening

@@ -59,7 +59,7 @@ class Recorder:
                 stats.client_aborts_total += 1
             else:
                 stats.count_failure(failure.source, failure.reason)
-        record.response = None
+        record.let_go()
         self.access_log.write(record)
 
     def own_mistake(self, what: str, error: BaseException | None = None) -> None:
@@ -93,13 +93,11 @@ class WatchedRecorder(Recorder):
         self._watch = watch
 
     def add(self, record: Record) -> None:
-        response = record.response
-        super().add(record)
         try:
-            self._watch.take(record, response)
+            self._watch.take(record)
         except Exception:  # noqa: BLE001 - whoever watches must not break what is watched
             self.own_mistake("watching an exchange")
-        record.sent = b""
+        super().add(record)
 
 
 def _method_label(record: Record) -> str:

@@ -57,7 +57,7 @@ class _Ended:
         "upstream_status",
     )
 
-    def __init__(self, record: Record, response: ResponseHead | None) -> None:
+    def __init__(self, record: Record) -> None:
         self.ended_s = record.ended_s
         self.method = record.method
         self.target = record.target[:_MAX_TAKEN]
@@ -76,7 +76,7 @@ class _Ended:
         self.forwarded = b""
         if request is not None and (self.upstream_status or self.error.startswith("upstream_")):
             self.forwarded = _taken(render_request(request, strips_conditionals=False)[0])
-        self.responded = b"" if response is None else _taken(_as_bytes(response))
+        self.responded = b"" if record.response is None else _taken(_as_bytes(record.response))
         self.sent = _taken(record.sent)
 
 
@@ -91,14 +91,13 @@ class Watch:
         self._until_s = now_s + WATCHED_S
         self._ended: deque[_Ended] = deque(maxlen=KEPT)
 
-    def take(self, record: Record, response: ResponseHead | None) -> None:
+    def take(self, record: Record) -> None:
         """Keep an exchange that has ended, or a request that was refused; the oldest makes room.
 
         Args:
-            record: complete, but for its response.
-            response: the head that the app sent, `None` for none.
+            record: with its heads.
         """
-        self._ended.append(_Ended(record, response))
+        self._ended.append(_Ended(record))
 
     def is_over(self, now_s: float) -> bool:
         """Tell whether nobody has asked for too long."""

@@ -82,6 +82,7 @@ class RequestHead:
         received: its bytes as they came; only `KeepingTable` sets it.
         upgrade: the protocols asked for, as sent; empty when none may be forwarded.
         distrusted: lines of forwarding fields that were dropped.
+        made_id: the `X-Request-Id` among `added`; `None` where none was made.
     """
 
     # Not a dataclass: mypyc does not compile its constructor, which costs 14,000 of a request's 207,000 machine
@@ -93,6 +94,7 @@ class RequestHead:
         "host",
         "keep_alive",
         "lines",
+        "made_id",
         "method",
         "minor",
         "noted",
@@ -119,6 +121,7 @@ class RequestHead:
         keep_alive: bool,
         upgrade: bytes,
         distrusted: int,
+        made_id: bytes | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -132,6 +135,7 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.distrusted = distrusted
+        self.made_id = made_id
 
     @property
     def matches_any(self) -> bool:
@@ -244,8 +248,10 @@ class RequestTable:
             added = forwarding_lines(lines, noted, peer.address, host, via)
         if host is None or b"host" not in noted:
             added = (b"Host: " + (host or self._authority), *added)
+        made_id: bytes | None = None
         if self._makes_ids and _IDS.isdisjoint(noted):
-            added = (*added, b"X-Request-Id: " + uuid4().hex.encode())
+            made_id = uuid4().hex.encode()
+            added = (*added, b"X-Request-Id: " + made_id)
         if self._reads_added:
             values = self._with_added(values, added)
         return RequestHead(
@@ -261,6 +267,7 @@ class RequestTable:
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
             upgrade=upgrade,
             distrusted=dropped,
+            made_id=made_id,
         )
 
     def _with_added(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:

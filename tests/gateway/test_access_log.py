@@ -62,6 +62,7 @@ def record(**changes: Any) -> Record:
     made = Record()
     for name, value in {**KNOWN, **changes}.items():
         setattr(made, name, value)
+    made.let_go()
     return made
 
 
@@ -288,9 +289,9 @@ class Test_File:  # noqa: N801
         assert path.read_bytes() == b""
         log.flush()
         wait_until(lambda: path.read_bytes().count(b"\n") == 1)
-        for _ in range(500):
+        for _ in range(1000):
             log.write(record())
-        wait_until(lambda: path.stat().st_size >= access_log._BATCH_BYTES)
+        wait_until(lambda: path.stat().st_size >= 256 * 1024)
         log.close()
 
     def test_close_writes_what_is_pending_and_ends_it(self, path):

@@ -204,7 +204,7 @@ class TestBounds:
     async def test_only_the_latest_are_kept(self):
         watch = Watch(NOW_S)
         for number in range(KEPT + 50):
-            watch.take(record(target=b"/%d" % number), None)
+            watch.take(record(target=b"/%d" % number))
         rows = [json.loads(row)["target"] for row in await watch.hand_over(NOW_S)]
         assert rows == [f"/{number}" for number in range(50, KEPT + 50)]
 
@@ -217,7 +217,8 @@ class TestBounds:
         one = record(request=head, target=b"/" + b"t" * 60_000)
         one.upstream_status = 200
         one.sent = b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(fields) + b"\r\n\r\n"
-        watch.take(one, response(b"200 OK", *fields))
+        one.response = response(b"200 OK", *fields)
+        watch.take(one)
         (ended,) = watch._ended
         assert sum(map(len, (ended.received, ended.forwarded, ended.responded, ended.sent))) <= 4 * 8192
         (row,) = await watch.hand_over(NOW_S)
@@ -237,7 +238,7 @@ class TestBounds:
             head = request()
             head.received = received
             watch = Watch(NOW_S)
-            watch.take(record(request=head), None)
+            watch.take(record(request=head))
             (row,) = await watch.hand_over(NOW_S)
             assert b"s3cr3t" not in row
 
@@ -245,7 +246,7 @@ class TestBounds:
         head = request(b"GET /a HTTP/1.1")
         head.received = b"GET /a\xff HTTP/1.1\r\nX: \xe4\xff\t\x85 \xc3\xbc\r\n\r\n"
         watch = Watch(NOW_S)
-        watch.take(record(request=head), None)
+        watch.take(record(request=head))
         (row,) = await watch.hand_over(NOW_S)
         assert json.loads(row)["request"]["received"] == ["GET /a%FF HTTP/1.1", "X: %E4%FF\t%85 \u00fc"]
 
