@@ -14,9 +14,8 @@ from proxy.gateway.write_batch import LARGE_BYTES
 from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
 from proxy.message.framing import Framing
-from proxy.message.mending import find_head_end
 from proxy.message.request import RequestHead
-from proxy.message.response import ResponseHead, read_response
+from proxy.message.response import ResponseHead, take_response
 from proxy.message.status import OK, SWITCHING_PROTOCOLS
 from proxy.message.syntax import HEAD_END
 
@@ -89,13 +88,14 @@ class ResponseReader(RequestWriter):
         if self._partial:
             data = bytes(self._partial + data)
             self._partial.clear()
-        size = find_head_end(data, 0)
-        limit = self._context.settings.max_head_size_bytes + _HEAD_END_SIZE
-        if size < 0 or size > limit:
-            self._keep_partial(exchange, data, limit)
-            return
+        context = self._context
+        limit = context.settings.max_head_size_bytes + _HEAD_END_SIZE
         try:
-            response = read_response(data[:size], self._context.response_parser, head.method)
+            taken = take_response(data, context.response_parser, head.method, limit)
+            if taken is None:
+                self._keep_partial(exchange, data, limit)
+                return
+            response, size = taken
             if response.status >= OK:
                 self._expect_content(head, response)
             elif response.status != SWITCHING_PROTOCOLS:

@@ -72,7 +72,7 @@ class _Ended:
         self.error = "" if failure is None else failure.reason
         self.detail = "" if failure is None else failure.detail
         request = record.request
-        self.received = _taken(getattr(request, "received", b""))
+        self.received = b"" if request is None else _taken(request.received)
         self.forwarded = b""
         if request is not None and (self.upstream_status or self.error.startswith("upstream_")):
             self.forwarded = _taken(render_request(request, strips_conditionals=False)[0])

@@ -20,7 +20,7 @@ _LINE: Final = b": ".join
 
 
 class FieldSection:
-    """The fields of a head, RFC 9110 section 6.3, in three forms.
+    """The fields of a head, RFC 9110 section 6.3, in three forms. Several heads may share one: nobody changes it.
 
     Attributes:
         fields: names and values, in wire order.

@@ -53,6 +53,15 @@ def request_length(lines: list[bytes], noted: Noted, minor: int) -> int | None:
     return 0 if lengths is None else _content_length(lines, lengths)
 
 
+def rewrites_length(noted: Noted) -> bool:
+    """Whether `response_framing` changes the lines of these fields, if it accepts them."""
+    lengths = noted.get(b"content-length")
+    if lengths is None:
+        return False
+    value = lengths[0][1]
+    return len(lengths) > 1 or not value.isdigit() or value[0] == _NOUGHT
+
+
 def response_framing(
     lines: list[bytes], noted: Noted, method: str, status: int, minor: int
 ) -> tuple[int, int]:
@@ -75,7 +84,7 @@ def response_framing(
     length = 0
     lengths = noted.get(b"content-length")
     if lengths is not None:
-        if len(lengths) > 1 or b"," in lengths[0][1]:
+        if len(lengths) > 1 or not lengths[0][1].isdigit():
             _take_repeated_length_for_one(lines, lengths)
         length = _content_length(lines, lengths)
     if method == "HEAD" or status in (NO_CONTENT, NOT_MODIFIED):

@@ -15,10 +15,10 @@ _STRICT_END: Final = b"\r\n\r\n"
 _FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 
 
-def find_head_end(data: bytes, start: int = 0) -> int:
+def find_head_end(data: bytes) -> int:
     """Return where the first head in `data` ends, whatever its line ends are; -1 when it is not complete."""
-    end = data.find(b"\n\r\n", start)
-    bare = data.find(b"\n\n", start, len(data) if end < 0 else end + 1)
+    end = data.find(b"\n\r\n")
+    bare = data.find(b"\n\n", 0, len(data) if end < 0 else end + 1)
     if bare >= 0:
         return bare + 2
     return end if end < 0 else end + 3

@@ -79,7 +79,7 @@ class RequestHead:
         values: of the fields that rules read, as they reach the app.
         content_length: bytes of content; `None` when it is chunked.
         keep_alive: the client lets its connection serve another request.
-        received: its bytes as they came; only `KeepingTable` sets it.
+        received: its bytes as they came, if a `KeepingTable` read it; else empty.
         upgrade: the protocols asked for, as sent; empty when none may be forwarded.
         distrusted: lines of forwarding fields that were dropped.
         made_id: the `X-Request-Id` among `added`; `None` where none was made.
@@ -103,8 +103,6 @@ class RequestHead:
         "upgrade",
         "values",
     )
-
-    received: bytes
 
     def __init__(
         self,
@@ -136,6 +134,7 @@ class RequestHead:
         self.upgrade = upgrade
         self.distrusted = distrusted
         self.made_id = made_id
+        self.received = b""
 
     @property
     def matches_any(self) -> bool:
@@ -236,13 +235,7 @@ class RequestTable:
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
-        values = self._absent
-        if present := noted.keys() & self._places:
-            found = list(values)
-            for name in present:
-                places = noted[name]
-                found[self._places[name]] = places[0][1] if len(places) == 1 else _values_of(places)
-            values = tuple(found)
+        values = self._values(noted)
         added: Sequence[bytes] = (via := self._via[minor],)
         if self._adds_forwarding:
             added = forwarding_lines(lines, noted, peer.address, host, via)
@@ -269,6 +262,17 @@ class RequestTable:
             distrusted=dropped,
             made_id=made_id,
         )
+
+    def _values(self, noted: Noted) -> tuple[FieldLines, ...]:
+        """Collect what came of the fields that rules read."""
+        found: list[FieldLines] | None = None
+        for name, places in noted.items():
+            place = self._places.get(name)
+            if place is not None:
+                if found is None:
+                    found = list(self._absent)
+                found[place] = places[0][1] if len(places) == 1 else _values_of(places)
+        return self._absent if found is None else tuple(found)
 
     def _with_added(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
         """Replace what came by what the gateway adds: rules see what the app gets."""

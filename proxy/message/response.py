@@ -10,13 +10,14 @@ from proxy.message.authentication import authenticates_connection
 from proxy.message.errors import MalformedHeadError
 from proxy.message.field_index import LineTable, drop, drop_named_in_connection, render_lines, value_of
 from proxy.message.fields import REMEMBERED, FieldSection, connection_options, list_members
-from proxy.message.framing import Framing, response_framing
-from proxy.message.mending import mend
+from proxy.message.framing import Framing, response_framing, rewrites_length
+from proxy.message.mending import find_head_end, mend
 from proxy.message.rewrite import AGE, UNTOUCHED, Treatment
 from proxy.message.status import NO_CONTENT, OK, SWITCHING_PROTOCOLS
 from proxy.message.syntax import HEAD_END, HeadParser
 
 _CONNECTION_TABLE: Final = LineTable((b"content-length", b"www-authenticate"))
+_HEAD_END_SIZE: Final = len(HEAD_END)
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
 
 
@@ -63,6 +64,8 @@ class ResponseHead:
             self.framing, self.content_length, self.keep_alive = Framing.NONE, 0, True
             return
         noted = _CONNECTION_TABLE.note(section)
+        if rewrites_length(noted):
+            self.section = section = FieldSection(section.fields, section.lines.copy(), section.names)
         self.framing, self.content_length = response_framing(section.lines, noted, method, status, minor)
         if b"connection" in noted:
             options = connection_options(*[value for _, value in noted[b"connection"]])
@@ -113,6 +116,31 @@ class OutgoingHead:
         self.was_cached = was_cached
 
 
+def take_response(
+    data: bytes, parser: HeadParser, method: str, limit: int
+) -> tuple[ResponseHead, int] | None:
+    """Read the response head that `data` begins with.
+
+    Args:
+        method: of the request that it answers.
+        limit: bytes that a head may have.
+
+    Returns:
+        The head, and where it ends; `None` while it is not complete, or if it is too large.
+
+    Raises:
+        MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
+    """
+    end = data.find(HEAD_END) + _HEAD_END_SIZE
+    if _HEAD_END_SIZE <= end <= limit:
+        try:
+            return _read_strictly(data[:end], parser, method), end
+        except MalformedHeadError:
+            pass  # with line feeds alone for line ends, it may also end before
+    end = find_head_end(data)
+    return (read_response(data[:end], parser, method), end) if 0 <= end <= limit else None
+
+
 def read_response(head: bytes, parser: HeadParser, method: str) -> ResponseHead:
     """Parse and check one response head, and mend what a proxy has to mend (`mending`).
 
@@ -125,12 +153,16 @@ def read_response(head: bytes, parser: HeadParser, method: str) -> ResponseHead:
     if not head.endswith(HEAD_END):
         head = mend(head)
     try:
-        start, section = parser.parse(head)
+        return _read_strictly(head, parser, method)
     except MalformedHeadError:
         mended = mend(head)
         if mended == head:
             raise
-        start, section = parser.parse(mended)
+        return _read_strictly(mended, parser, method)
+
+
+def _read_strictly(head: bytes, parser: HeadParser, method: str) -> ResponseHead:
+    start, section = parser.parse(head)
     status, reason, minor = _read_status_line(start)
     return ResponseHead(status, reason, minor, section, method)
 

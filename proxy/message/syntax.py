@@ -26,11 +26,14 @@ _TEXT: Final = all_but(CONTROLS.replace(b"\t", b""))
 _LINE_END: Final = b"\r\n"
 _BAD_BYTE: Final = "a control character, or a line that does not end with CRLF"
 _LINE: Final = b": ".join
-# Peers choose lines and names, so the caches of them are bounded: 1 MiB for a side.
+# Peers choose lines and names, so the caches of them are bounded: 2 MiB for a side.
 _MAX_REMEMBERED_LINES: Final = 512
 _MAX_REMEMBERED_LINE: Final = 512
 _MAX_REMEMBERED_ORDERS: Final = 256
 _MAX_REMEMBERED_NAMES: Final = 2048
+_MAX_REMEMBERED_SECTIONS: Final = 256
+_MAX_REMEMBERED_SECTION: Final = 2048
+_SEEN_PLACES: Final = 1024
 _OPTIONS: Final[dict[str, Any]] = {
     "limit": _NO_LIMIT,
     "max_line_size": _NO_LIMIT,
@@ -45,17 +48,19 @@ class HeadParser:
 
     aiohttp's parser judges each sequence of field names once, with the values that it first came with. When the same
     names come again only values can be new, and the bytes of a value are checked here. So a line that came before costs
-    one look-up, which makes a request a third cheaper. The cache changes no result: framing is read from the fields,
-    in another module.
+    one look-up, which makes a request a third cheaper. All lines together cost one look-up if they came twice before, as
+    those of a page that polls. The caches change no result: framing is read from the fields, in another module.
     """
 
-    __slots__ = ("_fields", "_is_request", "_orders", "_parser")
+    __slots__ = ("_fields", "_is_request", "_orders", "_parser", "_sections", "_seen")
 
     def __init__(self, side: Side) -> None:
         self._is_request = side == "request"
         self._parser: Any = self._new_parser()
         self._fields: dict[bytes, Field] = {}  # by their line
         self._orders: set[Names] = set()
+        self._sections: dict[bytes, FieldSection] = {}  # by their bytes
+        self._seen = [0] * _SEEN_PLACES  # hashes of what came once: most of it never comes again
 
     def parse(self, head: bytes) -> tuple[bytes, FieldSection]:
         """Parse one head, from its start line to the empty line.
@@ -66,10 +71,20 @@ class HeadParser:
         Raises:
             MalformedHeadError, TooManyFieldsError: nothing of the head may be used.
         """
-        lines = head[:-_HEAD_END_SIZE].split(_LINE_END)
-        start = lines.pop(0)
+        size = head.find(_LINE_END)
+        start, rest = head[:size], head[size:]
         if not has_only(start, _TEXT):
             raise MalformedHeadError(_BAD_BYTE)
+        section = self._sections.get(rest)
+        if section is None:
+            section = self._parse_section(start, rest)
+            if len(rest) <= _MAX_REMEMBERED_SECTION:
+                self._remember(rest, section)
+        return start, section
+
+    def _parse_section(self, start: bytes, rest: bytes) -> FieldSection:
+        """Parse what follows the start line, from its line end on."""
+        lines = rest[len(_LINE_END) : -_HEAD_END_SIZE].split(_LINE_END) if len(rest) > _HEAD_END_SIZE else []
         if len(lines) > MAX_FIELDS:
             raise TooManyFieldsError(f"more than {MAX_FIELDS} fields")
         found = list(map(self._fields.get, lines))
@@ -80,7 +95,18 @@ class HeadParser:
         if names not in self._orders:
             self._judge(start, lines, fields)
             self._remember_order(names)
-        return start, FieldSection(fields, lines, names)
+        return FieldSection(fields, lines, names)
+
+    def _remember(self, rest: bytes, section: FieldSection) -> None:
+        """Remember a section that comes a second time."""
+        key = hash(rest)
+        place = key % _SEEN_PLACES
+        if self._seen[place] != key:
+            self._seen[place] = key
+            return
+        if len(self._sections) >= _MAX_REMEMBERED_SECTIONS:
+            self._sections.clear()
+        self._sections[rest] = section
 
     def _parse_new_lines(self, lines: list[bytes], fields: list[Field | None]) -> None:
         """Parse the lines that are not in the cache, and rewrite those with unusual white space."""

@@ -94,7 +94,7 @@ def test_requests_are_read_alike_whatever_came_before(
         table = RequestTable([b"cookie"])
         heads = [_head(start, [first, *section] if first else section) for section in sections]
         table.read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        for head in (*heads, *heads):
+        for head in heads * 4:  # what came twice is remembered whole, and read again
             assert _request(table, head) == _request(RequestTable([b"cookie"]), head)
 
 
@@ -108,5 +108,5 @@ def test_responses_are_read_alike_whatever_came_before(
         parser = HeadParser("response")
         heads = [_head(start, section) for section in sections]
         parser.parse(b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n")
-        for head in (*heads, *heads):
+        for head in heads * 4:  # what came twice is remembered whole, and read again
             assert _response(parser, head) == _response(HeadParser("response"), head)
