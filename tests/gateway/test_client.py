@@ -9,9 +9,13 @@ import pytest
 from proxy.gateway import failures
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.clients import Clients
-from proxy.gateway.request_reader import Phase
+from proxy.gateway.connection import TURN_BYTES
+from proxy.gateway.peers import endpoints
+from proxy.gateway.request_reader import LINGER_S, Phase
+from proxy.gateway.response_writer import NEVER
 from proxy.message.rewrite import UNTOUCHED
-from tests.gateway.fakes import NOW_S, FakeTransport, FakeUpstream, Surroundings, broken, response
+from tests.gateway.fakes import NOW_S, FakeUpstream, Surroundings, broken, response
+from tests.support.transports import FakeTransport
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -39,11 +43,18 @@ class Exchange:
 
 
 class Stage:
-    def __init__(self, around: Surroundings | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        around: Surroundings | None = None,
+        *,
+        peername: Any = ("192.0.2.1", 1),
+        sockname: Any = None,
+        **settings: Any,
+    ) -> None:
         self.around = around or Surroundings(**settings)
         self.clients = Clients()
         self.exchanges: list[Exchange] = []
-        self.transport = FakeTransport()
+        self.transport = FakeTransport(peername, sockname, has_socket=True)
         self.client = ClientConnection(self.around.context, self.clients, self._begin)  # type: ignore[arg-type]
         self.client.connection_made(self.transport)  # type: ignore[arg-type]
 
@@ -85,6 +96,20 @@ class Test_Reading:  # noqa: N801 - read as a sentence
             assert told == ["begin POST /a", "request_content abcd", "request_end"]
             assert stage.client.phase is Phase.RESPONSE
 
+    @pytest.mark.parametrize("framing", [b"Content-Length: 4", b"Transfer-Encoding: chunked"])
+    def test_content_is_passed_on_as_it_comes(self, framing):
+        stage = Stage()
+        stage.say(b"POST /a HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
+        first, rest = (b"4\r\nab", b"cd\r\n0\r\n\r\n") if b"chunked" in framing else (b"ab", b"cd")
+        assert stage.say(first) == ["request_content ab"]
+        assert stage.say(rest) == ["request_content cd", "request_end"]
+
+    def test_head_that_comes_in_pieces(self):
+        stage = Stage()
+        assert stage.say(GET[:10]) == []
+        assert stage.client.phase is Phase.HEAD
+        assert stage.say(GET[10:]) == ["begin GET /a"]
+
     def test_next_request_waits_for_its_turn(self):
         stage = Stage()
         assert stage.say(GET + GET.replace(b"/a", b"/b")) == ["begin GET /a"]
@@ -115,6 +140,20 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         assert stage.say(GET) == []
         stage.client.resume_writing()
         assert stage.around.take() == ["begin GET /a"]
+
+    def test_nothing_of_a_response_waits_in_the_transport_unnoticed(self):
+        """Whatever the client does not take at once is told by `pause_writing`."""
+        assert Stage().transport.high_water == 0
+
+    def test_pauses_of_an_exchange_end_with_it(self):
+        """It was answered before its content was sent on."""
+        stage = Stage()
+        stage.say(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab")
+        stage.client.pause_reading("connecting")
+        stage.client.pause_reading("upstream")
+        stage.answer()
+        assert not stage.transport.is_paused
+        assert stage.say(GET) == ["begin GET /a"]
 
 
 class Test_Silence:  # noqa: N801
@@ -159,7 +198,56 @@ class Test_Silence:  # noqa: N801
             assert not stage.transport.end
         stage.around.context.clock.now_s += 51
         stage.client.timed_out()
+        assert stage.transport.end == "reset"
+
+    def test_of_a_client_that_took_nothing_since_it_was_asked_last_has_a_moment_to_end(self):
+        stage = Stage(idle_timeout_s=50)
+        stage.say(GET)
+        stage.transport.unsent = 100
+        stage.client.timed_out()
+        assert stage.patience_s == LINGER_S, "it may be slow, and nothing else"
+        assert stage.around.take() == []
+
+    def test_is_judged_once(self):
+        stage = Stage()
+        stage.say(GET)
+        stage.client.timed_out()
+        assert stage.client.deadline_s == NEVER
+
+    @pytest.mark.parametrize(("waits_s", "end"), [(49, ""), (51, "reset")])
+    def test_of_a_client_that_takes_nothing_begins_as_a_response_is_held_up(self, waits_s, end):
+        stage = Stage(idle_timeout_s=50)
+        stage.around.context.clock.now_s += 100
+        stage.transport.unsent = 100
+        stage.client.pause_writing()
+        stage.around.context.clock.now_s += waits_s
+        stage.client.timed_out()
+        assert stage.transport.end == end
+
+    def test_of_a_client_that_leaves_a_response_untaken_is_a_reset(self):
+        stage = Stage(idle_timeout_s=50)
+        stage.transport.unsent = 100
+        stage.client.note_progress()
+        stage.around.context.clock.now_s += 51
+        stage.client.timed_out()
+        assert stage.transport.end == "reset"
+
+    def test_after_a_refusal_is_short(self):
+        stage = Stage(request_head_timeout_s=50)
+        stage.say(b"nonsense\r\n\r\n")
+        assert (stage.client.phase, stage.patience_s) == (Phase.CLOSING, LINGER_S)
+        assert stage.transport.has_half_closed
+        assert stage.say(GET) == []
+        stage.client.timed_out()
         assert stage.transport.end == "aborted"
+        assert stage.transport.written.startswith(b"HTTP/1.1 400 ")
+
+    @pytest.mark.parametrize("reason", ["connecting", "upstream", "pipelined"])
+    def test_nobody_s_reason_keeps_a_refused_client_from_being_read_to_its_end(self, reason):
+        stage = Stage()
+        stage.client.pause_reading(reason)
+        stage.say(b"nonsense\r\n\r\n")
+        assert not stage.transport.is_paused
 
     def test_of_0_between_requests_is_none_but_the_first_has_its_time(self):
         stage = Stage(keepalive_timeout_s=0, request_head_timeout_s=9)
@@ -204,6 +292,61 @@ class Test_Writing:  # noqa: N801
         assert stage.transport.end == "closed"
 
 
+class Test_Tunnel:  # noqa: N801
+    def make(self, early: bytes = b""):
+        stage = Stage()
+        stage.say(GET + early)
+        stage.client.pause_reading("pipelined")
+        stage.tunnel = Exchange(stage.around.told, stage.client, None)
+        stage.exchanges[0].client_left = stage.exchanges[0].drain = broken
+        stage.client.switch_protocols(stage.tunnel)
+        return stage
+
+    def test_gets_what_came_before_it(self):
+        stage = self.make(b"early")
+        assert stage.around.take() == ["from_client early"]
+        assert not stage.transport.is_paused
+
+    def test_gets_all_that_comes(self):
+        stage = self.make()
+        assert stage.around.take() == []
+        assert stage.say(b"a") == ["from_client a"]
+        assert stage.client.phase is Phase.TUNNEL
+
+    def test_gives_others_their_turn(self):
+        stage = self.make()
+        stage.say(bytes(TURN_BYTES))
+        assert stage.transport.is_paused
+        stage.around.loop.run()
+        assert not stage.transport.is_paused
+
+    @pytest.mark.parametrize("passes_on", [True, False])
+    def test_decides_on_a_half_close(self, passes_on):
+        stage = self.make()
+        stage.tunnel.client_half_closed = lambda: passes_on
+        assert stage.client.eof_received() is passes_on
+
+    def test_is_told_of_a_drain_at_its_beginning_and_on_each_tick(self):
+        stage = self.make()
+        stage.client.drain()
+        stage.client.drain_tunnel()
+        assert stage.around.take() == ["drain", "drain"]
+        assert stage.transport.end == ""
+
+    def test_hears_that_the_client_left(self):
+        stage = self.make()
+        stage.client.connection_lost(None)
+        assert stage.around.take() == ["client_left"]
+
+    @pytest.mark.parametrize("how", ["close", "reset"])
+    def test_hears_nothing_after_its_end(self, how):
+        stage = self.make()
+        getattr(stage.client, how)()
+        assert stage.say(b"late") == []
+        stage.client.connection_lost(None)
+        assert stage.around.take() == []
+
+
 class Test_Pinned:  # noqa: N801
     def make(self):
         stage = Stage()
@@ -229,6 +372,14 @@ class Test_Pinned:  # noqa: N801
         stage.client.pinned_lost()
         assert stage.transport.end == "closed"
 
+    @pytest.mark.parametrize("is_tunnel", [False, True])
+    def test_this_one_outlives_it_until_what_is_under_way_has_ended(self, is_tunnel):
+        stage = self.make()
+        if is_tunnel:
+            stage.client.switch_protocols(stage.exchanges[0])
+        stage.client.pinned_lost()
+        assert stage.transport.end == ""
+
     def test_this_one_says_that_it_will_close_where_the_other_will(self):
         stage = self.make()
         stage.upstream.may_rest = False
@@ -250,6 +401,90 @@ class Test_End:  # noqa: N801
         assert stage.transport.written.startswith(b"HTTP/1.1 503 ")
         assert (stage.transport.end, stage.transport.has_half_closed) == ("closed", False)
         assert stage.around.stats.proxy_errors == {"too_many_connections": 1}
+
+    def test_client_that_left_before_it_was_accepted_has_no_name_and_is_dropped(self):
+        stage = Stage(peername=None)
+        assert (stage.transport.end, stage.client.phase) == ("aborted", Phase.CLOSING)
+        assert stage.say(GET) == []
+
+    def test_client_that_comes_while_others_are_drained_is_dropped(self):
+        around = Surroundings()
+        around.context.drain()
+        stage = Stage(around)
+        assert stage.transport.end == "aborted"
+        assert stage.say(GET) == []
+
+    def test_connections_are_counted_as_they_come_and_go(self):
+        stage = Stage()
+        stats = stage.around.stats
+        assert (stats.client_connections, stats.client_connections_total, len(stage.clients)) == (1, 1, 1)
+        stage.client.connection_lost(None)
+        assert (stats.client_connections, stats.client_connections_total, len(stage.clients)) == (0, 1, 0)
+        assert stage.say(GET) == []
+
+    def test_drain_closes_what_rests_and_leaves_a_head_that_has_begun(self):
+        stage = Stage()
+        stage.say(GET[:10])
+        stage.client.drain()
+        assert stage.transport.end == ""
+        stage = Stage()
+        stage.say(GET)
+        stage.client.send_head(response(b"200 OK", b"Content-Length: 0"), UNTOUCHED)
+        stage.client.end()
+        stage.client.drain()
+        assert stage.transport.written.startswith(b"HTTP/1.1 200 OK")
+        assert stage.transport.end == "closed"
+
+    def test_drain_that_begins_within_a_response_closes_after_it(self):
+        stage = Stage()
+        stage.say(GET)
+        stage.client.send_head(response(b"200 OK", b"Content-Length: 0"), UNTOUCHED)
+        stage.around.context.drain()
+        stage.client.end()
+        assert stage.transport.end == "closed"
+
+    def test_request_that_comes_from_our_own_connection_to_the_app_is_a_loop(self):
+        """The peer's address is the local one of a connection to the app. DESIGN section 6."""
+        ends = ("192.0.2.1", 1), ("192.0.2.9", 80)
+        stage = Stage(peername=ends[0], sockname=ends[1])
+        stage.around.context.own_endpoints.add(endpoints(*ends))
+        stage.say(GET)
+        assert stage.transport.written.startswith(b"HTTP/1.1 508 ")
+
+    def test_what_was_pipelined_is_dropped_by_a_close_and_the_client_told_after_the_response(self):
+        stage = Stage()
+        stage.say(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + GET)
+        assert b"200 OK" in stage.answer()
+        assert stage.transport.has_half_closed, "a plain close would reset the response"
+        assert stage.around.take() == []
+
+    def test_transport_that_cannot_half_close_is_closed(self):
+        """TLS knows no half-close."""
+        stage = Stage()
+        stage.transport.may_half_close = False
+        stage.say(b"nonsense\r\n\r\n")
+        assert (stage.transport.has_half_closed, stage.transport.end) == (False, "closed")
+
+    def test_client_that_left_meanwhile_is_not_half_closed(self):
+        stage = Stage()
+        stage.say(GET + GET)
+        stage.around.context.drain()
+        stage.client.send_head(response(b"200 OK", b"Content-Length: 0"), UNTOUCHED)
+        stage.around.context.outbox.flush()
+        stage.transport.abort()
+        stage.client.end()
+        assert not stage.transport.has_half_closed
+
+    @pytest.mark.parametrize("how", ["reset", "close"])
+    def test_what_was_sent_leaves_before_the_end(self, how):
+        stage = Stage()
+        stage.say(GET)
+        stage.client.send_head(response(b"200 OK", b"Content-Length: 2"), UNTOUCHED)
+        getattr(stage.client, how)()
+        assert stage.transport.written.startswith(b"HTTP/1.1 200 OK")
+        assert stage.transport.end == {"reset": "reset", "close": "closed"}[how]
+        stage.client.connection_lost(None)
+        assert stage.around.take() == [], "the exchange has ended before"
 
     def test_half_close_is_taken_for_the_client_s_leaving(self):
         stage = Stage()
@@ -295,10 +530,12 @@ class Test_Own_mistake:  # noqa: N801
         assert stage.around.take() == ["fail internal_error"]
         assert caplog.records[0].exc_info
 
-    def test_before_there_is_an_exchange_is_answered(self, monkeypatch, caplog):
+    @pytest.mark.parametrize("begun", [b"", GET[:10]])
+    def test_before_there_is_an_exchange_is_answered(self, monkeypatch, caplog, begun):
         stage = Stage()
+        stage.say(begun)
         monkeypatch.setattr(stage.around.context, "requests", None)
-        stage.say(GET)
+        stage.say(GET[len(begun) :])
         assert stage.transport.take().startswith(b"HTTP/1.1 502 ")
         assert stage.around.stats.proxy_errors == {"internal_error": 1}
 

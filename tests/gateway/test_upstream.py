@@ -9,7 +9,8 @@ import pytest
 from proxy.gateway.connection import TURN_BYTES
 from proxy.gateway.read_buffer import SMALL_BYTES
 from proxy.gateway.upstream import Phase, UpstreamConnection
-from tests.gateway.fakes import FakeTransport, Surroundings, broken, request
+from tests.gateway.fakes import Surroundings, broken, request
+from tests.support.transports import FakeTransport
 
 GET = request()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
