@@ -23,6 +23,7 @@ MAX_CONTENT_BYTES: Final = 1 << 18
 """Content up to this size is compared."""
 
 _MAX_HEAD_BYTES: Final = 8192  # of request and response together: what waits for the tick takes at most 1 MiB
+_MAX_RULES: Final = 8  # that were in force within a tick
 _SLICE: Final = 8  # entries that are worked off at a time
 
 NOT_SEEN: Final = -1
@@ -80,7 +81,7 @@ class Collector:
         secret: see `Keys`; the workers of a service share it.
     """
 
-    __slots__ = ("_entries", "_next_tick_s", "_protected", "_queue", "_secret", "evidence")
+    __slots__ = ("_entries", "_next_tick_s", "_protected", "_queue", "_rules", "_secret", "evidence")
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -89,6 +90,11 @@ class Collector:
         self._protected: dict[bytes, _Entry] = {}
         self._queue: list[tuple[_Entry, bool]] = []
         self._next_tick_s = -math.inf
+        self._rules: list[tuple[float, str]] = []
+
+    def use_rules(self, at_s: float, digest: str) -> None:
+        """Learn which rules are in force from now on."""
+        self._rules = [*self._rules[-_MAX_RULES:], (at_s, digest)]
 
     def take(
         self,
@@ -172,7 +178,8 @@ class Collector:
         """Work off some of the queue; return whether there is more."""
         for _ in range(min(_SLICE, len(self._queue))):
             entry, is_protected = self._queue.pop()
-            self.evidence.add(_observation(entry, is_protected=is_protected), entry.times)
+            rules = self._digest_at(entry.at_s) if is_protected else ""
+            self.evidence.add(_observation(entry, rules, is_protected=is_protected), entry.times)
         return bool(self._queue)
 
     def reset(self) -> None:
@@ -181,6 +188,10 @@ class Collector:
         self._entries = {}
         self._protected = {}
         self._queue = []
+
+    def _digest_at(self, at_s: float) -> str:
+        """The digest of the rules that were in force."""
+        return next((digest for since_s, digest in reversed(self._rules) if since_s <= at_s), "")
 
     def _only_count(self, answers: int) -> None:
         self.evidence.unexamined += answers
@@ -195,7 +206,7 @@ def _length(lines: Sequence[bytes], fields: Sequence[Field]) -> int:
     return sum(map(len, lines)) + sum(len(name) + len(value) for name, value in fields)
 
 
-def _observation(entry: _Entry, *, is_protected: bool) -> Observation:
+def _observation(entry: _Entry, rules: str, *, is_protected: bool) -> Observation:
     content = None
     if entry.checksum != NOT_SEEN:
         content = Content(entry.checksum << 32 | entry.size & 0xFFFFFFFF or 1, entry.size)
@@ -209,6 +220,7 @@ def _observation(entry: _Entry, *, is_protected: bool) -> Observation:
         response_fields=entry.fields,
         content=content,
         is_protected=is_protected,
+        rules=rules,
     )
 
 

@@ -54,6 +54,7 @@ class Observation:
         shown_asker: who asked, where the recording knows more than the fields; no rule can see it.
         is_protected: a rule whose policy forbids reuse without validation decided.
         is_from_cache: the browser answered from its cache (HAR only).
+        rules: digest of the rules that protected it, where it is known.
     """
 
     at_s: float
@@ -67,6 +68,7 @@ class Observation:
     shown_asker: Asker | None = None
     is_protected: bool = False
     is_from_cache: bool = False
+    rules: str = ""
 
 
 def asker_of(fields: Fields) -> Asker:

@@ -24,6 +24,7 @@ from proxy.message.fields import Field
 _PARAMETERS: Final = re.compile(rb";[^/]*")  # often a session; rules are asked without them, too
 _BAD_REQUEST: Final = 400
 _MAX_TYPES: Final = 4
+_MAX_RULES: Final = 4
 _MAX_SAMPLE_PATH: Final = 256
 _MAX_SAMPLE_VALUE: Final = 128
 _SAMPLE_FIELDS: Final = (b"cache-control", b"expires", b"content-type", b"content-disposition", b"pragma")
@@ -53,6 +54,7 @@ class RouteEvidence:
         static: of these, those that look static; `versioned`: whose URL changes with the content; `errors`: 4xx and 5xx.
         unseen: answers whose content was not seen, where it should have been.
         latest: for each asker when it last got a reusable answer, and a protected one.
+        protected_by: digests of the rules that protected it, each with the time of the first such answer.
         samples: by asker, and by whether the answer was reusable.
     """
 
@@ -72,6 +74,7 @@ class RouteEvidence:
     askers: dict[Asker, int] = field(default_factory=lambda: dict.fromkeys(ASKERS, 0))
     types: set[str] = field(default_factory=set)
     latest: dict[Asker, tuple[float, float]] = field(default_factory=dict)
+    protected_by: dict[str, float] = field(default_factory=dict)
     samples: dict[tuple[Asker, bool], Sample] = field(default_factory=dict)
     keys: dict[int, KeyEvidence] = field(default_factory=dict)
 
@@ -85,6 +88,8 @@ class RouteEvidence:
         for asker, (reusable_at_s, protected_at_s) in other.latest.items():
             mine = self.latest.get(asker, (0.0, 0.0))
             self.latest[asker] = (max(mine[0], reusable_at_s), max(mine[1], protected_at_s))
+        for digest, since_s in other.protected_by.items():
+            self._note_rules(digest, since_s)
         for asker in ASKERS:
             self.askers[asker] += other.askers[asker]
         for about, sample in other.samples.items():
@@ -114,6 +119,8 @@ class RouteEvidence:
             )
         if seen.is_protected:
             self.protected += times
+            if seen.rules:
+                self._note_rules(seen.rules, seen.at_s)
             return
         self._keep_sample(seen, (asker, is_reusable), key)
         if is_reusable:
@@ -130,6 +137,11 @@ class RouteEvidence:
         if is_static_type(kind) or seen.status == NOT_MODIFIED:
             self.static += times
             self.versioned += times * (permission.is_immutable or is_fingerprinted(path, query))
+
+    def _note_rules(self, digest: str, since_s: float) -> None:
+        self.protected_by[digest] = min(since_s, self.protected_by.get(digest, since_s))
+        if len(self.protected_by) > _MAX_RULES:
+            del self.protected_by[min(self.protected_by, key=lambda known: (self.protected_by[known], known))]
 
     def _keep_sample(self, seen: Observation, about: tuple[Asker, bool], key: int) -> None:
         path = _PARAMETERS.sub(b"", seen.target.partition(b"?")[0])

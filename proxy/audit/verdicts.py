@@ -102,7 +102,7 @@ def _reasons(verdict: Verdict, known: RouteEvidence, changes: Sequence[Contradic
         case "protected":
             reasons = [f"a rule forbids reuse in {_count(known.protected)}"]
             if changes:
-                reasons.append(f"before that, {_change(changes)}")
+                reasons.append(f"before {_rules(known)}, {_change(changes)}")
         case "fine":
             reasons = [_fine(known)]
     if known.unseen and verdict in ("leak", "stale", "possible"):
@@ -128,6 +128,13 @@ def _change(changes: Sequence[Contradiction]) -> str:
     if len(known) == len(shares) and max(known) < _NONCE_SHARE:
         return f"{text}; less than 1 % of the bytes differ, as a token or a nonce in a page does"
     return text
+
+
+def _rules(known: RouteEvidence) -> str:
+    """Name the rules that first protected what had been reusable."""
+    reusable_at_s = max((reusable_at_s for reusable_at_s, _ in known.latest.values()), default=0.0)
+    after = [(since_s, digest) for digest, since_s in known.protected_by.items() if since_s > reusable_at_s]
+    return f"rules {min(after)[1]}" if after else "that"
 
 
 def _disguise(known: RouteEvidence) -> str:

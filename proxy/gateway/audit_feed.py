@@ -78,9 +78,10 @@ class AuditFeed:
         self.use_rules(ruleset)
 
     def use_rules(self, ruleset: Ruleset) -> None:
-        """Learn which policies forbid reuse without validation."""
+        """Learn which policies forbid reuse without validation, and have what follows told apart from what was before."""
         names = (rule.policy.name for rule in ruleset.rules if protects(rule.policy))
         self._protecting = frozenset((STRICT.name, *names))
+        self._collector.use_rules(time.time(), ruleset.digest)
 
     def begin(self, request: RequestHead, response: ResponseHead, resolution: Resolution) -> Passing | None:
         """Begin with a response whose head has come; return `None` if a rule protects it: that is counted at once."""

@@ -23,6 +23,7 @@ def answer(
     kind: str = "application/json",
     protected: bool = False,
     from_cache: bool = False,
+    rules: str = "",
     **fields: str,
 ) -> Observation:
     """One answer, `at_s` seconds after the start; `cache_control="max-age=60"` is a field of the response."""
@@ -39,6 +40,7 @@ def answer(
         content=None if content is None else digest_content(content),
         is_protected=protected,
         is_from_cache=from_cache,
+        rules=rules,
     )
 
 

@@ -100,6 +100,17 @@ def test_what_a_rule_protects_is_counted_and_called_protected():
     assert collector.evidence.responses == 10
 
 
+def test_protected_answers_are_marked_with_the_rules_of_their_time():
+    """Also those that wait for the tick while the rules change."""
+    collector = Collector(b"secret")
+    for at_s, digest in ((0, "old"), (5, "new")):
+        collector.use_rules(at_s, digest)
+    for at_s, target in ((4, "/a"), (5, "/b")):
+        collector.take_protected(at_s, "GET", b"app", target.encode(), 200, [], [])
+    routes = {route: known.protected_by for route, known in work_all(collector).routes.items()}
+    assert routes == {("GET", "a"): {"old": 4}, ("GET", "b"): {"new": 5}}
+
+
 def test_too_many_different_protected_answers_are_only_counted():
     collector = Collector(b"secret")
     for number in range(MAX_PER_TICK + 40):

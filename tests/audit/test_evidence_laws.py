@@ -81,6 +81,7 @@ def answers(draw) -> Observation:
         status=status,
         kind=draw(kinds),
         protected=draw(st.sampled_from([False, False, False, True])),
+        rules=draw(st.sampled_from(["", "one", "two"])),
         **fields,
     )
 

@@ -377,6 +377,14 @@ class TestProtected:
         assert verdicts_of(*before, after) == {"/a": "protected"}
         assert "before that, the content changed" in why_of(*before, after)
 
+    def test_evidence_is_marked_with_the_rules_that_it_was_before(self):
+        before = [answer(n, "/a", b"%d" % n, XHR) for n in range(2)]
+        old = answer(-5, "/a", b"0", XHR, protected=True, rules="0ld")
+        after = [answer(9 + n, "/a", b"9", XHR, protected=True, rules=name) for n, name in enumerate("12345")]
+        assert "before rules 1, the content changed 1 s after" in why_of(old, *before, *after[:3])
+        assert "before rules 1, " in why_of(*after[:3], *before, old), "in whatever order"
+        assert "before rules 2, " in why_of(*before, *after), "four are remembered"
+
     def test_rule_for_some_who_ask_leaves_the_others_open(self):
         script = answer(0, "/a", b"1", FETCH, protected=True)
         pages = [answer(n, "/a", b"%d" % n, PAGE) for n in (1, 2)]

@@ -150,7 +150,8 @@ async def test_new_rule_turns_a_route_to_protected_with_the_next_answer(upstream
 
         await until(is_told)
         route = (await routes(running, 3))["/a"]
-        assert "before that, the content changed" in route["why"]
+        in_force = (await running.ask("/api/rules"))["digest"]
+        assert f"before rules {in_force}, the content changed" in route["why"]
         assert route["rule"] is None
 
 

@@ -73,12 +73,14 @@ class Ruleset:
 
     Attributes:
         rules: in the order of the file.
+        digest: of the file, to tell versions apart; empty where there is none.
         compiled: the same with their readings.
         field_names: lower-case names of the request fields that rules read, in the order of `values`.
     """
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule] = (), digest: str = "") -> None:
         self.rules = tuple(rules)
+        self.digest = digest
         self.compiled = tuple(CompiledRule(rule) for rule in self.rules)
         self._paths = PathSet()
         self._values: dict[Subject, ValueSet] = {}  # of fields

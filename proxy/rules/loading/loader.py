@@ -106,15 +106,16 @@ def loads(data: bytes, source: str) -> RulesFile:
     if document.mistakes or mistakes or model is None:
         raise RulesError(_one_per_place(document.mistakes, mistakes))
     policies = _policies(model)
+    digest = hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH]
     rules = tuple(_rule(rule, policies) for rule in model.rules)
     return RulesFile(
         source=source,
-        ruleset=Ruleset(rules),
+        ruleset=Ruleset(rules, digest),
         rules=rules,
         policies=policies,
         bases={name: policy.extends for name, policy in model.policies.items()},
         cases=make_cases(model.tests),
-        digest=hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH],
+        digest=digest,
         document=document,
     )
 
