@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PARAMETERS: Final = ("method", "target", "header", "status", "response_header", "format")
 # Bounds on a query, so that nobody can delay the data path.
 _MAX_TEXT: Final = 1024
-_MAX_FIELDS: Final = 32
+_MAX_FIELDS: Final = 128
 _TO_EXPLAIN: Final = (  # loaded only for those who ask
     *(f"proxy.rules.tools.{name}" for name in ("dry_run", "explain", "explain_text", "commands")),
     *("proxy.audit.assess", "proxy.audit.explained"),

@@ -40,6 +40,7 @@ ENDPOINTS: Final = {
     "/page.css": Endpoint(page.asset),
     "/page.js": Endpoint(page.asset),
     "/audit.js": Endpoint(page.asset),
+    "/recent.js": Endpoint(page.asset),
     "/livez": Endpoint(probes.livez, "the process is alive; never depends on the app"),
     "/readyz": Endpoint(probes.readyz, "rules are loaded, the app is reachable and nothing is being drained"),
     "/metrics": Endpoint(metrics.answer, "for Prometheus"),

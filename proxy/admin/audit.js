@@ -9,13 +9,6 @@ const VERDICTS = {
   fine: ["fine", "Nothing may be reused, or it is a file that does not change."],
 };
 const audit = { report: null, chosen: "" };
-const at = (id) => document.getElementById(id);
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
 
 async function loadAudit() {
   const state = at("audit-state");
@@ -59,22 +52,23 @@ function showAudit() {
 }
 
 function filterButton(verdict, text, title) {
-  const button = element("button", { type: "button", textContent: text, title });
-  button.setAttribute("aria-pressed", String(audit.chosen === verdict));
-  button.addEventListener("click", () => {
+  const made = button(text, () => {
     audit.chosen = verdict;
     showAudit();
     at("audit-filter").querySelector("[aria-pressed=true]").focus();
   });
-  return button;
+  made.title = title;
+  made.setAttribute("aria-pressed", String(audit.chosen === verdict));
+  return made;
 }
 
 function routeCard(route) {
   const title = element("summary", {},
     element("span", { className: `verdict ${route.verdict}`, textContent: route.verdict }), " ",
     element("code", { textContent: `${route.method} ${route.route}` }), " ",
-    element("span", { className: "number", textContent: answers(route.responses) }));
-  const card = element("details", {}, title, element("p", { textContent: sentence(route.why) }), facts(route));
+    element("span", { className: "number", textContent: answers(route.responses) }), " ",
+    element("span", { className: "why", textContent: sentence(route.why) }));
+  const card = element("details", {}, title, facts(route));
   if (route.rule) card.append(copyable(`The rule for ${route.route}`, route.rule));
   return element("li", {}, card);
 }
@@ -102,21 +96,20 @@ function copyable(label, text) {
 }
 
 function copyButton(text) {
-  const button = element("button", { type: "button", textContent: "Copy" });
-  button.addEventListener("click", () => copy(button, text()));
-  return button;
+  const made = button("Copy", () => copy(made, text()));
+  return made;
 }
 
-async function copy(button, text) {
+async function copy(pressed, text) {
   try {
     await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    pressed.textContent = "Copied";
   } catch {
     // Over plain HTTP to another host than localhost there is no clipboard: the text is marked to be copied by hand.
-    getSelection().selectAllChildren(button.parentElement.querySelector("pre"));
-    button.textContent = "Marked: press Ctrl+C";
+    getSelection().selectAllChildren(pressed.parentElement.querySelector("pre"));
+    pressed.textContent = "Marked: press Ctrl+C";
   }
-  setTimeout(() => { button.textContent = "Copy"; }, 3000);
+  setTimeout(() => { pressed.textContent = "Copy"; }, 3000);
 }
 
 async function resetAudit() {

@@ -1,7 +1,20 @@
 "use strict";
 const AGAIN_MS = 5000;
-const by = (id) => document.getElementById(id);
+const at = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
+
+// What comes from the proxy gets into the page by this alone: as text, never as markup.
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function button(textContent, act) {
+  const made = element("button", { type: "button", textContent });
+  made.addEventListener("click", act);
+  return made;
+}
 
 async function show() {
   const paths = ["/readyz", "/api/rules", "/api/config"];
@@ -11,22 +24,33 @@ async function show() {
   tell([...said, ...ready.notes].join("\n"), ready.ready ? (ready.notes.length ? "warn" : "good") : "bad");
   const since = new Date(config.started_at_s * 1000).toLocaleString();
   const workers = `${config.workers_running} of ${config.settings.workers} ${config.settings.workers === 1 ? "worker" : "workers"}`;
-  by("process").textContent = `Version ${config.version}, before ${config.settings.upstream}, since ${since}, ${workers}.`;
+  at("process").textContent = `Version ${config.version}, in front of ${config.settings.upstream}, since ${since}, ${workers}.`;
   const unmatched = rules.unmatched === 1 ? "1 request" : `${number(rules.unmatched)} requests`;
-  by("source").textContent = `${rules.source}, version ${rules.digest}. ${unmatched} matched no rule.`;
-  by("rules").replaceChildren(...rules.rules.map((rule) => {
-    const row = document.createElement("tr");
-    for (const text of [rule.name, rule.policy, rule.mode, number(rule.hits), rule.because ?? ""]) {
-      row.append(Object.assign(document.createElement("td"), { textContent: text }));
-    }
+  at("source").textContent = `${rules.source}, version ${rules.digest}. ${unmatched} matched no rule.`;
+  at("rules").replaceChildren(...rules.rules.map((rule) => {
+    const texts = [rule.name, rule.policy, rule.mode, number(rule.hits), rule.because ?? ""];
+    const row = element("tr", {}, ...texts.map((textContent) => element("td", { textContent })));
     row.cells[3].className = "number";
     return row;
   }));
 }
 
 function tell(text, kind) {
-  by("state").textContent = text;
-  by("state").className = kind;
+  at("state").textContent = text;
+  at("state").className = kind;
+}
+
+// For other sections: fill the form in, and answer.
+function openExplain({ method, target, fields, status, responseFields }) {
+  const form = at("explain");
+  form.elements.method.value = method;
+  form.elements.target.value = target;
+  form.elements.header.value = fields.join("\n");
+  form.elements.status.value = status;
+  form.elements.response_header.value = responseFields.join("\n");
+  form.requestSubmit();
+  at("explain-title").scrollIntoView();
+  at("explain-title").focus();
 }
 
 async function explain(form) {
@@ -41,9 +65,9 @@ async function explain(form) {
   return error ?? `The proxy would answer this request itself, with ${refused.status}: ${refused.reason}`;
 }
 
-by("explain").addEventListener("submit", async (event) => {
+at("explain").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const answer = by("answer");
+  const answer = at("answer");
   answer.hidden = false;
   answer.textContent = "Asking\u2026";
   answer.textContent = await explain(event.target).catch((error) => `No answer: ${error.message}`);

@@ -1,4 +1,4 @@
-"""The page for people and the three files that it loads. Nothing is inline, so its policy can forbid inline code."""
+"""The page for people and the files that it loads. Nothing is inline, so its policy can forbid inline code."""
 
 from __future__ import annotations
 

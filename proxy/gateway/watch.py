@@ -26,7 +26,7 @@ KEPT: Final = 200
 WATCHED_S: Final = 30.0
 """So long after the last time that somebody asked, nothing is kept any more."""
 
-MAX_TARGET: Final = 1024
+_MAX_TARGET: Final = 1024  # explain takes as much
 _MAX_METHOD: Final = 64
 _MAX_LINE: Final = 512
 _MAX_FIELDS: Final = 3072  # bytes of the fields of one head as they are shown
@@ -133,7 +133,7 @@ def _row(ended: _Ended) -> bytes:
     row: dict[str, Any] = {
         "ts": f"{datetime.fromtimestamp(ended.ended_s, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
         "method": ended.method[:_MAX_METHOD],
-        "target": _text(masked(ended.target), MAX_TARGET),
+        "target": _text(masked(ended.target), _MAX_TARGET),
         "status": ended.status or None,
         "upstream_status": ended.upstream_status or None,
         "duration_s": round(ended.duration_s, 6),
@@ -154,7 +154,7 @@ def _lines(head: bytes) -> list[str] | None:
     if not head:
         return None
     start, *fields = head.removesuffix(HEAD_END).split(_LINE_END)
-    lines = [_text(masked(start), MAX_TARGET + _MAX_METHOD)]
+    lines = [_text(masked(start), _MAX_TARGET + _MAX_METHOD)]
     size = 0
     for field in fields:
         line = _text(masked_line(field), _MAX_LINE)
@@ -168,4 +168,4 @@ def _lines(head: bytes) -> list[str] | None:
 
 def _text(value: bytes, limit: int) -> str:
     text = readable(value)
-    return text if len(text) <= limit else text[:limit] + _CUT
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT

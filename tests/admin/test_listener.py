@@ -106,7 +106,7 @@ class Test_What_is_not_HTTP:  # noqa: N801
             b"garbage\r\n\r\n",
             b"GET / HTTP/9.9\r\n\r\n",
             b"GET / HTTP/1.1\r\nA B: c\r\n\r\n",
-            b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         ],
     )
     async def test_it_gets_a_400_that_no_cache_keeps_and_one_line_in_the_log(self, connect, garbage, caplog):

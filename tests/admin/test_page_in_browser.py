@@ -1,4 +1,4 @@
-"""The page in Debian's Chromium: it loads without an error, explains, and shows what the audit found."""
+"""The page in Debian's Chromium: it loads without an error, explains, and shows what the audit found and what passes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class App(http.server.BaseHTTPRequestHandler):
     """Every answer is another one, but for `/constant`."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # a head and its content in one segment
     numbers = itertools.count()
 
     def log_message(self, *_):
@@ -132,22 +133,32 @@ def browser():
 @pytest.fixture(params=[390, 1280], ids=["telephone", "desk"])
 def page(request, browser, site):
     """The page, opened; no script of it fails, nothing is refused by its policy, nothing overflows."""
+    with opened(browser, site, request.param) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser, site: Site, width: int = 1280, *, has_clock: bool = False):
+    """The page, with the test's clock if it wants one."""
     context = browser.new_context(
-        viewport={"width": request.param, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+        viewport={"width": width, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
     )
     page = context.new_page()
+    page.set_default_timeout(20_000)
     said: list[str] = []
     page.on(
         "console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda error: said.append(str(error)))
+    if has_clock:
+        page.clock.install()
     page.goto(f"http://{site.admin}/")
     page.get_by_text("Ready: takes traffic.").wait_for()
     page.locator("#audit-routes li").first.wait_for(timeout=60_000)
+    page.get_by_text("Recorded since").wait_for()
     yield page
     assert said == []
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= request.param
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
 
 
@@ -205,6 +216,148 @@ def test_filter_shows_one_verdict(page):
 def test_all_rules_at_once_are_the_file_that_the_command_prints(page, site):
     page.get_by_text("All proposed rules, with tests").click()
     assert page.locator("#audit-rules").text_content() == site.report()["rules"]
+
+
+# Recent requests
+
+
+@pytest.fixture
+def mark(marks=itertools.count()) -> str:  # noqa: B008 - one for all tests
+    """What no other test asks for: the proxy shows each page the requests of the tests before."""
+    return f"m{next(marks)}"
+
+
+def row_of(page, target: str):
+    """The row of an exchange, once it is shown."""
+    row = page.locator("#recent > tr", has=page.get_by_role("button", name=target, exact=True))
+    row.wait_for()
+    return row
+
+
+def test_recent_request_shows_fields_before_and_after_and_opens_in_explain(page, site, mark):
+    """By keyboard alone, but for the way to the row."""
+    site.ask(f"/cured?{mark}&token=s3cr3t", Cookie="session=s3cr3t", Accept="*/*")
+    row = row_of(page, f"/cured?{mark}&token=(hidden)")
+    assert (
+        re.search(r"GET.*200.*cured.*strict.* ms", " ".join(row.inner_text().split()))
+        or page.viewport_size["width"] < 640
+    )
+    opener = row.get_by_role("button")
+    opener.focus()
+    page.keyboard.press("Enter")
+    assert opener.get_attribute("aria-expanded") == "true"
+    detail = page.locator("#recent > tr.detail")
+    request, response = detail.locator(".head").all()
+    assert "The rule cured decided: policy strict" in detail.inner_text()
+    assert {
+        f"GET /cured?{mark}&token=(hidden) HTTP/1.1",
+        "Cookie: (hidden)",
+        "+ X-Forwarded-For: 127.0.0.1",
+    } <= lines(request)
+    changed = lines(response)
+    assert "\u2212 Cache-Control: max-age=600" in changed
+    assert any(line.startswith("+ Cache-Control: no-store") for line in changed)
+    assert "Content-Type: application/json" in changed
+    assert "s3cr3t" not in page.content()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    answer = page.locator("#answer")
+    answer.get_by_text("DECIDES: policy strict").wait_for()
+    assert page.get_by_label("Target", exact=True).input_value() == f"/cured?{mark}&token=(hidden)"
+    assert "Cookie: (hidden)" in page.locator("[name=header]").input_value()
+    assert "Cache-Control: max-age=600" in page.locator("[name=response_header]").input_value().splitlines()
+    assert page.locator("#explain-title").evaluate("title => title === document.activeElement")
+    opener.press("Enter")
+    assert page.locator("#recent > tr.detail").count() == 0
+
+
+def lines(head) -> set[str]:
+    return set(head.locator("li").all_inner_texts())
+
+
+def test_row_is_opened_by_a_click_on_any_of_its_cells(page, site, mark):
+    site.ask(f"/good?{mark}")
+    row = row_of(page, f"/good?{mark}")
+    row.locator("td").nth(3).click()
+    detail = page.locator("#recent > tr.detail")
+    assert "No rule matched: the response passed as it was." in detail.inner_text()
+    assert "As the app sent it, and the client got it." in detail.inner_text()
+    row.locator("td").nth(3).click()
+    assert detail.count() == 0
+
+
+def test_request_that_is_refused_says_why(page, site, mark):
+    with socket.create_connection(("127.0.0.1", site.data_port)) as raw:
+        raw.sendall(f"GET /{mark} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".encode())
+        assert b" 400 " in raw.recv(4096)
+    row_of(page, f"/{mark}").get_by_role("button").click()
+    detail = page.locator("#recent > tr.detail")
+    assert (
+        "The proxy answered in place of the app: bad_request (missing, double or malformed Host)."
+        in detail.inner_text()
+    )
+
+
+def test_markup_in_a_request_is_text(page, site, mark):
+    target = f"/{mark}?<img/src=x/onerror=document.title=1>"
+    site.ask(target, Accept="<script>document.title=1</script>")
+    row = row_of(page, target)
+    row.get_by_role("button").click()
+    assert "Accept: <script>document.title=1</script>" in page.locator("#recent > tr.detail").inner_text()
+    assert page.locator("#recent img, #recent script").count() == 0
+    assert page.title() == "nocache-proxy"
+
+
+def test_filter_hides_what_does_not_contain_it(page, site, mark):
+    for path in (f"/cured?{mark}", f"/good?other{mark}"):
+        site.ask(path)
+    row_of(page, f"/cured?{mark}").get_by_role("button").click()
+    other = row_of(page, f"/good?other{mark}")
+    page.get_by_label("Show only what contains").fill(f"CURED?{mark}")
+    assert other.is_hidden()
+    assert set(page.locator("#recent > tr:not(.detail):visible button").all_inner_texts()) == {
+        f"/cured?{mark}"
+    }
+    assert page.locator("#recent > tr.detail").is_visible()
+    page.get_by_label("Show only what contains").fill("nowhere")
+    assert page.get_by_text("None of them contains this.").is_visible()
+    assert page.locator("#recent > tr.detail").is_hidden()
+    page.get_by_label("Show only what contains").fill("")
+    assert other.is_visible()
+
+
+def test_clear_forgets_what_is_shown_and_goes_on(page, site, mark):
+    site.ask(f"/good?before{mark}")
+    row_of(page, f"/good?before{mark}")
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator("#recent > tr").count() == 0
+    site.ask(f"/good?after{mark}")
+    row_of(page, f"/good?after{mark}")
+    assert page.get_by_role("button", name=f"/good?before{mark}").count() == 0
+
+
+def test_page_that_is_paused_asks_for_nothing_and_goes_on_where_it_was(browser, site, mark):
+    with opened(browser, site, has_clock=True) as page:
+        page.get_by_role("button", name="Pause").click()
+        assert page.get_by_role("button", name="Pause").get_attribute("aria-pressed") == "true"
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        site.ask(f"/good?{mark}")
+        with page.expect_request("**/readyz"):  # which is asked for less often
+            page.clock.run_for(20_000)
+        assert not [url for url in asked if "/api/recent" in url]
+        page.get_by_role("button", name="Pause").click()
+        row_of(page, f"/good?{mark}")
+        assert page.get_by_text("Recorded since").is_visible()
+
+
+def test_page_shows_the_last_200(browser, site):
+    with opened(browser, site) as page:
+        for number in range(210):
+            site.ask(f"/good?{number}")
+        row_of(page, "/good?209")
+        assert page.locator("#recent > tr").count() == 200
+        assert page.get_by_role("button", name="/good?9", exact=True).count() == 0
 
 
 def test_begin_anew_forgets_what_was_seen(browser, site, tmp_path):
