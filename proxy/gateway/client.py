@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from proxy.gateway import failures
 from proxy.gateway.clients import Clients
-from proxy.gateway.connection import FULL_READ_BYTES
+from proxy.gateway.connection import FULL_READ_BYTES, TUNNEL_TURN_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.guard import guarded
@@ -86,7 +86,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             elif self.tunnel is not None:
                 self.tunnel.from_client(data)
                 if len(data) >= FULL_READ_BYTES:
-                    self.count_full_read(len(data))
+                    self.count_full_read(len(data), TUNNEL_TURN_BYTES)
         except Exception:  # noqa: BLE001 - a mistake of this program, not of the client; its request is answered
             self.failed_by_itself()
 

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import Final
 
 from proxy.gateway import failures
-from proxy.gateway.connection import FULL_READ_BYTES
+from proxy.gateway.connection import FULL_READ_BYTES, TURN_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.failures import Failure
 from proxy.gateway.guard import guarded
@@ -268,4 +268,4 @@ class RequestReader(ResponseWriter):
         elif rest:
             self.end_turn(rest)
         elif len(data) >= FULL_READ_BYTES:
-            self.count_full_read(len(data))
+            self.count_full_read(len(data), TURN_BYTES)

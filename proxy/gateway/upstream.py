@@ -28,6 +28,7 @@ import asyncio
 from typing import Final, Protocol, cast
 
 from proxy.gateway import failures
+from proxy.gateway.connection import TUNNEL_TURN_BYTES, TURN_BYTES
 from proxy.gateway.context import Context
 from proxy.gateway.guard import guarded
 from proxy.gateway.habit import Habit
@@ -175,7 +176,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
                 self.data_received(bytes(inbox.small))
             elif self._large_read(inbox.buffer[:size]):
                 inbox.replace()
-            self.count_full_read(size)
+            self.count_full_read(size, TURN_BYTES if self._tunnel is None else TUNNEL_TURN_BYTES)
         except Exception:  # noqa: BLE001 - as in `data_received`
             inbox.replace()  # part of it may still have to be sent
             self.failed_by_itself()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.gateway.connection import TURN_BYTES
+from proxy.gateway.connection import TUNNEL_TURN_BYTES, TURN_BYTES
 from tests.benchmarks import fairness
 from tests.support.gateway import Bench, bench
 from tests.support.peer import Peer
@@ -163,7 +163,7 @@ async def test_tunnel_has_bounded_turns_both_ways():
         await asyncio.wait_for(peer.reader.readexactly(size), 30)
         await sending
         await until(lambda: content_moved(b) == 2 * size)
-        assert turns.end() <= 2 * (TURN_BYTES + LARGEST_READ)
+        assert turns.end() <= 2 * (TUNNEL_TURN_BYTES + LARGEST_READ)
 
 
 async def test_pipelined_requests_are_begun_one_a_turn():
