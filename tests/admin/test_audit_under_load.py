@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-import socket
-import sys
 import time
 
 import pytest
 from aiohttp import web
 
 from tests.admin import heartbeat
+from tests.support.apps import serving_app
 from tests.support.peer import request
-from tests.support.serving import ROOT, Sidecar, connect, serve_command
+from tests.support.serving import ROOT, Sidecar, command, connect, serve_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -34,20 +33,14 @@ async def test_report_of_500_routes_holds_no_request_for_20_ms(tmp_path, capsys)
         return web.json_response(next(numbers), headers={"Cache-Control": "max-age=600"})
 
     app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listener = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    words = serve_command(f"http://127.0.0.1:{listener.getsockname()[1]}", rules)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.admin.heartbeat", str(beats), *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    running = Sidecar(process)
-    following = asyncio.gather(running.out.follow(process.stdout), running.log.follow(process.stderr))
-    try:
+    async with (
+        serving_app(app) as port,
+        command(
+            *(str(beats), *serve_command(f"http://127.0.0.1:{port}", rules)),
+            module="tests.admin.heartbeat",
+            env={"PYTHONPATH": str(ROOT)},
+        ) as running,
+    ):
         await running.started()
         # Two answers of each route, not more in a second than the audit looks at.
         for start in range(0, len(PATHS), 50):
@@ -64,11 +57,6 @@ async def test_report_of_500_routes_holds_no_request_for_20_ms(tmp_path, capsys)
         until_s = time.monotonic()
         running.send(signal.SIGTERM)
         assert await running.ended() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await following
-        await runner.cleanup()
     assert len(report["routes"]) == 500
     assert {route["verdict"] for route in report["routes"]} == {"stale"}
     assert all(route["rule"] for route in report["routes"])

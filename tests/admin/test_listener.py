@@ -13,6 +13,7 @@ import pytest
 from proxy.admin import listener
 from proxy.settings import Address
 from tests.admin.standing import AdminTestServer, Service
+from tests.support import peer as peers
 from tests.support.peer import Peer
 from tests.support.serving import App, sidecar
 
@@ -35,7 +36,7 @@ async def connect(server):
     async with contextlib.AsyncExitStack() as stack:
 
         async def connect() -> Peer:
-            peer = Peer(*await asyncio.open_connection(server.host, server.port))
+            peer = await peers.connect((server.host, server.port))
             stack.callback(peer.close)
             return peer
 
@@ -91,7 +92,7 @@ class Test_Host:  # noqa: N801
         rules.write_text("version: 1\nrules: []\n")
         flags = ("--admin-hosts", "Metrics.Example, other.example")
         async with App().running() as app, sidecar(app.url, rules, *flags) as running:
-            peer = Peer(*await asyncio.open_connection(*running.admin))
+            peer = await peers.connect(running.admin)
             for host, status in (("metrics.example", 200), ("other.example:1", 200), ("evil.example", 421)):
                 await peer.send(f"GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
                 assert (await peer.read_response()).status == status

@@ -9,16 +9,17 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.apps import serving_in_threads
+from tests.support.ports import LOCALHOST
+from tests.support.serving import serving
+from tests.support.waiting import wait_until
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -82,42 +83,26 @@ class Site:
 def site(tmp_path_factory) -> Iterator[Site]:
     rules = tmp_path_factory.mktemp("page") / "rules.yaml"
     rules.write_text(RULES)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as app:
-        threading.Thread(target=app.serve_forever, daemon=True).start()
-        with serving(rules, app.server_address[1]) as site:
-            for _ in range(2):
-                site.ask("/stale", **XHR)
-                site.ask("/items/1?token=s3cr3t", Cookie="session=s3cr3t")
-                site.ask("/items/2", Cookie="session=other")
-                for path in (
-                    "/cured",
-                    "/good",
-                    "/constant",
-                    "/a/path/that/is/so/long/that/it/does/not/fit/on/a/telephone",
-                ):
-                    site.ask(path)
-            until(lambda: site.report()["responses"] >= 14)
-            yield site
-        app.shutdown()
+    with serving_in_threads(App) as app, running(rules, app) as site:
+        for _ in range(2):
+            site.ask("/stale", **XHR)
+            site.ask("/items/1?token=s3cr3t", Cookie="session=s3cr3t")
+            site.ask("/items/2", Cookie="session=other")
+            for path in (
+                "/cured",
+                "/good",
+                "/constant",
+                "/a/path/that/is/so/long/that/it/does/not/fit/on/a/telephone",
+            ):
+                site.ask(path)
+        wait_until(lambda: site.report()["responses"] >= 14)
+        yield site
 
 
 @contextmanager
-def serving(rules: Path, app: int) -> Iterator[Site]:
-    data, admin = free_port(), free_port()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "proxy", "serve", "--upstream", f"http://127.0.0.1:{app}"),
-            *("--listen", f"127.0.0.1:{data}", "--admin", f"127.0.0.1:{admin}", "--rules", str(rules)),
-            *("--access-log", "off"),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: is_open(data) and is_open(admin))
-        yield Site(data, f"127.0.0.1:{admin}")
-    finally:
-        process.terminate()
-        process.wait(30)
+def running(rules: Path, app: int) -> Iterator[Site]:
+    with serving(app, rules) as (data, admin):
+        yield Site(data, f"{LOCALHOST}:{admin}")
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +272,7 @@ def test_row_is_opened_by_a_click_on_any_of_its_cells(page, site, mark):
 
 
 def test_request_that_is_refused_says_why(page, site, mark):
-    with socket.create_connection(("127.0.0.1", site.data_port)) as raw:
+    with socket.create_connection((LOCALHOST, site.data_port)) as raw:
         raw.sendall(f"GET /{mark} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".encode())
         assert b" 400 " in raw.recv(4096)
     row_of(page, f"/{mark}").get_by_role("button").click()
@@ -363,20 +348,17 @@ def test_page_shows_the_last_200(browser, site):
 def test_begin_anew_forgets_what_was_seen(browser, site, tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULES)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as app:
-        threading.Thread(target=app.serve_forever, daemon=True).start()
-        with serving(rules, app.server_address[1]) as other:
-            other.ask("/stale")
-            until(lambda: other.report()["responses"] == 1)
-            page = browser.new_page()
-            page.on("dialog", lambda dialog: dialog.accept())
-            page.goto(f"http://{other.admin}/")
-            page.locator("#audit-routes li").wait_for(timeout=60_000)
-            page.get_by_role("button", name="Begin anew").click()
-            page.get_by_text("No answer of the app was seen yet.").wait_for(timeout=60_000)
-            assert other.report()["responses"] == 0
-            page.close()
-        app.shutdown()
+    with serving_in_threads(App) as app, running(rules, app) as other:
+        other.ask("/stale")
+        wait_until(lambda: other.report()["responses"] == 1)
+        page = browser.new_page()
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(f"http://{other.admin}/")
+        page.locator("#audit-routes li").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Begin anew").click()
+        page.get_by_text("No answer of the app was seen yet.").wait_for(timeout=60_000)
+        assert other.report()["responses"] == 0
+        page.close()
 
 
 def test_page_of_another_site_can_neither_read_nor_reset(browser, site):
@@ -389,20 +371,3 @@ def test_page_of_another_site_can_neither_read_nor_reset(browser, site):
         assert page.evaluate(script) in ("opaque", "")
     page.close()
     assert site.report()["responses"] >= 14
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(holds) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)

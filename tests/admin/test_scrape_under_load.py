@@ -19,7 +19,8 @@ import pytest
 from proxy.message.methods import METHODS
 from tests.admin import heartbeat
 from tests.benchmarks import load, processes, workloads
-from tests.support.serving import ROOT, Lines, Sidecar, connect, get, serve_command
+from tests.support.ports import free_port
+from tests.support.serving import ROOT, Sidecar, command, connect, get, serve_command
 from tests.support.waiting import LIMIT_S
 
 pytestmark = pytest.mark.slow
@@ -168,27 +169,15 @@ async def hit_every_rule(running: Sidecar, count: int) -> None:
 @asynccontextmanager
 async def serving(beats: Path, url: str, rules: Path) -> AsyncIterator[Sidecar]:
     """Run `serve` with a heart."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.admin.heartbeat", str(beats), *serve_command(url, rules)),
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    running = Sidecar(process, log=Lines())
-    assert process.stderr is not None
-    following = asyncio.ensure_future(running.log.follow(process.stderr))
-    try:
+    words = (str(beats), *serve_command(url, rules))
+    async with command(*words, module="tests.admin.heartbeat", env={"PYTHONPATH": str(ROOT)}) as running:
         yield await running.started()
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await running.ended()
-        await following
 
 
 @asynccontextmanager
 async def upstream(directory: Path) -> AsyncIterator[int]:
     """Run the fast app of the benchmarks."""
-    port = processes.free_port()
+    port = free_port()
     command = [sys.executable, "-m", "tests.benchmarks.upstream", str(port)]
     cores = frozenset(os.sched_getaffinity(0))
     with processes.running(command, cores, directory / "upstream.log", cwd=ROOT) as child:

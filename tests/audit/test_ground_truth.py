@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from proxy.audit.evidence import Evidence
 from proxy.demo.cache import InternetExplorerCache, Response
 from tests.audit.truth.resources import resources
 from tests.audit.truth.trial import USERS, Shown, compare, observe, request_fields
+from tests.support.apps import serving_app
 from tests.support.ports import free_port
 from tests.support.programs import program, running
 
@@ -139,15 +139,8 @@ async def serving():
 
     inner = web.Application()
     inner.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(inner)
-    await runner.setup()
-    listener = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    app.port = listener.getsockname()[1]
-    try:
+    async with serving_app(inner) as app.port:
         yield app
-    finally:
-        await runner.cleanup()
 
 
 async def get(session, port: int, resource, user: str):

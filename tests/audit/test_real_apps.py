@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin.test_page_in_browser import CHROMIUM, free_port, is_open, serving, until
+from tests.admin.test_page_in_browser import CHROMIUM, running
+from tests.support.ports import free_port, is_open
+from tests.support.waiting import wait_until
 
 pytest.importorskip("django")
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -61,7 +63,7 @@ def django(directory: Path):
         env=env, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        until(lambda: is_open(port))
+        wait_until(lambda: is_open(port))
         yield port
     finally:
         app.terminate()
@@ -93,9 +95,11 @@ def test_proposed_rules_cure_what_was_stale_in_djangos_admin(tmp_path, capsys):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         reports = []
         for name in ("before", "after"):
-            with serving(rules, app) as site:
+            with running(rules, app) as site:
                 use(browser, f"http://127.0.0.1:{site.data_port}", name)
-                until(lambda site=site: verdict_of(site.report(), "/api/groups") in ("stale", "protected"))
+                wait_until(
+                    lambda site=site: verdict_of(site.report(), "/api/groups") in ("stale", "protected")
+                )
                 reports.append(site.report())
             rules.write_text(reports[0]["rules"])
         browser.close()

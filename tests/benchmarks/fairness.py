@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 
 from tests.benchmarks import peers, processes
+from tests.support.ports import free_ports
 
 ENDLESS = 1 << 50
 START_S = 15.0
@@ -217,12 +218,6 @@ def _as_group(target: Callable[..., None], *arguments: object) -> None:
     target(*arguments)
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        made = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in made]
-
-
 def _wait_until_it_answers(port: int) -> None:
     end = time.monotonic() + START_S
     while True:
@@ -257,7 +252,7 @@ def _cell(peer: peers.Peer, sent: Flood, seconds: float, clients: int) -> str:
         return re.sub(r"\s+", " ", missing)
     everywhere = frozenset(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as directory, app() as upstream:
-        listen, admin = _free_ports(2)
+        listen, admin = free_ports(2)
         command = peer.command(peers.Ports(listen, upstream, admin), Path(directory))
         with processes.running(command, everywhere, Path(directory, "output")):
             _wait_until_it_answers(listen)

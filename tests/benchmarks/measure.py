@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.benchmarks import load, messages, peers, processes, workloads
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -233,7 +234,7 @@ class _Running:
 
 @contextlib.contextmanager
 def _upstream(cores: processes.Cores, directory: Path) -> Iterator[_Running]:
-    port = processes.free_port()
+    port = free_port()
     started = time.perf_counter()
     command = [sys.executable, "-m", "tests.benchmarks.upstream", str(port)]
     with processes.running(command, cores.upstream, directory / "upstream.log", cwd=peers.ROOT) as child:
@@ -243,7 +244,7 @@ def _upstream(cores: processes.Cores, directory: Path) -> Iterator[_Running]:
 @contextlib.contextmanager
 def _proxy(stage: _Stage, peer: Peer, rules: Path | None = None, workers: int = 1) -> Iterator[_Running]:
     directory = stage.plan.directory
-    ports = peers.Ports(processes.free_port(), stage.upstream.port, processes.free_port())
+    ports = peers.Ports(free_port(), stage.upstream.port, free_port())
     if peer is peers.OWN:
         command = peers.own(ports, directory, rules, workers)
     else:

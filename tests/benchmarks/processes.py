@@ -156,14 +156,6 @@ def wait_until_idle(pid: int, timeout_s: float = 30.0) -> None:
             return
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def raise_file_limit() -> int:
     """Raise the limit of open files to the hard limit, for this process and its children; return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

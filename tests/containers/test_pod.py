@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import yaml
 from tests.containers.conftest import Images
 from tests.containers.manifests import Manifest, container_of, one, pod_spec, render
 from tests.containers.podman import XHR, Container, get, is_protected, podman, succeeds, until
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]  # the first one builds the images
 
@@ -48,7 +48,7 @@ def pod(request: pytest.FixtureRequest, images: Images, tmp_path: Path) -> Itera
     manifests = render(tmp_path, *request.param)
     spec = pod_spec(manifests)
     name = f"nocache-proxy-test-{uuid.uuid4().hex[:8]}"
-    ports = {port["containerPort"]: _free_port() for port in container_of(spec, "nocache-proxy")["ports"]}
+    ports = {port["containerPort"]: free_port() for port in container_of(spec, "nocache-proxy")["ports"]}
     runnable = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -150,10 +150,3 @@ def _until_probe_succeeds(pod: Pod, name: str) -> None:
     probe = sidecar[name]["httpGet"]
     (port,) = [port["containerPort"] for port in sidecar["ports"] if port["name"] == probe["port"]]
     until(lambda: get(f"{pod.url(port)}{probe['path']}").ok, f"{name} succeeds")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

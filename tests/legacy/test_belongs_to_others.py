@@ -18,8 +18,9 @@ import pytest
 
 from tests.legacy.careless import PATH_FIELD, content_of
 from tests.legacy.servers import serving
-from tests.support.peer import Answer
+from tests.support.peer import Answer, Peer, connect
 from tests.support.serving import sidecar
+from tests.support.waiting import LIMIT_S
 
 APP, DJANGO = "tests.legacy.careless:app", "tests.legacy.careless:make_django_app()"
 BEHIND = {
@@ -42,7 +43,6 @@ rules:
   - {name: all, match: {paths: ["/**"]}, policy: strict}
 """
 CLIENTS = 12
-LIMIT_S = 20.0
 EMPTY = ("HEAD", "204", "304")
 UPLOADED = b"GET /smuggled HTTP/1.1\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(UPLOADED), UPLOADED)
@@ -72,7 +72,7 @@ class Client:
         self._numbers = numbers
         self._random = random.Random(seed)
         self._kinds = kinds
-        self._writer: asyncio.StreamWriter | None = None
+        self._peer: Peer | None = None
         self.seen: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -88,23 +88,21 @@ class Client:
     async def _ask(self, kind: str, number: int) -> str:
         method, place, rest = KINDS[kind]
         path = f"/{place}/{number}"
-        if self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection(*self._address)
+        if self._peer is None:
+            self._peer = await connect(self._address)
         try:
-            self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\n".encode() + rest)
-            answer = Answer(await self._reader.readuntil(b"\r\n\r\n"), "open")
-            if method != "HEAD" and place not in EMPTY:
-                answer.data += await self._reader.readexactly(int(answer.field("Content-Length")[0]))
-        except (OSError, EOFError, IndexError) as error:
+            await self._peer.send(f"{method} {path} HTTP/1.1\r\nHost: a\r\n".encode() + rest)
+            answer = await self._peer.read_response(method)
+        except (OSError, EOFError) as error:
             return type(error).__name__
         if answer.field("Connection") == [b"close"]:
             self._close()
         return judge(answer, method, path)
 
     def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
 
 
 def judge(answer: Answer, method: str, path: str) -> str:

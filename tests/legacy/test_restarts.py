@@ -12,7 +12,8 @@ import pytest
 
 from tests.legacy.servers import serving
 from tests.support.serving import sidecar
-from tests.support.steady_load import LIMIT_S, asking
+from tests.support.steady_load import asking
+from tests.support.waiting import LIMIT_S
 
 RULES = 'version: 1\nrules:\n  - {name: all, match: {paths: ["/**"]}, policy: strict}\n'
 

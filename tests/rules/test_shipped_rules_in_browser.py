@@ -9,11 +9,6 @@ from __future__ import annotations
 import http.server
 import itertools
 import os
-import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.apps import serving_in_threads
+from tests.support.serving import serving
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -91,12 +89,8 @@ class LegacyApp:
                 self.end_headers()
                 self.wfile.write(content)
 
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            server.daemon_threads = True
-            self.port = server.server_address[1]
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+        with serving_in_threads(Handler) as self.port:
             yield
-            server.shutdown()
 
     def answer(self, path: str, sent: Message) -> tuple[int, dict[str, str], bytes]:
         if path == "/last_uploaded":
@@ -121,24 +115,8 @@ def app() -> Iterator[LegacyApp]:
 @pytest.fixture
 def proxy(app: LegacyApp) -> Iterator[str]:
     """The page's address behind the proxy."""
-    port = free_port()
-    words = (
-        "serve",
-        "--upstream",
-        f"http://127.0.0.1:{app.port}",
-        "--rules",
-        str(RULES),
-        "--access-log",
-        "off",
-    )
-    places = ("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{free_port()}")
-    process = subprocess.Popen([sys.executable, "-m", "proxy", *words, *places], stderr=subprocess.DEVNULL)
-    try:
-        until_open(port)
+    with serving(app.port, RULES) as (port, _):
         yield f"http://{HOST}:{port}/"
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -214,19 +192,3 @@ def test_data_is_fresh_on_a_revisit_too(profile: Any, app: LegacyApp, proxy: str
         seen += page.evaluate("ask()").values()
         page.close()
     assert seen == [[17, 18, 19], [20, 21, 22], [23, 24, 25], [26, 27, 28]]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def until_open(port: int) -> None:
-    deadline_s = time.monotonic() + 60
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert time.monotonic() < deadline_s, "it does not listen"
-        time.sleep(0.05)

@@ -6,13 +6,13 @@ import asyncio
 import itertools
 import json
 import re
-import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from tests.support.apps import serving_app
 from tests.support.peer import XHR
 from tests.support.serving import RULES, Sidecar, command, connect, sidecar
 from tests.support.waiting import until
@@ -51,14 +51,8 @@ async def changing_app():
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-    await runner.setup()
-    listener = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        await runner.cleanup()
+    async with serving_app(app, handler_cancellation=True, shutdown_timeout=1) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from proxy.cli import cli
 from proxy.service import fleet, logs, serve
 from tests.rules.golden_files import read_all
 from tests.support.peer import XHR, request
+from tests.support.ports import free_port, free_ports
 from tests.support.serving import RULES, App, Sidecar, command, connect, serve_command, sidecar
 from tests.support.waiting import until
 
@@ -129,11 +130,6 @@ async def first_reached(ports: tuple[int, ...]) -> int:
         await asyncio.sleep(0.005)
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
-
-
 # Rules
 
 
@@ -147,7 +143,7 @@ async def test_process_ends_with_every_mistake_and_its_place_and_nobody_could_co
         rules.mkdir()
     else:
         rules.symlink_to("nowhere")
-    listen, admin = free_ports()
+    listen, admin = free_ports(2)
     flags = ("--listen", f"{HOST}:{listen}", "--admin", f"{HOST}:{admin}", "--workers", workers)
     async with refused(*serve_command(APP, rules, *flags), free=(listen, admin)) as running:
         assert running.process.returncode == 78
@@ -223,7 +219,7 @@ USAGE = [
 
 @pytest.mark.parametrize(("flags", "text"), USAGE, ids=[" ".join(flags)[:40] for flags, _ in USAGE])
 async def test_flag_that_cannot_be_read_is_wrong_usage_and_says_what_is_allowed(rules, flags, text):
-    listen, admin = free_ports()
+    listen, admin = free_ports(2)
     places = ("--listen", f"{HOST}:{listen}", "--admin", f"{HOST}:{admin}")
     async with refused(*serve_command(APP, rules, *places, *flags), free=(listen, admin)) as running:
         assert running.process.returncode == 2
@@ -257,7 +253,7 @@ async def test_app_must_be_named(rules):
 )
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_file_that_cannot_be_used_is_told_once_before_any_worker_starts(rules, flags, text, workers):
-    listen, admin = free_ports()
+    listen, admin = free_ports(2)
     file = rules.parent / flags[1]
     words = ("--listen", f"{HOST}:{listen}", "--admin", f"{HOST}:{admin}", "--access-log", "json")
     words = (*words, flags[0], str(file), "--workers", workers)
@@ -309,7 +305,7 @@ async def test_matching_requests_get_a_protected_502_until_the_app_comes(tmp_pat
     """And then their answers, without a restart: the app starts after its sidecar in most pods."""
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULES % "first")
-    app = App(port=free_ports()[0])
+    app = App(port=free_port())
     async with sidecar(app.url, rules, "--workers", workers) as running:
         kept = await connect(running.listen)
         for fields in ((XHR,), ()):

@@ -22,6 +22,7 @@ import pytest
 from tests.service.volume import Volume, may_mount
 from tests.support.peer import Answer, Peer, request
 from tests.support.serving import Sidecar, connect, sidecar
+from tests.support.upstream import scripted, switch_and_echo
 from tests.support.waiting import LIMIT_S, until
 
 # Each version reads other fields than the one before: its responses tell it by `Vary` as well.
@@ -100,7 +101,7 @@ class Client:
 
     async def run(self, is_over: asyncio.Event) -> None:
         while not is_over.is_set():
-            async with connected(self.running) as peer:
+            async with await connect(self.running.listen) as peer:
                 await self._ask(peer)
                 while self.kind != "one connection each" and not is_over.is_set():
                     await self._ask(peer)
@@ -115,7 +116,7 @@ class Client:
             peer.writer.write(message(target, posted))
             contents.append(target.encode() + posted)
         for content in contents:
-            self.oldest = self.ledger.check(await read_response(peer), content, oldest)
+            self.oldest = self.ledger.check(await peer.read_response(), content, oldest)
             self.ledger.served[self.kind] += 1
 
     def _own_floor(self) -> int:
@@ -123,25 +124,6 @@ class Client:
 
 
 KINDS = ("plain", "plain", "plain", "posting", "pipelining", "one connection each")
-
-
-@asynccontextmanager
-async def connected(running: Sidecar) -> AsyncIterator[Peer]:
-    assert isinstance(running.listen, tuple)
-    peer = Peer(*await asyncio.open_connection(*running.listen))
-    try:
-        yield peer
-    finally:
-        peer.close()
-
-
-async def read_response(peer: Peer) -> Answer:
-    async with asyncio.timeout(LIMIT_S):
-        head = await peer.reader.readuntil(b"\r\n\r\n")
-        answer = Answer(head, "open")
-        (length,) = answer.field("Content-Length")
-        answer.data += await peer.reader.readexactly(int(length))
-        return answer
 
 
 def message(target: str, content: bytes = b"") -> bytes:
@@ -164,59 +146,34 @@ class App:
     held: asyncio.Queue[asyncio.Event] = field(default_factory=asyncio.Queue)
     port: int = 0
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._serve(reader, writer)
-        finally:
-            writer.close()
+    async def serve(self, peer: Peer) -> None:
+        while True:
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+            if b"\r\nupgrade:" in head.lower():
+                await switch_and_echo(peer)
+                return
+            target = head.split(b" ", 2)[1]
+            data = target + await peer.read_content(head)
+            fields = b'Cache-Control: max-age=60\r\nETag: "app"\r\nContent-Length: %d' % len(data)
+            await self._answer(target, b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n" + data, peer)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                if b"\r\nupgrade:" in head.lower():
-                    writer.write(
-                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-                    )
-                    while data := await reader.read(65536):
-                        await peer.send(data)
-                    break
-                target = head.split(b" ", 2)[1]
-                data = target + await peer.read_content(head)
-                fields = b'Cache-Control: max-age=60\r\nETag: "app"\r\nContent-Length: %d' % len(data)
-                data = b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n" + data
-                await self._answer(target, data, writer)
-
-    async def _answer(self, target: bytes, data: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, target: bytes, data: bytes, peer: Peer) -> None:
         if target.startswith(b"/held/"):
             until = -1 if target.startswith(b"/held/content") else 0
-            writer.write(data[:until])
+            await peer.send(data[:until])
             data = data[until:]
             released = asyncio.Event()
             self.held.put_nowait(released)
             await released.wait()
-        writer.write(data)
-        await writer.drain()
+        await peer.send(data)
 
 
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
     app = App()
-    tasks: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(app.serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, backlog=1024)
-    app.port = server.sockets[0].getsockname()[1]
-    yield app
-    server.close()
-    for task in tuple(tasks):
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with scripted(app.serve) as recorder:
+        app.port = recorder.port
+        yield app
 
 
 # Swaps
@@ -332,7 +289,7 @@ async def straddling(app: App, swaps: Swaps, number: int) -> AsyncIterator[None]
     """
     ledger, before = swaps.ledger, swaps.ledger.oldest
     held, whole = f"/held/{'content' if number % 2 else 'head'}/{number}", f"/late/{number}"
-    async with connected(swaps.running) as early, connected(swaps.running) as late:
+    async with await connect(swaps.running.listen) as early, await connect(swaps.running.listen) as late:
         await early.send(message(held))
         await late.send(message(whole)[:-3])
         async with asyncio.timeout(LIMIT_S):
@@ -340,8 +297,8 @@ async def straddling(app: App, swaps: Swaps, number: int) -> AsyncIterator[None]
         yield
         released.set()
         await late.send(message(whole)[-3:])
-        assert ledger.check(await read_response(early), held.encode(), before) == before
-        assert ledger.check(await read_response(late), whole.encode(), ledger.oldest) == ledger.newest
+        assert ledger.check(await early.read_response(), held.encode(), before) == before
+        assert ledger.check(await late.read_response(), whole.encode(), ledger.oldest) == ledger.newest
         ledger.served["straddling"] += 2
 
 

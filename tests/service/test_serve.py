@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.peer import XHR, request
+from tests.support.ports import free_port
 from tests.support.serving import RULES, App, Sidecar, command, connect, get, serve_command, sidecar
 from tests.support.waiting import until
 
@@ -206,7 +207,7 @@ async def test_port_that_is_taken_is_told_in_one_line(rules, workers):
     """Also one of another sidecar whose workers share it, and one that is wanted twice."""
     async with sidecar("http://127.0.0.1:1", rules, "--workers", workers) as first:
         address = "{}:{}".format(*first.listen)
-        free = f"127.0.0.1:{_free_port()}"
+        free = f"127.0.0.1:{free_port()}"
         for flags in (("--listen", address), ("--admin", address), ("--listen", free, "--admin", free)):
             words = serve_command("http://127.0.0.1:1", rules, "--workers", workers, *flags)
             async with command(*words) as second:
@@ -216,7 +217,7 @@ async def test_port_that_is_taken_is_told_in_one_line(rules, workers):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_upstream_that_is_the_sidecar_itself_is_told_in_one_line(rules, host):
-    port = _free_port()
+    port = free_port()
     words = serve_command(f"http://{host}:{port}", rules, "--listen", f"127.0.0.1:{port}")
     async with command(*words) as running:
         assert await running.ended() == 78
@@ -226,7 +227,7 @@ async def test_upstream_that_is_the_sidecar_itself_is_told_in_one_line(rules, ho
 
 async def test_app_that_is_not_there_at_the_start_is_no_error(rules):
     """502 under the strict policy until it comes; /readyz says why, /livez does not care."""
-    app = App(port=_free_port())
+    app = App(port=free_port())
     async with sidecar(app.url, rules) as running:
         answer = await running.get("/")
         assert (answer.status, answer.is_protected) == (502, True)
@@ -332,9 +333,3 @@ async def test_tunnel_outlives_a_reload_and_ends_with_the_drain(app, rules):
         running.send(signal.SIGTERM)
         assert (await tunnel.read_to_end()).data == b""
         assert await running.ended() == 0
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port

@@ -17,7 +17,7 @@ from proxy.rules.policies import PASS, STRICT
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
 from tests.rules.making import conditions, field_key
-from tests.support.peer import Answer, Peer, Place, Recorder, connect
+from tests.support.peer import Answer, Peer, Place, Recorder, ask, connect
 from tests.support.ports import LOCALHOST
 from tests.support.upstream import Script, scripted
 from tests.support.waiting import until
@@ -54,12 +54,7 @@ class Bench:
 
     async def exchange(self, data: bytes, *, piece: int = 0) -> Answer:
         """Send bytes and read until the connection ends. The request should ask for a close."""
-        peer = await self.connect()
-        try:
-            await peer.send(data, piece=piece)
-        except ConnectionError:
-            pass  # refused while still sending; what it said is still to be read
-        return await peer.read_to_end()
+        return await ask(self.address, data, piece=piece)
 
     async def settled(self) -> None:
         """Wait until nothing is in flight and no client is connected."""

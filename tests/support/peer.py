@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from tests.support.waiting import LIMIT_S
 
@@ -121,11 +122,17 @@ class Peer:
             return Answer(data, "reset")
         return Answer(data, "closed")
 
-    async def read_response(self) -> Answer:
-        """Read one response by its own framing, and leave the connection as it is."""
+    async def read_response(self, method: str = "GET") -> Answer:
+        """Read one response by its own framing, and leave the connection as it is.
+
+        Args:
+            method: of the request; a response to HEAD has no content.
+        """
         async with asyncio.timeout(LIMIT_S):
             head = await self.reader.readuntil(b"\r\n\r\n")
             answer = Answer(head, "open")
+            if method == "HEAD" or answer.status == 304:
+                return answer
             if answer.field("Transfer-Encoding"):
                 while True:
                     size_line = await self.reader.readuntil(b"\r\n")
@@ -165,6 +172,12 @@ class Peer:
     def close(self) -> None:
         self.writer.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
     def reset(self) -> None:
         sock: socket.socket = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -180,6 +193,16 @@ async def connect(place: Place, **options: Any) -> Peer:
     if isinstance(place, Path):
         return Peer(*await asyncio.open_unix_connection(place, **options))
     return Peer(*await asyncio.open_connection(*place, **options))
+
+
+async def ask(place: Place, data: bytes, *, piece: int = 0) -> Answer:
+    """Send bytes on a connection of their own and read until it ends. The request should ask for a close."""
+    async with await connect(place) as peer:
+        with contextlib.suppress(
+            ConnectionError
+        ):  # refused while it is sent: the answer may be there all the same
+            await peer.send(data, piece=piece)
+        return await peer.read_to_end()
 
 
 def request(target: str | bytes, *lines: str, method: str = "GET", content: bytes = b"") -> bytes:

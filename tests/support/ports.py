@@ -18,3 +18,9 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """Return one of them."""
     return free_ports(1)[0]
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens on it."""
+    with socket.socket() as probe:
+        return probe.connect_ex((LOCALHOST, port)) == 0

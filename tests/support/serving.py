@@ -7,17 +7,19 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.support import peer as raw
 from tests.support.peer import Answer, Peer, Place, request
+from tests.support.ports import LOCALHOST, free_ports, is_open
 from tests.support.upstream import scripted, switch_and_echo
-from tests.support.waiting import LIMIT_S
+from tests.support.waiting import LIMIT_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 RULES = """\
@@ -193,6 +195,25 @@ async def command(
             await following
 
 
+@contextmanager
+def serving(app: int, rules: Path) -> Iterator[tuple[int, int]]:
+    """Run `serve` before an app until the block ends, where no event loop runs; give its port and the admin's.
+
+    Args:
+        app: its port.
+    """
+    data, admin = free_ports(2)
+    places = ("--listen", f"{LOCALHOST}:{data}", "--admin", f"{LOCALHOST}:{admin}")
+    words = serve_command(f"http://{LOCALHOST}:{app}", rules, *places)
+    process = subprocess.Popen([sys.executable, "-m", "proxy", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_open(data) and is_open(admin))
+        yield data, admin
+    finally:
+        process.terminate()
+        process.wait(LIMIT_S)
+
+
 def serve_command(upstream: str, rules: Path, *flags: str) -> list[str]:
     """The words of a `serve` on free ports; flags given later win."""
     fixed = [
@@ -218,13 +239,7 @@ async def connect(place: Place) -> Peer:
 
 async def get(place: Place, target: str, *fields: str) -> Answer:
     """Ask on a connection of its own and read to its end."""
-    peer = await connect(place)
-    try:
-        await peer.send(request(target, "Connection: close", *fields))
-        async with asyncio.timeout(LIMIT_S):
-            return await peer.read_to_end()
-    finally:
-        peer.close()
+    return await raw.ask(place, request(target, "Connection: close", *fields))
 
 
 def place_of(text: str) -> Place:

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.peer import Answer
+from tests.support.peer import connect
 
-LIMIT_S = 20.0
 CONTENT = {"GET": b"\r\n", "POST": b"Content-Length: 2\r\n\r\nok"}
 """What may be asked twice, and what may not."""
 
@@ -46,16 +45,14 @@ async def asking(
 
 
 async def _ask(address: tuple[str, int], head: bytes, method: str, asked: Asked) -> None:
-    reader, writer = await asyncio.open_connection(*address)
+    peer = await connect(address)
     while not asked.is_over:
-        writer.write(head + CONTENT[method])
-        async with asyncio.timeout(LIMIT_S):
-            answer = Answer(await reader.readuntil(b"\r\n\r\n"), "open")
-            answer.data += await reader.readexactly(int(answer.field("Content-Length")[0]))
+        await peer.send(head + CONTENT[method])
+        answer = await peer.read_response()
         asked.answered += 1
         if answer.status != 200:
             asked.lost[f"{method} {answer.status} {answer.content.decode()}"] += 1
         if answer.field("Connection") == [b"close"]:
-            writer.close()
-            reader, writer = await asyncio.open_connection(*address)
-    writer.close()
+            peer.close()
+            peer = await connect(address)
+    peer.close()

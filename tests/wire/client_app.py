@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.apps import serving_app
+
 MIB = 1024 * 1024
 FILE = b"".join(hashlib.sha512(b"%d" % n).digest() for n in range(4 * MIB // 64))
 GZIPPED = gzip.compress(FILE, 1)
@@ -48,14 +50,8 @@ class App:
         app.router.add_get("/events", self._events)
         app.router.add_get("/login", self._login)
         app.router.add_get("/home", self._home)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.port = runner.addresses[0][1]
-        try:
+        async with serving_app(app, shutdown_timeout=0.1) as self.port:
             yield self
-        finally:
-            await runner.cleanup()
 
     @web.middleware
     async def _count(self, request: web.Request, handler: Any) -> web.StreamResponse:

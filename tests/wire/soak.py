@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.peer import Answer, Peer
+from tests.support.peer import XHR_LINE, Answer, Peer
+from tests.support.upstream import scripted, switch_and_echo
 
 LIMIT_S = 60.0  # how long any one step may take before the run calls it hung
 LATE_S = 0.003  # after which content comes that should not; others may have the connection by then
@@ -23,7 +24,6 @@ STRAY = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 22\r\n\r\nMalformed Reques
 BLOCK = random.Random(1).randbytes(4 * 1024 * 1024)
 ONE_READ = 8192  # bytes that arrive together
 OFFSETS = 6000  # more paths than the proxy remembers plans for
-XHR = b"X-Requested-With: XMLHttpRequest\r\n"
 GET = b"GET /sized/1/1 HTTP/1.1\r\nHost: app\r\n\r\n"
 OK = b'HTTP/1.1 200 OK\r\nCache-Control: public, max-age=60\r\nETag: "v1"\r\n'
 CUT = {
@@ -57,31 +57,14 @@ def part(size: int, offset: int) -> bytes:
 @asynccontextmanager
 async def app() -> AsyncIterator[str]:
     """Run the app; gives its address."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_connection(Peer(reader, writer)))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, backlog=1024)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with scripted(_connection) as recorder:
+        yield recorder.url
 
 
 async def _connection(peer: Peer) -> None:
     login = Login()
-    try:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await _answer(peer, login):
-                pass
-    finally:
-        peer.close()
+    while await _answer(peer, login):
+        pass
 
 
 @dataclass
@@ -134,9 +117,7 @@ async def _last_answer(peer: Peer, kind: str, content: bytes) -> None:
     elif kind in REFUSED:
         await peer.send(REFUSED[kind])
     elif kind == "tunnel":
-        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-        while data := await peer.reader.read(65536):
-            await peer.send(data)
+        await switch_and_echo(peer)
     elif kind == "unread":
         # As cheroot does, and Django's own server: what is left of the request is taken for the next one.
         await peer.send(OK + b"Content-Length: %d\r\n\r\n" % len(content) + content)
@@ -228,7 +209,7 @@ class Traffic:
 Step = Callable[[Traffic, random.Random], Awaitable[None]]
 
 
-def head_of(kind: str, size: int, offset: int, *, method: str = "GET", fields: bytes = XHR) -> bytes:
+def head_of(kind: str, size: int, offset: int, *, method: str = "GET", fields: bytes = XHR_LINE) -> bytes:
     return f"{method} /{kind}/{size}/{offset} HTTP/1.1\r\nHost: app\r\n".encode() + fields + b"\r\n"
 
 
@@ -274,7 +255,7 @@ async def keep_alive(traffic: Traffic, rng: random.Random) -> None:
             kind = rng.choice(("sized", "sized", "sized", "chunked", "unframed", "hinted", "talkative"))
             size, offset = rng.choice((0, 1, 300, 5000, 70_000)), rng.randrange(OFFSETS)
             is_head, is_enforced = rng.random() < 0.1, rng.random() < 0.7
-            method, fields = ("HEAD" if is_head else "GET"), (XHR if is_enforced else b"")
+            method, fields = ("HEAD" if is_head else "GET"), (XHR_LINE if is_enforced else b"")
             await peer.send(head_of(kind, size, offset, method=method, fields=fields))
             answer, content = await read_answer(peer, is_head=is_head)
             expected = b"" if is_head else part(size, offset)
@@ -296,7 +277,7 @@ async def pipeline(traffic: Traffic, rng: random.Random) -> None:
 async def one_connection_each(traffic: Traffic, rng: random.Random) -> None:
     size, offset = rng.randrange(2000), rng.randrange(OFFSETS)
     async with traffic.connected() as peer:
-        await peer.send(head_of("sized", size, offset, fields=XHR + b"Connection: close\r\n"))
+        await peer.send(head_of("sized", size, offset, fields=XHR_LINE + b"Connection: close\r\n"))
         check(*await read_answer(peer), part(size, offset))
         assert await peer.reader.read() == b""
     traffic.done["connections"] += 1
@@ -310,7 +291,7 @@ async def post(traffic: Traffic, rng: random.Random) -> None:
             is_chunked, is_slow = rng.random() < 0.5, rng.random() < 0.2
             framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(content)
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if is_chunked else content
-            whole = head_of("sized", 0, 0, method="POST", fields=XHR + framing + b"\r\n") + data
+            whole = head_of("sized", 0, 0, method="POST", fields=XHR_LINE + framing + b"\r\n") + data
             await send(peer, whole, pieces=10 if is_slow else 1)
             check(*await read_answer(peer), content)
             traffic.done["slow post" if is_slow else "post"] += 1
@@ -334,7 +315,7 @@ async def leave_an_upload_unread(traffic: Traffic, rng: random.Random) -> None:
     size, offset = rng.choice((30, 5000)), rng.randrange(OFFSETS)
     async with traffic.connected() as peer:
         content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET)
-        fields = XHR + b"Transfer-Encoding: chunked\r\n"
+        fields = XHR_LINE + b"Transfer-Encoding: chunked\r\n"
         await peer.send(head_of("unread", size, offset, method="POST", fields=fields) + content)
         check(*await read_answer(peer), part(size, offset))
     traffic.done["unread upload"] += 1
@@ -346,7 +327,7 @@ async def log_in(traffic: Traffic, rng: random.Random) -> None:
 
     async def ask(peer: Peer, *step: bytes) -> Answer:
         size, offset = rng.choice((30, 5000)), rng.randrange(OFFSETS)
-        fields = XHR + b"".join(b"Authorization: NTLM %b %b\r\n" % (each, user) for each in step)
+        fields = XHR_LINE + b"".join(b"Authorization: NTLM %b %b\r\n" % (each, user) for each in step)
         await peer.send(head_of("who", size, offset, fields=fields))
         answer, content = await read_answer(peer)
         check(answer, content, part(size, offset), status=answer.status)
@@ -465,7 +446,7 @@ async def talk_nonsense(traffic: Traffic, rng: random.Random) -> None:
 
 async def tunnel(traffic: Traffic, rng: random.Random) -> None:
     """An echo of pieces of all sizes, closed from this side by halves."""
-    fields = XHR + b"Connection: Upgrade\r\nUpgrade: echo\r\n"
+    fields = XHR_LINE + b"Connection: Upgrade\r\nUpgrade: echo\r\n"
     async with traffic.connected() as peer:
         await peer.send(head_of("tunnel", 0, 0, fields=fields))
         head = await peer.reader.readuntil(b"\r\n\r\n")

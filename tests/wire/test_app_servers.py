@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import bench
+from tests.support.peer import ask
 from tests.support.ports import free_port
 from tests.support.programs import program, running
 
@@ -39,9 +39,6 @@ async def test_nginx_as_the_app_compresses_as_it_does_without_the_proxy(
         port, program("nginx"), "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "start")
     )
     async with server, bench(upstream=f"http://127.0.0.1:{port}", rules=(), via=via) as b:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request)
-        assert b"\r\nContent-Encoding: gzip\r\n" in await reader.read()
-        writer.close()
+        assert b"\r\nContent-Encoding: gzip\r\n" in (await ask(("127.0.0.1", port), request)).data
         answer = await b.exchange(request)
         assert (b"\r\nContent-Encoding: gzip\r\n" in answer.data) is is_compressed

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import pytest
 
-from proxy.gateway.access_log import AccessLog
-from proxy.gateway.server import Gateway
-from proxy.rules.engine.matching import Ruleset
-from proxy.settings import Settings, Upstream
-from proxy.stats import Stats
-from tests.support.gateway import bench
-from tests.support.peer import Peer
+from tests.support.gateway import bench, make_gateway
+from tests.support.peer import connect
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
@@ -29,11 +23,10 @@ async def test_request_that_comes_back_is_answered_508_once(family, bound):
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listening.bind((bound, 0))
     port = listening.getsockname()[1]
-    settings = Settings(upstream=Upstream.parse(f"http://127.0.0.1:{port}"))
-    gateway = Gateway(settings, Ruleset(), Stats(), AccessLog("off"), asyncio.get_running_loop())
+    gateway = make_gateway(f"http://127.0.0.1:{port}")
     await gateway.start([listening])
     try:
-        peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
+        peer = await connect(("127.0.0.1", port))
         await peer.send(GET)
         answer = await peer.read_to_end()
         peer.close()

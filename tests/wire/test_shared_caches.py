@@ -5,7 +5,6 @@ Issue 16.10, DESIGN section 4 *Marked ETag*.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ import pytest
 from proxy.message.entity_tags import mark
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC, STRICT
+from tests.support import peer
 from tests.support.gateway import Bench, bench
 from tests.support.peer import Peer
 from tests.support.ports import free_port
@@ -57,12 +57,7 @@ async def varnish(gateway: Bench, directory: Path) -> AsyncIterator[int]:
 
 async def ask(port: int, *lines: bytes, method: bytes = b"GET") -> bytes:
     request = b"\r\n".join([method + b" / HTTP/1.1", b"Host: a", *lines, b"Connection: close", b"", b""])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    data = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return data
+    return (await peer.ask(("127.0.0.1", port), request)).data
 
 
 def tag_of(data: bytes) -> bytes:

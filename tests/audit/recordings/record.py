@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import http.server
 import itertools
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.audit.recordings import firefox
+from tests.support.apps import serving_in_threads
 from tests.support.ports import free_port
 
 PAGE = b"""<!doctype html><title>wait</title><script>
@@ -85,10 +85,8 @@ class App(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[str]:
     """Run the app; give its address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
+    with serving_in_threads(App) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 async def record_chromium(site: str, to: Path) -> None:
