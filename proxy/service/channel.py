@@ -51,11 +51,16 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A message from a worker: it serves, it sends what it was asked for, or it has drained and aborted some."""
+    """A message from a worker: it serves, it sends what it was asked for, or it has drained and aborted some.
+
+    Attributes:
+        audit: evidence, also sent without being asked for; `resets` is how often it had begun anew before.
+    """
 
     kind: Question | Literal["serving", "drained"]
     snapshot: Snapshot | None = None
     audit: Sequence[bytes] = ()
+    resets: int = 0
     recent: Sequence[bytes] = ()
     aborted: int = 0
 

@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -34,6 +34,7 @@ _ANSWER_S: Final = 2.0  # then the worker's previous answer is used
 _START_S: Final = 5.0  # the start waits so long for a first worker; /readyz reports a later one
 _RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # by the number of short lives in a row
 _SHORT_LIFE_S: Final = 10.0
+_PAST_WORKERS: Final = 8  # of so many that have ended the audit's evidence is kept, some MB each at most
 _LAST_WORDS_S: Final = 3.0
 
 
@@ -45,7 +46,8 @@ class _Worker:
         listening: outlives the process, so that the connections that wait in it are served by the next one.
         has_served: the process has got so far.
         latest: what the process counted, as of its last answer.
-        evidence: of its audit, as of its last answer.
+        evidence: of its audit, as of its last answer; it sends one every few seconds without being asked.
+        resets: how often this process was told to forget its evidence.
         recent: the exchanges of its last answer.
         answered: set with each answer, by what was asked, and when nobody waits for it any more.
     """
@@ -58,6 +60,7 @@ class _Worker:
     has_served: bool = False
     latest: Snapshot | None = None
     evidence: Frames = ()
+    resets: int = 0
     recent: Sequence[bytes] = ()
     answered: dict[Question, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
 
@@ -80,6 +83,7 @@ class Processes:
         self._aborted = 0
         self._watched_until_s = 0.0
         self._audit_secret = secrets.token_bytes(SECRET_BYTES)
+        self._past_evidence: deque[Frames] = deque(maxlen=_PAST_WORKERS)
         self._past = Stats().snapshot()  # counters of workers that have ended, so that a counter never falls
         self._prober: Gateway
 
@@ -123,12 +127,14 @@ class Processes:
 
     async def audit(self) -> Sequence[Frames]:
         await asyncio.gather(*(_ask(worker, "audit") for worker in self._workers))
-        return [worker.evidence for worker in self._workers if worker.evidence]
+        return [*self._past_evidence, *(worker.evidence for worker in self._workers if worker.evidence)]
 
     def reset_audit(self) -> None:
+        self._past_evidence.clear()
         for worker in self._workers:
             worker.evidence = ()
             if worker.channel is not None:
+                worker.resets += 1
                 worker.channel.send("reset-audit")
 
     async def recent(self) -> Sequence[bytes]:
@@ -212,7 +218,9 @@ class Processes:
         if worker.latest is not None:
             self._past = merge([self._past, _counters_of(worker.latest)])
             worker.latest = None
-        worker.evidence = ()
+        if worker.evidence:
+            self._past_evidence.append(worker.evidence)
+        worker.evidence, worker.resets = (), 0
         for answered in worker.answered.values():
             answered.set()
         await channel.close()
@@ -264,6 +272,8 @@ def _take_answer(report: Report, question: Question, worker: _Worker) -> None:
     if question == "snapshot":
         worker.latest = report.snapshot
     elif question == "audit":
+        if report.resets != worker.resets:
+            return  # it was under way when all was to be forgotten
         worker.evidence = report.audit
     elif not worker.answered[question].is_set():
         worker.recent = report.recent

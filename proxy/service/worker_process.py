@@ -13,12 +13,11 @@ from typing import Final, Literal, assert_never
 
 import uvloop
 
-from proxy.audit.collector import Collector
 from proxy.gateway.access_log import open_access_log
 from proxy.gateway.server import Gateway
 from proxy.rules.loading import loader
 from proxy.service import logs, runtime
-from proxy.service.audit_reports import collector_for, frames_of
+from proxy.service.audit_reports import Desk, collector_for
 from proxy.service.background import Background
 from proxy.service.channel import Channel, Drain, Order, Report, Start, UseRules
 from proxy.settings import Settings
@@ -54,6 +53,8 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
     collector = collector_for(settings, start.audit_secret)
     gateway = Gateway(settings, ruleset, stats, access_log, loop, audit=collector)
     told_to_end = asyncio.Event()
+    desk = Desk(collector, channel)
+    telling = loop.create_task(desk.keep_telling())
     loading = Background("rules")
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
     await gateway.start(listening)
@@ -64,8 +65,10 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
         match order:
             case "snapshot":
                 channel.send(Report("snapshot", snapshot=stats.snapshot()))
-            case "audit" | "reset-audit":
-                await _answer_for_audit(order, collector, channel)
+            case "audit":
+                await desk.tell()
+            case "reset-audit":
+                desk.reset()
             case "recent":
                 channel.send(Report("recent", recent=await gateway.watch()))
             case "reopen-log":
@@ -77,6 +80,7 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
                 continue
             case _:
                 assert_never(order)
+    telling.cancel()
     aborted = await gateway.drain(order.timeout_s)
     access_log.close()
     channel.send(Report("drained", aborted=aborted))
@@ -95,15 +99,6 @@ async def _next_order(
         return Drain(settings.drain_timeout_s)
     order = receiving.result()
     return Drain(_ORPHAN_DRAIN_S) if order is None else order
-
-
-async def _answer_for_audit(
-    order: Literal["audit", "reset-audit"], collector: Collector | None, channel: Channel
-) -> None:
-    if order == "audit":
-        channel.send(Report("audit", audit=() if collector is None else await frames_of(collector)))
-    elif collector is not None:
-        collector.reset()
 
 
 if __name__ == "__main__":

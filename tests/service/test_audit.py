@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import re
+import signal
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
+from proxy.audit.collector import Collector
+from proxy.audit.evidence import Evidence
+from proxy.service import audit_reports
+from proxy.service.channel import Report
+from tests.audit.answers import answer
+from tests.service.workers import has_new_workers
 from tests.support.apps import serving_app
 from tests.support.peer import XHR
 from tests.support.serving import RULES, Sidecar, command, connect, sidecar
@@ -149,14 +158,18 @@ async def test_new_rule_turns_a_route_to_protected_with_the_next_answer(upstream
         assert route["rule"] is None
 
 
+async def reset(running: Sidecar) -> None:
+    peer = await connect(running.admin)
+    await peer.send(b"POST /api/audit/reset HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b"200 OK" in await peer.reader.readuntil(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_reset_begins_anew(upstream, no_rules, workers):
     async with sidecar(upstream, no_rules, "--workers", workers) as running:
         await get_all(running, "/a")
         await routes(running, 2)
-        peer = await connect(running.admin)
-        await peer.send(b"POST /api/audit/reset HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"200 OK" in await peer.reader.readuntil(b"\r\n\r\n")
+        await reset(running)
         assert await running.ask("/api/audit") == {
             "since": None,
             "responses": 0,
@@ -165,6 +178,43 @@ async def test_reset_begins_anew(upstream, no_rules, workers):
             "routes": [],
             "rules": "",
         }
+
+
+async def test_evidence_of_a_worker_that_dies_is_kept(upstream, no_rules):
+    async with sidecar(upstream, no_rules, "--workers", "2") as running:
+        await get_all(running, "/a", times=6)
+        before = await routes(running, 6)
+        workers = set(running.worker_pids())
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        await running.log.matching("worker . ended", 2)
+        assert await routes(running, 6) == before
+        await until(lambda: has_new_workers(running, workers))
+        await get_all(running, "/a", times=2)
+        assert (await routes(running, 8))["/a"]["stale"] == 1
+        await reset(running)
+        assert (await running.ask("/api/audit"))["responses"] == 0
+
+
+async def test_evidence_is_handed_over_again_and_again_while_there_is_more(monkeypatch):
+    """Without being asked: whoever is killed cannot be asked any more."""
+    monkeypatch.setattr(audit_reports, "HAND_OVER_S", 0)
+    sent: asyncio.Queue[Report] = asyncio.Queue()
+    collector = Collector(b"secret")
+    desk = audit_reports.Desk(collector, SimpleNamespace(send=sent.put_nowait))
+    telling = asyncio.get_running_loop().create_task(desk.keep_telling())
+    for number in (1, 2):
+        collector.evidence.add(answer(number, "/a"))
+        report = await asyncio.wait_for(sent.get(), 10)
+        assert (Evidence.from_frames(report.audit).responses, report.resets) == (number, 0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sent.empty(), "nothing new, nothing sent"
+    desk.reset()
+    collector.evidence.add(answer(3, "/a"))
+    report = await asyncio.wait_for(sent.get(), 10)
+    assert (Evidence.from_frames(report.audit).responses, report.resets) == (1, 1)
+    telling.cancel()
 
 
 async def test_audit_that_is_off_watches_nothing(upstream, no_rules):
