@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.cases.support import RunningGateway, Script, ScriptedUpstream, run_gateway
+from tests.cases.support import Asked
 from tests.legacy.servers import SERVERS, LegacyServer, running
+from tests.support.gateway import bench
+from tests.support.peer import Recorder
+from tests.support.upstream import Response, Script, answering
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-Scripted = Callable[..., Awaitable[tuple[RunningGateway, ScriptedUpstream]]]
-ToFlask = Callable[..., Awaitable[RunningGateway]]
+Scripted = Callable[..., Awaitable[tuple[Asked, Recorder]]]
+ToFlask = Callable[..., Awaitable[Asked]]
 
 
 @pytest.fixture
-async def scripted(tmp_path: Path) -> AsyncIterator[Scripted]:
-    """Start a scripted upstream and the gateway before it: `await scripted(script, rules, **settings)`."""
+async def scripted() -> AsyncIterator[Scripted]:
+    """Start a scripted upstream and the gateway before it: `await scripted(response or script, rules, **settings)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(
-            script: Script, rules: str, **settings: Any
-        ) -> tuple[RunningGateway, ScriptedUpstream]:
-            upstream = await stack.enter_async_context(ScriptedUpstream(script))
-            gateway = await stack.enter_async_context(run_gateway(upstream.port, rules, tmp_path, **settings))
-            return gateway, upstream
+        async def start(script: Script | Response, rules: str, **settings: Any) -> tuple[Asked, Recorder]:
+            made = script if inspect.iscoroutinefunction(script) else answering(script)
+            b = await stack.enter_async_context(bench(made, rules=rules, **settings))
+            return Asked(b), b.recorder
 
         yield start
 
@@ -50,14 +49,12 @@ def legacy(legacy_server: LegacyServer) -> LegacyServer:
 
 
 @pytest.fixture
-async def to_flask(legacy: LegacyServer, tmp_path: Path) -> AsyncIterator[ToFlask]:
+async def to_flask(legacy: LegacyServer) -> AsyncIterator[ToFlask]:
     """Start the gateway before real Flask: `await to_flask(rules_text, **settings)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(rules: str, **settings: Any) -> RunningGateway:
-            gateway: RunningGateway = await stack.enter_async_context(
-                run_gateway(legacy.port, rules, tmp_path, **settings)
-            )
-            return gateway
+        async def start(rules: str, **settings: Any) -> Asked:
+            upstream = f"http://127.0.0.1:{legacy.port}"
+            return Asked(await stack.enter_async_context(bench(rules=rules, upstream=upstream, **settings)))
 
         yield start

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy.message.entity_tags import mark
-from tests.cases.support import Answer, field_names, names, response, rules
+from tests.cases.support import field_names, names, response, rules
 from tests.legacy.app import ETAG, FILE_CONTENT, LAST_MODIFIED
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ async def test_case_20_head_without_conditions(to_flask: ToFlask, legacy: Legacy
 
 async def test_scripted_upstream_gets_the_other_fields_in_order(scripted: Scripted) -> None:
     """Only the conditional fields go; the rest keeps order, case and multiplicity."""
-    gateway, upstream = await scripted(Answer((response(),)), RULES)
+    gateway, upstream = await scripted(response(), RULES)
     await gateway.ask(
         "/api/data", "X-A: 1", 'If-None-Match: "v1"', "x-b: 2", "X-A: 3", "If-Match: *", "Range: bytes=0-1"
     )

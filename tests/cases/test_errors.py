@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cases.support import TIMEOUT_S, Answer, request, response, rules, run_gateway
+from tests.cases.support import Asked, response, rules
+from tests.support.gateway import bench
+from tests.support.peer import request
+from tests.support.ports import free_port
+from tests.support.upstream import Script, in_parts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cases.conftest import Scripted, ToFlask
 
 RULES = rules("{name: api, match: {paths: ['/api/**']}}")
@@ -62,11 +62,10 @@ async def test_case_38_every_status_of_a_real_app_is_enforced(to_flask: ToFlask,
     assert reply.is_enforced()
 
 
-async def test_case_39_app_that_is_down_gives_502(tmp_path: Path) -> None:
+async def test_case_39_app_that_is_down_gives_502() -> None:
     """Enforced, with Proxy-Status (RFC 9209), on matched and unmatched paths alike."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    async with run_gateway(port, RULES, tmp_path) as gateway:
+    async with bench(rules=RULES, upstream=f"http://127.0.0.1:{free_port()}") as b:
+        gateway = Asked(b)
         for target in ("/api/data", "/other"):
             reply = await gateway.ask(target)
             assert reply.status == 502
@@ -78,7 +77,7 @@ async def test_case_39_app_that_is_down_gives_502(tmp_path: Path) -> None:
 async def test_case_39_app_that_does_not_answer_gives_504(scripted: Scripted) -> None:
     """The time-out ends the wait, not the client."""
     never = asyncio.Event()
-    gateway, _ = await scripted(Answer((never,)), RULES, response_head_timeout_s=0.1)
+    gateway, _ = await scripted(in_parts(never), RULES, response_head_timeout_s=0.1)
     reply = await gateway.ask("/api/data")
     assert reply.status == 504
     assert reply.is_enforced()
@@ -87,18 +86,16 @@ async def test_case_39_app_that_does_not_answer_gives_504(scripted: Scripted) ->
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(Answer((b"nonsense\r\n\r\n",), end="close"), id="no_http"),
-        pytest.param(Answer((b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",), end="close"), id="bad_field"),
-        pytest.param(
-            Answer((b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",), end="close"), id="bad_length"
-        ),
-        pytest.param(Answer((b"HTTP/1.1 200 OK\r\nContent-",), end="close"), id="closed_in_the_head"),
-        pytest.param(Answer((b"HTTP/1.1 200 OK\r\nContent-",), end="reset"), id="reset_in_the_head"),
-        pytest.param(Answer((), end="close"), id="closed_before_the_head"),
-        pytest.param(Answer((), end="reset"), id="reset_before_the_head"),
+        pytest.param(in_parts(b"nonsense\r\n\r\n", end="close"), id="no_http"),
+        pytest.param(in_parts(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", end="close"), id="bad_field"),
+        pytest.param(in_parts(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", end="close"), id="bad_length"),
+        pytest.param(in_parts(b"HTTP/1.1 200 OK\r\nContent-", end="close"), id="closed_in_the_head"),
+        pytest.param(in_parts(b"HTTP/1.1 200 OK\r\nContent-", end="reset"), id="reset_in_the_head"),
+        pytest.param(in_parts(end="close"), id="closed_before_the_head"),
+        pytest.param(in_parts(end="reset"), id="reset_before_the_head"),
     ],
 )
-async def test_case_39_malformed_response_gives_502(scripted: Scripted, answer: Answer) -> None:
+async def test_case_39_malformed_response_gives_502(scripted: Scripted, answer: Script) -> None:
     """Nothing of it is passed on."""
     gateway, _ = await scripted(answer, RULES)
     reply = await gateway.ask("/api/data", method="POST")
@@ -124,18 +121,15 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\nbegun"
 async def test_case_39_truncated_content_is_not_completed(scripted: Scripted, begun: bytes, end: str) -> None:
     """The client can tell: the connection breaks, and no last chunk is invented."""
     received = asyncio.Event()
-    gateway, _ = await scripted(Answer((begun, received), end=end), RULES)  # type: ignore[arg-type]
-    async with asyncio.timeout(TIMEOUT_S):
-        reader, writer = await gateway.connect()
-        writer.write(request("/api/data"))
-        head = await reader.readuntil(b"\r\n\r\n")
-        content = await reader.readuntil(b"begun")
-        received.set()
-        with contextlib.suppress(ConnectionResetError):
-            content += await reader.read()
-        writer.close()
+    gateway, _ = await scripted(in_parts(begun, received, end=end), RULES)
+    peer = await gateway.bench.connect()
+    await peer.send(request("/api/data"))
+    head = await peer.read_head()
+    await peer.read_until(b"begun")
+    received.set()
+    rest = await peer.read_to_end()
     assert b"no-store" in head
-    assert b"0\r\n\r\n" not in content
+    assert (rest.data.strip(), rest.end) == (b"", "reset")
 
 
 async def test_case_40_post_that_names_itself_is_not_kept_for_a_get(scripted: Scripted) -> None:

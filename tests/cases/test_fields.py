@@ -108,7 +108,7 @@ async def test_case_12_age_is_removed_and_counted(scripted: Scripted, policy: st
     gateway, _ = await scripted(response("Age: 300"), api(policy))
     reply = await gateway.ask("/api/data")
     assert reply.values("age") == []
-    assert gateway.stats.upstream_cache_hits_total == 1
+    assert gateway.bench.gateway.stats.upstream_cache_hits_total == 1
 
 
 async def test_pragma_is_set_once(scripted: Scripted) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cases.support import TIMEOUT_S, Answer, request, response, rules
+from tests.cases.support import response, rules
+from tests.support.peer import request
+from tests.support.upstream import in_parts
 
 if TYPE_CHECKING:
     from tests.cases.conftest import Scripted
@@ -82,8 +84,8 @@ async def test_case_41_chunked_content_is_the_same(scripted: Scripted) -> None:
     head = f"HTTP/1.1 200 OK\r\n{DATE}\r\nX: y\r\n".encode()
     content = bytes(range(256)) * 300
     for answer in (
-        Answer((head + b"Transfer-Encoding: chunked\r\n\r\n12c00\r\n" + content + b"\r\n0\r\n\r\n",)),
-        Answer((head + b"\r\n" + content,), end="close"),
+        in_parts(head + b"Transfer-Encoding: chunked\r\n\r\n12c00\r\n" + content + b"\r\n0\r\n\r\n"),
+        in_parts(head + b"\r\n" + content, end="close"),
     ):
         gateway, _ = await scripted(answer, RULES)
         reply = await gateway.ask("/other")
@@ -98,15 +100,13 @@ async def test_case_41_server_sent_event_arrives_before_the_next_is_sent(
     """The app sends its second event only when the client has the first: no buffering in between."""
     client_has_first = asyncio.Event()
     head = f"HTTP/1.1 200 OK\r\n{DATE}\r\nContent-Type: text/event-stream\r\n\r\n".encode()
-    answer = Answer((head, b"data: 1\n\n", client_has_first, b"data: 2\n\n"), end="close")
+    answer = in_parts(head, b"data: 1\n\n", client_has_first, b"data: 2\n\n", end="close")
     gateway, _ = await scripted(answer, RULES)
-    async with asyncio.timeout(TIMEOUT_S):
-        reader, writer = await gateway.connect()
-        writer.write(request(target))
-        received = await reader.readuntil(b"data: 1\n\n")
-        client_has_first.set()
-        await reader.readuntil(b"data: 2\n\n")
-        writer.close()
+    peer = await gateway.bench.connect()
+    await peer.send(request(target))
+    received = await peer.read_until(b"data: 1\n\n")
+    client_has_first.set()
+    await peer.read_until(b"data: 2\n\n")
     assert (b"no-store" in received) is target.startswith("/api")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import pytest
 import proxy
 from proxy.audit.collector import Collector
 from proxy.gateway.audit_feed import AuditFeed
-from proxy.gateway.server import Gateway
 from proxy.rules.engine.matching import Ruleset
-from proxy.settings import Settings, Upstream
-from proxy.stats import Stats
 from tests.gateway.fakes import Log, Surroundings, broken
+from tests.support.gateway import make_gateway
 
 PACKAGE = Path(proxy.__file__).parent
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
@@ -120,8 +117,8 @@ async def test_step_of_a_tick_that_fails_keeps_no_other_from_being_done(monkeypa
     """The log was not written any more, and nobody was told."""
     flushed = []
     monkeypatch.setattr(Log, "flush", lambda _log: flushed.append(1))
-    settings = Settings(upstream=Upstream.parse("http://app"))
-    gateway = Gateway(settings, Ruleset(), Stats(), Log(), asyncio.get_running_loop())
+    gateway = make_gateway()
+    gateway.context.recorder.access_log = Log()
     monkeypatch.setattr(gateway.pool, "sweep", broken)
     gateway._sweep()
     gateway._sweep()

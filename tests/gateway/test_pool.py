@@ -41,7 +41,7 @@ class Connection:
         self.was_aborted = True
 
 
-def make_gateway(upstream="http://127.0.0.1:1", **settings):
+def make_context(upstream="http://127.0.0.1:1", **settings):
     return SimpleNamespace(
         settings=Settings(upstream=Upstream.parse(upstream), upstream_keepalive_timeout_s=10, **settings),
         clock=SimpleNamespace(now_s=100.0),
@@ -61,7 +61,7 @@ def make_pool(gateway):
 class Test_At_rest:  # noqa: N801 - read as a sentence
     def test_connection_used_last_is_lent_first_and_each_once(self):
         """The others grow old and are closed: the pool shrinks to what the load needs."""
-        gateway = make_gateway()
+        gateway = make_context()
         resting = make_pool(gateway)
         connections = [Connection() for _ in range(3)]
         for connection in connections:
@@ -73,7 +73,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
 
     def test_connection_beyond_its_time_is_closed_and_not_lent(self):
         """Below what servers grant: gunicorn closes after 2 s."""
-        gateway = make_gateway()
+        gateway = make_context()
         resting = make_pool(gateway)
         old, young = Connection(), Connection()
         resting.put(old)
@@ -86,7 +86,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert gateway.stats.upstream_reused_total == 1
 
     def test_connection_that_is_closing_is_passed_over(self):
-        resting = make_pool(make_gateway())
+        resting = make_pool(make_context())
         lost, good = Connection(), Connection()
         for connection in (good, lost):
             resting.put(connection)
@@ -97,14 +97,14 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
     @pytest.mark.parametrize("must_be_fresh", [True, False])
     def test_operating_system_is_asked_only_for_what_cannot_be_sent_twice(self, must_be_fresh):
         """It is a system call: a request that may be sent again takes the risk instead."""
-        resting = make_pool(make_gateway())
+        resting = make_pool(make_context())
         stale = Connection(is_stale=True)
         resting.put(stale)
         assert resting.take(must_be_fresh=must_be_fresh) is (None if must_be_fresh else stale)
         assert stale.was_aborted is must_be_fresh
 
     def test_fresh_one_is_found_behind_stale_ones(self):
-        gateway = make_gateway()
+        gateway = make_context()
         resting = make_pool(gateway)
         fresh = Connection()
         resting.put(fresh)
@@ -115,7 +115,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
 
     @pytest.mark.parametrize(("is_draining", "is_closing"), [(True, False), (False, True)])
     def test_nothing_is_put_to_rest_while_draining_or_when_it_is_lost(self, is_draining, is_closing):
-        gateway = make_gateway()
+        gateway = make_context()
         gateway.upstream_rest_s = 0 if is_draining else 10
         resting = make_pool(gateway)
         connection = Connection(is_closing=is_closing)
@@ -124,7 +124,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert resting.take(must_be_fresh=False) is None
 
     def test_sweep_closes_what_is_too_old_and_leaves_the_rest(self):
-        gateway = make_gateway()
+        gateway = make_context()
         resting = make_pool(gateway)
         connections = [Connection() for _ in range(4)]
         for connection in connections:
@@ -135,7 +135,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert resting.take(must_be_fresh=False) is connections[3]
 
     def test_connection_that_was_lost_at_rest_is_forgotten_and_so_is_a_stranger(self):
-        resting = make_pool(make_gateway())
+        resting = make_pool(make_context())
         connection = Connection()
         resting.put(connection)
         resting.was_closed(connection)
@@ -143,7 +143,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert resting.take(must_be_fresh=False) is None
 
     def test_close_ends_all_that_rest(self):
-        resting = make_pool(make_gateway())
+        resting = make_pool(make_context())
         connections = [Connection() for _ in range(3)]
         for connection in connections:
             resting.put(connection)
@@ -155,7 +155,7 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
     """Issue 16.3: without a word, as uWSGI does. What cannot be sent twice needs proof that it does not."""
 
     def make(self):
-        gateway = make_gateway()
+        gateway = make_context()
         resting, connection = Pool(gateway), Connection()
         resting.put(connection)
         return gateway, resting, connection
@@ -252,17 +252,17 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
 
 class Test_Tls:  # noqa: N801
     def test_certificate_and_name_of_the_app_are_verified(self):
-        context = dialing.tls_context(make_gateway("https://app.example").settings)
+        context = dialing.tls_context(make_context("https://app.example").settings)
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
     def test_authority_that_cannot_be_read_is_told_at_once(self, tmp_path):
         with pytest.raises(FileNotFoundError):
-            Pool(make_gateway("https://app.example", upstream_ca=tmp_path / "none.pem"))
+            Pool(make_context("https://app.example", upstream_ca=tmp_path / "none.pem"))
 
     @pytest.mark.parametrize("upstream", ["http://app.example", "unix:/run/app"])
     def test_there_is_none_where_it_was_not_asked_for(self, upstream):
-        assert dialing.tls_context(make_gateway(upstream).settings) is None
+        assert dialing.tls_context(make_context(upstream).settings) is None
 
 
 class Test_On_the_wire:  # noqa: N801
@@ -314,9 +314,7 @@ class Test_On_the_wire:  # noqa: N801
             await peer.send(GET)
             await peer.read_response()
             spoken.set()
-            async with asyncio.timeout(LIMIT_S):
-                while b.gateway.stats.upstream_connections:
-                    await asyncio.sleep(0.01)
+            await until(lambda: not b.gateway.stats.upstream_connections)
             assert b.gateway.pool.take(must_be_fresh=False) is None
 
     async def test_attempt_that_is_refused_is_tried_once_more_and_then_told(self, monkeypatch):

@@ -11,13 +11,11 @@ import pytest
 
 from proxy.gateway import clock, log_target, peers
 from proxy.gateway.access_log import AccessLog
-from proxy.gateway.server import Gateway
 from proxy.rules.engine.matching import Ruleset
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC
-from proxy.settings import Settings, Upstream, parse_networks
-from proxy.stats import Stats
-from tests.support.gateway import bench
+from proxy.settings import parse_networks
+from tests.support.gateway import bench, make_gateway
 from tests.support.peer import XHR_LINE, Peer
 from tests.support.waiting import LIMIT_S, until
 
@@ -27,12 +25,6 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n" + XHR_LINE + b"\r\n"
 @pytest.fixture(autouse=True)
 def fast_clock(monkeypatch):
     monkeypatch.setattr(clock, "TICK_S", 0.01)
-
-
-def make_gateway(**settings) -> Gateway:
-    loop = asyncio.get_running_loop()
-    upstream = Upstream.parse("http://127.0.0.1:1")
-    return Gateway(Settings(upstream=upstream, **settings), Ruleset(), Stats(), AccessLog("off"), loop)
 
 
 class Holding:
@@ -140,9 +132,7 @@ async def test_finished_exchange_is_logged_by_the_next_tick(tmp_path):
         peer = await b.connect()
         await peer.send(GET)
         await peer.read_response()
-        async with asyncio.timeout(LIMIT_S):
-            while not (tmp_path / "log").stat().st_size:
-                await asyncio.sleep(0.005)
+        await until(lambda: (tmp_path / "log").stat().st_size)
     log.close()
     entry = json.loads((tmp_path / "log").read_text())
     assert (entry["method"], entry["status"], entry["rule"], entry["policy"]) == (
@@ -179,9 +169,7 @@ class Test_Sweep:  # noqa: N801
             peer = await b.connect()
             await peer.send(GET)
             await peer.read_response()
-            async with asyncio.timeout(LIMIT_S):
-                while b.gateway.stats.upstream_connections:
-                    await asyncio.sleep(0.005)
+            await until(lambda: not b.gateway.stats.upstream_connections)
 
 
 class Test_Drain:  # noqa: N801
@@ -213,9 +201,7 @@ class Test_Drain:  # noqa: N801
             for peer in three[:2]:
                 await peer.send(GET)
             await three[2].send(b"GET / HT")
-            async with asyncio.timeout(LIMIT_S):
-                while b.gateway.stats.in_flight < 2 or len(b.gateway.clients) < 3:
-                    await asyncio.sleep(0.005)
+            await until(lambda: b.gateway.stats.in_flight == 2 and len(b.gateway.clients) == 3)
             assert await asyncio.wait_for(b.gateway.drain(0.02), LIMIT_S) == 2
             answers = [await peer.read_to_end() for peer in three]
             assert all(answer.status in (0, 503) for answer in answers)
@@ -235,9 +221,7 @@ async def test_lines_that_the_access_log_gives_up_are_counted(monkeypatch):
             await peer.read_response()
         log.flush()
         assert 0 < log.dropped < asked
-        async with asyncio.timeout(LIMIT_S):
-            while b.gateway.stats.snapshot()["access_log_lines_dropped_total"] != log.dropped:
-                await asyncio.sleep(0.005)
+        await until(lambda: b.gateway.stats.snapshot()["access_log_lines_dropped_total"] == log.dropped)
         log.close()
 
 
@@ -286,9 +270,7 @@ class Test_Probe:  # noqa: N801
         async with bench() as b:
             before = b.gateway.stats.snapshot()
             assert await b.gateway.probe_upstream() is None
-            async with asyncio.timeout(LIMIT_S):
-                while not b.recorder.connections:
-                    await asyncio.sleep(0.005)
+            await until(lambda: b.recorder.connections)
             assert b.gateway.stats.snapshot() == before
 
     async def test_reason_is_given_where_it_is_not(self):

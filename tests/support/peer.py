@@ -36,6 +36,11 @@ class Recorder:
     port: int = 0
 
     @property
+    def requests(self) -> list[bytes]:
+        """Heads with the contents behind them."""
+        return [head + content for head, content in zip(self.heads, self.contents, strict=True)]
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

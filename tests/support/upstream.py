@@ -7,12 +7,16 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from tests.support.peer import Peer, Recorder
 from tests.support.ports import LOCALHOST
 
 Script = Callable[[Peer], Awaitable[None]]
 """Run for each connection; the connection closes when it returns."""
+
+Response = bytes | Callable[[bytes], bytes]
+"""Bytes, or made from a request's head."""
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -66,11 +70,11 @@ async def scripted(
         assert not recorder.failures, recorder.failures
 
 
-def answering(*responses: bytes | Callable[[bytes], bytes]) -> Script:
+def answering(*responses: Response) -> Script:
     """Read each request whole, record it, and give the next response (the last one again).
 
     Args:
-        responses: bytes, or made from a request's head; after one with `Connection: close` the connection closes.
+        responses: after one with `Connection: close` the connection closes.
     """
     given = list(responses) or [OK]
 
@@ -81,6 +85,26 @@ def answering(*responses: bytes | Callable[[bytes], bytes]) -> Script:
             data = response if isinstance(response, bytes) else response(head)
             await peer.send(data)
             if b"connection: close" in data.lower():
+                return
+
+    return script
+
+
+def in_parts(*parts: bytes | asyncio.Event, end: Literal["keep", "close", "reset"] = "keep") -> Script:
+    """Answer each request with these bytes; at an event, wait until it is set.
+
+    Args:
+        end: what happens to the connection then.
+    """
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.read_request()
+            for part in parts:
+                await (peer.send(part) if isinstance(part, bytes) else part.wait())
+            if end == "reset":
+                peer.reset()
+            if end != "keep":
                 return
 
     return script

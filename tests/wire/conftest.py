@@ -9,7 +9,7 @@ import pytest
 
 from proxy.gateway import clock
 from tests.support.gateway import Bench
-from tests.support.waiting import LIMIT_S
+from tests.support.waiting import until
 
 
 class Hands:
@@ -21,9 +21,7 @@ class Hands:
     async def forward(self, b: Bench, seconds: float) -> None:
         """Let time pass, and wait until the gateway has swept by it and what it wrote is with its peers."""
         self.now_s += seconds
-        async with asyncio.timeout(LIMIT_S):
-            while b.gateway.context.clock.now_s != self.now_s:
-                await asyncio.sleep(0.002)
+        await until(lambda: b.gateway.context.clock.now_s == self.now_s)
         await asyncio.sleep(0.002)
 
 

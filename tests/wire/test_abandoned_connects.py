@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.gateway import bench
 from tests.support.peer import XHR_LINE
-from tests.support.waiting import LIMIT_S
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -42,6 +42,4 @@ async def test_client_that_leaves_while_the_app_is_connected_to_leaves_no_connec
 
 
 async def none_is_open(b) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while b.gateway.stats.upstream_connections:
-            await asyncio.sleep(0.01)
+    await until(lambda: not b.gateway.stats.upstream_connections)
