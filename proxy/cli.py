@@ -231,7 +231,7 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
 
 @cli.command(short_help="Show the bug and the cure.")
-@click.option("--keep", is_flag=True, help="Leave everything running and print the addresses, until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Leave all running until Ctrl-C; pages show it in any browser.")
 def demo(keep: bool) -> None:
     """Show the bug without the proxy and the cure with it.
 

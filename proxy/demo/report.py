@@ -78,6 +78,7 @@ def addresses(stage: Stage) -> str:
         "\nLeft running until Ctrl-C:\n"
         f"  without the proxy  {stage.app}/\n"
         f"  behind the proxy   {stage.proxy}/\n"
+        f"  side by side       {stage.app}/both   a clock that stands still without the proxy, in any browser\n"
         f"  admin listener     {stage.admin}/\n"
         f"  access log         {stage.access_log}"
     )

@@ -73,11 +73,11 @@ async def set_stage() -> AsyncIterator[Stage]:
         (directory / "uploads").mkdir()
         access_log = directory / "access.log"
 
-        app_address, app = await _start_app(directory)
+        address, admin_address = _free_addresses(2)
+        app_address, app = await _start_app(directory, address)
         stack.push_async_callback(_stop, app)
         await _until_ready(app, app_address, directory / "gunicorn.log")
 
-        address, admin_address = _free_addresses(2)
         proxy = await _start(
             [
                 *("proxy", "serve", "--listen", address, "--upstream", f"http://{app_address}"),
@@ -121,10 +121,11 @@ def _require_extra() -> None:
         raise StageError(f"the demo needs {' and '.join(missing)}: pip install 'nocache-proxy[demo]'")
 
 
-async def _start_app(directory: Path) -> tuple[str, asyncio.subprocess.Process]:
+async def _start_app(directory: Path, proxy_address: str) -> tuple[str, asyncio.subprocess.Process]:
     """Start gunicorn on a socket that is bound here: so its port is known and cannot be taken by others."""
     with socket.create_server((_LOCALHOST, 0)) as listener:
         address = f"{_LOCALHOST}:{listener.getsockname()[1]}"
+        sites = (f"http://{address}", f"http://{proxy_address}")
         process = await _start(
             [
                 *(
@@ -134,7 +135,7 @@ async def _start_app(directory: Path) -> tuple[str, asyncio.subprocess.Process]:
                     "--bind",
                     f"fd://{listener.fileno()}",
                 ),
-                f"proxy.demo.app:create_app({str(directory / 'uploads')!r})",
+                f"proxy.demo.app:create_app({str(directory / 'uploads')!r}, {sites!r})",
             ],
             directory,
             "gunicorn.log",

@@ -65,8 +65,7 @@ def test_download_is_an_attachment_with_conditions_and_ranges(client: FlaskClien
 
 def test_page_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
     """Every resource it names is its own, and is there."""
-    page = client.get("/").text
-    addresses = re.findall(r'(?:src|href|action)="([^"]*)"', page)
+    addresses = re.findall(r'(?:src|href|action)="([^"]*)"', client.get("/").text)
     assert addresses
     for address in addresses:
         if not address.startswith("data:"):
@@ -74,6 +73,27 @@ def test_page_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
             with client.get(address) as response:
                 assert response.status_code == 200
                 assert not re.search(r"https?://|@import|url\(", response.get_data(as_text=True))
+
+
+def test_clock_may_be_repeated_for_as_long_as_the_page_says(client: FlaskClient) -> None:
+    """By every browser, not by Internet Explorer alone; only what the page compares it with may not."""
+    response = client.get("/clock")
+    fields = [(name.encode(), value.encode()) for name, value in response.headers]
+    assessment = assess("GET", 200, (), fields, cache="private", received_at_s=0)
+    assert assessment.freshness_lifetime_s == 600
+    assert response.headers["Cache-Control"] in client.get("/").text
+    assert client.get("/clock/now").headers["Cache-Control"] == "no-store"
+
+
+def test_pages_name_each_other_where_both_are_known(tmp_path: Path) -> None:
+    """In a container nobody reaches the app without the proxy: nothing leads there."""
+    sites = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    with create_app(str(tmp_path), sites).test_client() as client:
+        assert re.findall(r'<iframe src="([^"]*)/"', client.get("/both").text) == list(sites)
+        assert re.findall(r'href="(http[^"]*)"', client.get("/").text) == [f"{sites[1]}/", f"{sites[0]}/both"]
+    with create_app(str(tmp_path)).test_client() as client:
+        assert client.get("/both").status_code == 404
+        assert "http://" not in client.get("/").text
 
 
 def test_page_asks_in_both_ways() -> None:
