@@ -3,7 +3,7 @@
 One seed is one episode: connections of up to three clients with up to four requests each, upstream connections that
 answer or misbehave, everything in random pieces, with congestion, time-outs and either side leaving at any moment.
 Upstreams send content late, after the end of an answer to HEAD, 204, 304, or a chunked upload; some connections are
-authenticated. Requests and answers name the client, so that what gets to another one shows.
+authenticated. Answers name the client that has asked, so that what gets to another one shows.
 Sockets, time and tasks are the only things replaced; pool, exchange and both protocols are the real ones.
 """
 
@@ -33,7 +33,6 @@ from proxy.stats import Stats
 from tests.rules.making import conditions, field_key
 from tests.support.strict_reader import read_requests, read_responses
 from tests.wire.fuzz_messages import (
-    ASKED_BY,
     NUMBERED,
     UNASKED,
     challenge,
@@ -304,15 +303,16 @@ class _Upstream:
             self.late_answers += 1
 
 
-def _asker(message: bytes) -> bytes:
-    return message.partition(ASKED_BY)[2].partition(b"\r\n")[0]
+def _asker(request: bytes) -> bytes:
+    """Who has sent a request, by what the gateway says."""
+    return request.partition(b"\r\nX-Forwarded-For: ")[2].partition(b"\r\n")[0]
 
 
 class _Client:
     """The other end of a client's connection.
 
     Attributes:
-        name: what its requests call it, which is also its address.
+        name: its address.
     """
 
     def __init__(self, world: _World, chance: random.Random, name: str) -> None:
@@ -320,7 +320,7 @@ class _Client:
         self.connection = world.gateway._protocol()
         self.transport = FakeTransport(world.loop, self.connection, name)
         self.transport.takes = chance.random() < 0.7
-        self.to_send = random_requests(chance, name.encode())
+        self.to_send = random_requests(chance)
         self.sent = b""
         self._has_half_closed = self._is_congested = False
 
@@ -527,7 +527,7 @@ class _Episode:
             assert all(request.is_complete for request in requests[:-1])
             if upstream.owner is not None:
                 owner, since = upstream.owner
-                later = {name for request in requests[since:] for name in request.values(b"x-asked-by")}
+                later = {name for request in requests[since:] for name in request.values(b"x-forwarded-for")}
                 assert later <= {owner}, "a connection that is authenticated was lent"
         for client in self._clients:
             client.check(self._world.log.records, protects_all=self._world.protects_all)

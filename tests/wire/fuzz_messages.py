@@ -77,11 +77,11 @@ NUMBERED = b"".join(b"%08d" % number for number in range(1 << 17))
 UNASKED = b"more than was asked for"
 
 
-def random_requests(chance: random.Random, asker: bytes = b"-") -> bytes:
-    """Make what a client sends on one connection; its requests name it."""
+def random_requests(chance: random.Random) -> bytes:
+    """Make what a client sends on one connection."""
     if chance.random() < 0.02:
         return chance.randbytes(chance.randrange(200))
-    data = b"".join(_request(chance, asker) for _ in range(chance.choice((1, 1, 2, 4))))
+    data = b"".join(_request(chance) for _ in range(chance.choice((1, 1, 2, 4))))
     return _damaged(chance, data) if chance.random() < 0.25 else data
 
 
@@ -156,7 +156,7 @@ def late_answer(chance: random.Random, asker: bytes) -> bytes:
     return chance.choice((head, head, head[: chance.randrange(len(head))], b"late", b"\r\n" + head))
 
 
-def _request(chance: random.Random, asker: bytes) -> bytes:
+def _request(chance: random.Random) -> bytes:
     method = chance.choice(_METHODS[:11] if chance.random() < 0.98 else _METHODS)
     target = chance.choice(_TARGETS[:7] if chance.random() < 0.97 else _TARGETS)
     version = (
@@ -165,7 +165,6 @@ def _request(chance: random.Random, asker: bytes) -> bytes:
         else chance.choice((b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2", b""))
     )
     lines = [b"Host: app"] if chance.random() < 0.985 else []
-    lines.append(ASKED_BY + asker)
     if chance.random() < 0.05:
         lines.append(b"Authorization: " + chance.choice((b"NTLM x", b"Negotiate x")))
     lines += [chance.choice(_REQUEST_FIELDS[:20]) for _ in range(chance.randrange(4))]
