@@ -55,15 +55,19 @@ class Pool:
             self._discard(connection)
         return None
 
-    def put(self, connection: UpstreamConnection) -> None:
-        """Let a connection rest until it is needed or too old."""
+    def put(self, connection: UpstreamConnection, *, after_content: bool = False) -> None:
+        """Let a connection rest until it is needed or too old.
+
+        Args:
+            after_content: its last request had content.
+        """
         if not self._context.upstream_rest_s or connection.transport.is_closing():
             connection.abort()
             return
         now_s = connection.idle_since_s = self._context.clock.now_s
         if connection.habit is not None:
             connection.habit.was_kept = True
-        connection.habit = habit = self._habits[connection.was_sent_content]
+        connection.habit = habit = self._habits[after_content]
         if now_s < habit.feared_until_s and len(self._idle) > self._context.stats.in_flight + _MAX_SPARE:
             connection.abort()  # one more for each request that takes a new one
         else:

@@ -51,8 +51,8 @@ _CLOSED: Final = Phase.CLOSED
 class RestingPlace(Protocol):
     """Where a connection rests that belongs to nobody: the pool."""
 
-    def put(self, connection: UpstreamConnection) -> None:
-        """Let it rest."""
+    def put(self, connection: UpstreamConnection, *, after_content: bool) -> None:
+        """Let it rest after a request, which had content or not."""
 
     def was_closed(self, connection: UpstreamConnection) -> None:
         """The app has closed it, while it rested or as the next request met it."""
@@ -65,20 +65,9 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         habit: what the app does with connections after such a request as the last one; `None` before the first rest.
         idle_since_s: the clock's time when it was last put to rest.
         served: exchanges it has finished; 0 on a new connection.
-        was_sent_content: with the last request.
     """
 
-    __slots__ = (
-        "_counted",
-        "_endpoints",
-        "_has_ended",
-        "_owner",
-        "_pool",
-        "habit",
-        "idle_since_s",
-        "served",
-        "was_sent_content",
-    )
+    __slots__ = ("_counted", "_endpoints", "_has_ended", "_owner", "_pool", "habit", "idle_since_s", "served")
 
     def __init__(self, context: Context, pool: RestingPlace) -> None:
         super().__init__(context)
@@ -90,7 +79,6 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         self.habit: Habit | None = None
         self.idle_since_s = 0.0
         self.served = 0
-        self.was_sent_content = False
 
     # Called by the exchange and the tunnel
 
@@ -101,8 +89,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             self._most_read >>= (
                 1  # as much at a time may come again; after some small answers that is forgotten
             )
-        self.was_sent_content = head.content_length != 0
-        self.phase = _SENDING if self.was_sent_content else _AWAITING
+        self.phase = _AWAITING if head.content_length == 0 else _SENDING
         self.may_rest = True
         return stripped
 
@@ -298,7 +285,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         if self._exchange is not exchange:
             return  # it ended as its content was passed on
         self._exchange = None
-        self._head = None
+        head, self._head = self._head, None
         self.served += 1
         if is_followed or not self.may_rest:
             self.abort()
@@ -309,7 +296,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             self.abort()
         else:
             self.phase = _RESTING
-            self._pool.put(self)
+            self._pool.put(self, after_content=head is not None and head.content_length != 0)
         exchange.response_end()
 
     def answered_nothing(self, exchange: ExchangeListener) -> None:

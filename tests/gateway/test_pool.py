@@ -32,7 +32,6 @@ class Connection:
         self.transport = self
         self.idle_since_s = 0.0
         self.habit = None
-        self.was_sent_content = False
         self.was_aborted = False
         self.is_closing = lambda: is_closing
         self.is_stale = lambda: is_stale
@@ -176,8 +175,7 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
         """And the other way round."""
         _, resting, connection = self.make()
         resting.take(must_be_fresh=False)
-        connection.was_sent_content = True
-        resting.put(connection)
+        resting.put(connection, after_content=True)
         assert resting.take(must_be_fresh=True) is None
         resting.take(must_be_fresh=False)
         resting.put(connection)
@@ -199,10 +197,9 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
     def test_proven_one_is_found_behind_one_that_is_not(self):
         _, resting, connection = self.make()
         young = Connection()
-        young.was_sent_content = True
         resting.take(must_be_fresh=False)
         resting.put(connection)
-        resting.put(young)
+        resting.put(young, after_content=True)
         assert resting.take(must_be_fresh=True) is connection
         assert resting.take(must_be_fresh=False) is young
 

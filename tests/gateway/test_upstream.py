@@ -53,7 +53,7 @@ class Pool:
     def __init__(self) -> None:
         self.resting: list[UpstreamConnection] = []
 
-    def put(self, connection: UpstreamConnection) -> None:
+    def put(self, connection: UpstreamConnection, *, after_content: bool) -> None:
         self.resting.append(connection)
 
     def was_closed(self, connection: UpstreamConnection) -> None:
