@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -13,6 +14,8 @@ from proxy.audit.collector import Collector
 from proxy.audit.reporting import ReportError, encode
 from proxy.service.channel import Channel, Report
 from proxy.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 SECRET_BYTES: Final = 32
 
@@ -95,8 +98,11 @@ class Desk:
         """Send the evidence again and again, whenever there is more."""
         while True:
             await asyncio.sleep(HAND_OVER_S)
-            if self._collector is not None and self._collector.evidence.responses != self._told:
-                await self.tell()
+            try:
+                if self._collector is not None and self._collector.evidence.responses != self._told:
+                    await self.tell()
+            except Exception:  # noqa: BLE001 - a mistake of this program; the next time it may go well
+                _log.exception("handing over what the audit has seen failed")
 
 
 async def frames_of(collector: Collector) -> Frames:
