@@ -244,7 +244,7 @@ def test_an_unreadable_file_is_a_mistake(tmp_path, monkeypatch):
     with pytest.raises(RulesError) as caught:
         load(path)
     assert str(caught.value) == (
-        f"{path}: found a file that this process may not read; mend its mode or owner"
+        f"{path}: found a file that this process may not read; correct its mode or owner"
     )
 
 

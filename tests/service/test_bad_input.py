@@ -50,13 +50,13 @@ MISTAKES = {
     "one of each in one file": (
         ALL_AT_ONCE,
         [
-            ":2:1: version: duplicate key, it stands in line 1 already",
+            ":2:1: version: duplicate key; the first is in line 1",
             ":3:1: rulez: unknown key, did you mean 'rules'?",
             ":6:13: rules[0].match.method: unknown key, did you mean 'methods'?",
             ":6:34: rules[0].match.paths[0]: found 'api', allowed: a glob that begins with '/', did you mean '/api'?",
             ":6:61: rules[0].match.path_regexes[0]: bad regular expression '(': missing )",
             ":7:13: rules[0].policy: unknown policy 'strickt', did you mean 'strict'?",
-            ":8:11: rules[1].name: found 'a' again, allowed: a name of its own; rules[0] in line 5 has it",
+            ":8:11: rules[1].name: found 'a' again, allowed: a name that no other rule has; rules[0] in line 5 has this one",
             ":9:13: rules[1].policy: found 7, allowed: text; put it in quotes if it is meant as text",
             ":10:33: rules[1].match.response.status[0]: found 99, allowed: 100 to 599, or a class such as '3xx'",
             (

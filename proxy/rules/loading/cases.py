@@ -1,4 +1,4 @@
-"""The `tests:` of a rules file as values: a request, the app's response, and what must come out."""
+"""The `tests:` of a rules file as values: a request, the app's response, and what is expected."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class TrialResponse:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What must come out; what is not in `asked` is not compared.
+    """What is expected; only the keys in `asked` are compared.
 
     Attributes:
         asked: the keys that the author wrote.
-        fields: name -> lines with `*` for any text, whether it is there at all, or `None` for absent.
+        fields: by name, the lines with `*` for any text, or whether the field is present; `None` for absent.
     """
 
     asked: frozenset[str]
@@ -49,7 +49,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test of a rules file; `index` is its place in the list."""
+    """One test of a rules file; `index` is its position in the list."""
 
     index: int
     name: str

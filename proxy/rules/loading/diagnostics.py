@@ -1,4 +1,4 @@
-"""Mistakes in a rules file as values: each knows its place, so that all of a file's can be shown at once."""
+"""Mistakes in a rules file as values with their places, so that all of them can be shown at once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Value: TypeAlias = "bool | int | str | list[Value] | dict[str, Value] | None"
-"""What a rules file may hold, before anything is known of it."""
+"""A value of a rules file before it is checked."""
 Step = str | int
 Path = tuple[Step, ...]
 """Where a value stands in the file's tree: keys of mappings and indices of lists."""
 Doubt = tuple[str, Path, str]
-"""A code of `lint.CODES`, where it stands below the rule's conditions or the policy, and what is said."""
+"""A code of `lint.CODES`, the path below the rule's conditions or the policy, and the text."""
 
 _LONGEST_SHOWN = 60
 
@@ -46,13 +46,13 @@ class Mistake:
 
 
 class OldBoolean(str):
-    """`yes`, `on`, `no` or `off` without quotes: a text in YAML 1.2, and true or false to those who know YAML 1.1."""
+    """`yes`, `on`, `no` or `off` without quotes: text in YAML 1.2, a boolean in YAML 1.1."""
 
     __slots__ = ()
 
     @property
     def meaning(self) -> str:
-        """What YAML 1.1 reads it as."""
+        """The boolean that it is in YAML 1.1."""
         return "true" if self.lower() in ("yes", "on") else "false"
 
 
@@ -69,7 +69,7 @@ class RulesError(ValueError):
 
 
 def show_path(path: Path) -> str:
-    """Write a path as people do: `rules[1].match.methods`; a key with other characters is quoted."""
+    """Write a path like `rules[1].match.methods`; keys with other characters are quoted."""
     shown = ""
     for step in path:
         if isinstance(step, int):
@@ -82,7 +82,7 @@ def show_path(path: Path) -> str:
 
 
 def show_text(text: str) -> str:
-    """Quote a text of the file, control characters escaped, and cut it where it is long."""
+    """Quote a text of the file, with control characters escaped, and cut off after 60 characters."""
     quoted = (
         ascii(text) if not text.isprintable() else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     )
@@ -92,7 +92,7 @@ def show_text(text: str) -> str:
 
 
 def show_value(value: object) -> str:
-    """Say what was found: the value itself when it is one, its kind when it is a list or mapping."""
+    """Name a value in a message: a scalar by itself, a list or mapping by its kind."""
     match value:
         case None:
             return "nothing"

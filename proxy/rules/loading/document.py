@@ -1,4 +1,4 @@
-"""A YAML document as a tree of values that know where they stand."""
+"""A YAML document as a tree of values with their places."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Node:
     Attributes:
         content: a scalar's value, a list of nodes, or a mapping of keys to nodes.
         keys: where each key of a mapping stands.
-        size, depth: with everything below, aliases expanded.
+        size, depth: of the subtree, aliases expanded.
     """
 
     place: Place
@@ -52,10 +52,9 @@ class Document:
     mistakes: tuple[Mistake, ...] = ()
 
     def place_of(self, path: Path, *, key: bool = False) -> Place:
-        """Find where the value at `path` stands (or its key); the nearest value above it if there is none.
+        """Return the place of the value at `path`, or of its key; of the nearest value above it if there is none.
 
-        A step into a scalar is passed over, so that the members of a list that was written as one value
-        are found too.
+        A step into a scalar is skipped: the scalar stands for a list of one member.
         """
         node, place = self.root, (1, 1)
         for step in path:
@@ -75,7 +74,7 @@ class Document:
         return place if key or node is None else node.place
 
     def reach(self, path: Path) -> Path:
-        """Cut a path where it steps into a scalar: a value that was written without its list."""
+        """Cut a path before a step into a scalar, which stands for a list of one member."""
         node = self.root
         for index, step in enumerate(path):
             if node is None or not isinstance(node.content, (dict, list)):
@@ -88,6 +87,6 @@ class Document:
         return path
 
     def mistake(self, path: Path, text: str, *, key: bool = False, code: str = "") -> Mistake:
-        """Make a mistake that stands at a path's value, or at its key."""
+        """Make a mistake at the place of a path's value, or of its key."""
         line, column = self.place_of(path, key=key)
         return Mistake(line, column, show_path(path), text, code, self.source)

@@ -1,4 +1,4 @@
-"""The JSON Schema of a rules file, for editors: what pydantic generates, without its noise."""
+"""The JSON Schema of a rules file, for editors: as pydantic generates it, without titles and empty defaults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def json_schema() -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out what an editor would show as noise: titles, and defaults that stand for an absent key."""
+    """Leaves out what editors would show for no use: titles, and defaults that mean an absent key."""
 
     schema_dialect = SCHEMA_DIALECT
 

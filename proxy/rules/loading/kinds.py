@@ -1,4 +1,4 @@
-"""The kinds of value in a rules file: what one value can get wrong, and how to say what is allowed."""
+"""The types of values in a rules file: each checks one value, and says what is allowed in place of a wrong one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAME_PATTERN: Final = f"^{_NAME.pattern}$"
 _STATUS_CLASS = re.compile(r"[1-5]xx")
 _STATUS_CODE = re.compile(r"[1-5][0-9][0-9]")
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z?]+(?:/[!#$%&'*+\-.^_`|~0-9a-z?]+)?")
-# What frames a message or belongs to one connection is the gateway's own, RFC 9110 section 7.6.1.
+# The gateway writes these itself: they frame the message or belong to one connection. RFC 9110 section 7.6.1.
 _CONNECTION_FIELDS: Final = tuple(sorted(name.decode() for name in HOP_BY_HOP | {b"content-length"}))
 _OWN_MEANS: Final = {
     "date": "the gateway adds it when the app sends none",
@@ -47,7 +47,14 @@ def wrong(text: str) -> PydanticCustomError:
 
 @dataclass(frozen=True, slots=True)
 class OneOrMany:
-    """Takes `GET` for `[GET]`; where asked to, `true` and `false` (present, absent) and `null` (absent)."""
+    """Accept a list, or one member without the list: `GET` for `[GET]`.
+
+    Attributes:
+        what: names a member in messages.
+        member: its type.
+        or_presence: also accept `true` (present) and `false` (absent).
+        or_null: also accept `null` (absent).
+    """
 
     what: str
     member: Any
@@ -89,12 +96,12 @@ def _refuse_old_booleans(values: list[Value]) -> None:
 
 
 def to_tuple(value: Value) -> object:
-    """Take a list of the file for a tuple of the model."""
+    """Convert a list, as YAML has it, to the tuple that the model wants."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _to_text(value: Value) -> object:
-    """Take `0` for `"0"`: the loader reads only what writes back to the same text as a number."""
+    """Convert a number to its text. Nothing is lost: `007` and the like were read as text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -107,7 +114,7 @@ def refuse_repeated(names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name.lower() in seen:
-            raise wrong(f"found {name} more than once, allowed: once, field names have no case")
+            raise wrong(f"found {name} more than once, allowed: once; upper and lower case are the same")
         seen.add(name.lower())
 
 
@@ -195,7 +202,7 @@ def _read_field_name(value: str) -> str:
     if "_" in value:
         hint = value.replace("_", "-")
         raise wrong(
-            "no request has this field, those with '_' in the name are dropped; did you mean "
+            "the proxy drops request fields with '_' in the name, so no request has it; did you mean "
             f"{show_text(hint)}?"
         )
     if value.lower() in _CONNECTION_FIELDS:
@@ -207,7 +214,7 @@ def _set_field_name(value: str) -> str:
     _field_name(value)
     _refuse_own(value, "set")
     if value.lower() == "set-cookie":
-        raise wrong("a policy cannot set Set-Cookie: it would take away the app's own cookies")
+        raise wrong("a policy cannot set Set-Cookie: it would replace the app's own cookies")
     return value
 
 
@@ -215,14 +222,14 @@ def _removed_field_name(value: str) -> str:
     suffix = value.removeprefix("*")
     if value.startswith("*") and (not suffix or "*" in suffix):
         raise wrong(
-            f"found {show_text(value)}, allowed: a field name, or '*' and how names end, such as "
+            f"found {show_text(value)}, allowed: a field name, or '*' and the end of names, such as "
             "'*-Cache-Control'"
         )
     _field_name(suffix)
     if value.startswith("*"):
         for name in (*_CONNECTION_FIELDS, *_OWN_MEANS):
             if name.endswith(suffix.lower()):
-                raise wrong(f"{show_text(value)} takes {name} away too; name more of the field")
+                raise wrong(f"{show_text(value)} would also remove {name}; use a longer ending")
     else:
         _refuse_own(value, "remove")
     return value

@@ -1,4 +1,4 @@
-"""From the bytes of a rules file to compiled rules, or to every mistake in it at once."""
+"""Turns the bytes of a rules file into compiled rules, or into all mistakes in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RulesFile:
         bases: what each policy of the file extends.
         cases: the file's `tests`, not yet run: see `rule_tests.run`.
         digest: of the file's bytes, to tell versions apart.
-        document: where everything stands, for messages.
+        document: has the place of each value, for messages.
     """
 
     source: str
@@ -64,7 +64,7 @@ def load(path: Path) -> RulesFile:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a rules file's bytes, at most one more than may be.
+    """Read a rules file's bytes, at most one more than allowed.
 
     Raises:
         RulesError: there is no such file, or it cannot be read.
@@ -78,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
         raise _unreadable(path, "found a directory, allowed: a file") from error
     except PermissionError as error:
         raise _unreadable(
-            path, "found a file that this process may not read; mend its mode or owner"
+            path, "found a file that this process may not read; correct its mode or owner"
         ) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -121,7 +121,7 @@ def loads(data: bytes, source: str) -> RulesFile:
 
 
 def _one_per_place(syntax: Sequence[Mistake], mistakes: Iterable[Mistake]) -> list[Mistake]:
-    """Leave out what only follows from a mistake in the YAML, and what an alias brings up a second time."""
+    """Leave out what follows from a mistake in the YAML itself, and what an alias repeats."""
     known = {(mistake.line, mistake.column) for mistake in syntax}
     found: dict[tuple[int, int, str], Mistake] = {}
     for mistake in mistakes:
@@ -133,7 +133,7 @@ def _one_per_place(syntax: Sequence[Mistake], mistakes: Iterable[Mistake]) -> li
 def _policies(model: schema.FileModel) -> dict[str, Policy]:
     made = dict(BUILT_IN)
     for name in model.policies:
-        chain = [name]  # down to one that is made; a loop, so that no length of chain is too long
+        chain = [name]  # down to one that is made; a loop, as recursion would limit the length of the chain
         while chain[-1] not in made:
             chain.append(model.policies[chain[-1]].extends)
         for base, own_name in pairwise(reversed(chain)):
@@ -167,7 +167,7 @@ def _conditions(conditions: schema.ConditionsModel) -> Conditions:
 
 
 def _keys(conditions: schema.ConditionsModel) -> Iterator[Key]:
-    """Make the keys that say something: an empty list is as good as no key."""
+    """Make the match keys; an empty list counts as an absent key."""
     if conditions.methods:
         yield Methods(conditions.methods)
     if conditions.paths:

@@ -1,6 +1,6 @@
-"""Finds mistakes that take two places of a rules file to see: names used twice, never defined, or in a ring.
+"""Finds mistakes that involve two places of a rules file: names defined twice, undefined names, circular `extends`.
 
-Works on the plain tree, so that it finds its mistakes also where others make a rule unusable.
+It reads the plain tree, so that it also finds them in files that the schema refuses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from proxy.rules.policies import BUILT_IN
 
 
 def check_references(document: Document, tree: Value) -> list[Mistake]:
-    """Find names that are defined twice, used without being defined, or that extend each other in a ring."""
+    """Find names that are defined twice or not at all, and policies that extend each other in a circle."""
     if not isinstance(tree, dict):
         return []
     rules = list(_mappings(tree.get("rules")))
@@ -22,7 +22,7 @@ def check_references(document: Document, tree: Value) -> list[Mistake]:
         *_repeated_names(document, rules),
         *_redefined_policies(document, policies),
         *_unknown_policies(document, rules, policies),
-        *_rings(document, policies),
+        *_circles(document, policies),
         *_unknown_in_tests(document, tree, rules, policies),
     ]
 
@@ -41,8 +41,8 @@ def _repeated_names(document: Document, rules: list[tuple[int, Mapping[str, Valu
         if name in first:
             line, _ = document.place_of(("rules", first[name], "name"))
             text = (
-                f"found {show_text(name)} again, allowed: a name of its own; rules[{first[name]}] in line "
-                f"{line} has it"
+                f"found {show_text(name)} again, allowed: a name that no other rule has; rules[{first[name]}] in line "
+                f"{line} has this one"
             )
             yield document.mistake(("rules", index, "name"), text)
         first.setdefault(name, index)
@@ -74,7 +74,7 @@ def _unknown(document: Document, path: Path, name: Value, policies: Mapping[str,
         yield document.mistake(path, f"unknown policy {show_text(name)}{hint}")
 
 
-def _rings(document: Document, policies: Mapping[str, Value]) -> Iterator[Mistake]:
+def _circles(document: Document, policies: Mapping[str, Value]) -> Iterator[Mistake]:
     bases = {name: policy.get("extends") for name, policy in policies.items() if isinstance(policy, dict)}
     seen: set[str] = set()
     for name in bases:
@@ -84,12 +84,12 @@ def _rings(document: Document, policies: Mapping[str, Value]) -> Iterator[Mistak
             chain.append(base)
             base = bases[base]
         if base in chain:
-            ring = chain[chain.index(base) :]
+            circle = chain[chain.index(base) :]
             text = (
-                f"extends itself: {' -> '.join((*ring, ring[0]))}, allowed: a chain that ends at a built-in "
+                f"extends itself: {' -> '.join((*circle, circle[0]))}, allowed: a chain that ends at a built-in "
                 "policy"
             )
-            yield document.mistake(("policies", ring[0], "extends"), text)
+            yield document.mistake(("policies", circle[0], "extends"), text)
         seen.update(chain)
 
 

@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into mistakes that say where, what was found and what is allowed."""
+"""Checks a document against the schema, and turns pydantic's errors into mistakes: place, found, allowed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MODELS: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     ("tests", "*", "response"): schema.TestResponseModel,
     ("tests", "*", "expect"): schema.ExpectationModel,
 }
-# What people write who come from other proxies, or who guess, where no spelling is near.
+# Words that other proxies use, or that people guess, and that no spelling check connects with ours.
 _ALIASES: Final = {
     "ajax": "script_request",
     "xhr": "x_requested_with",
@@ -76,7 +76,7 @@ def validate(document: Document, tree: Value) -> tuple[schema.FileModel | None, 
 
 
 def _nulls(document: Document, tree: Value) -> list[Mistake]:
-    """Refuse keys without a value: half a line, or all of a list commented out, must not count as absent."""
+    """Refuse keys without a value: an unfinished line, or a list whose members are comments, must not count as absent."""
     return [
         document.mistake(path, f"found nothing, allowed: {_allowed_instead(path)}")
         for path in _null_paths(tree, ())
@@ -176,7 +176,7 @@ _KINDS: Final[dict[str, Callable[[Path], str]]] = {
 
 
 def _intended(path: Path) -> Path | None:
-    """Return the path of the key that an unknown one was meant to be."""
+    """Return the path of the known key that an unknown one resembles."""
     model = _model_at(path[:-1])
     near = nearest(str(path[-1]), model.model_fields) if model else None
     return None if near is None else (*path[:-1], near)
@@ -196,7 +196,7 @@ def _unknown_key(path: Path) -> str:
 
 
 def _belongs_elsewhere(key: str, path: Path, alias: str | None) -> str:
-    """Say where a key belongs that is known, but not here: mostly an indentation that slipped."""
+    """Say where a key is allowed that is known, but not here. Mostly its indentation is wrong."""
     here = _pattern(path[:-1])
     if here[:1] == ("rules",) and key in schema.PolicyModel.model_fields:
         return "it belongs to a policy of your own, under 'policies'"
@@ -220,7 +220,7 @@ def _model_at(path: Path) -> type[BaseModel] | None:
 
 
 def _pattern(path: Path) -> tuple[str, ...]:
-    """Replace indices and names that the author chose by `*`."""
+    """Replace list indices and the names of policies by `*`."""
     return tuple(
         "*" if isinstance(step, int) or (index == 1 and path[0] == "policies") else step
         for index, step in enumerate(path)

@@ -1,8 +1,8 @@
-"""Reads YAML into plain values that remember where they stand, and finds what YAML libraries let pass.
+"""Reads YAML into values that know their line and column, and reports what YAML libraries accept without a word.
 
-PyYAML's loaders keep the last of two equal keys, forget positions and expand aliases without bound. So
-the tree is built here, from the parser's events, with a stack instead of recursion. Plain scalars are
-read as the YAML 1.2 core schema does (`yes` and `off` are texts), which is what editors' checks do too.
+PyYAML's loaders keep the last of two equal keys, forget positions, and expand aliases without a bound. So this module
+builds the tree itself, from the parser's events, with a stack instead of recursion. It reads plain scalars by the YAML
+1.2 core schema, as editors do: `yes` and `off` are text.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from proxy.rules.loading.document import Document, Node, Place
 from proxy.rules.loading.yaml_syntax import explain_syntax
 
 MAX_SIZE_BYTES: Final = 1 << 20
-"""A Kubernetes ConfigMap can hold no more."""
+"""The limit of a Kubernetes ConfigMap."""
 MAX_DEPTH: Final = 20
-"""The schema needs 6."""
+"""Of nesting; the schema needs 6."""
 MAX_VALUES: Final = 200_000
-"""Counted after aliases are expanded; 1,000 rules have some 20,000."""
+"""After aliases are expanded; 1,000 rules have about 20,000."""
 
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-# PyYAML's parser in Python takes no tab between a key and its value; libyaml, and YAML, do.
+# A tab between a key and its value: YAML and libyaml allow it, PyYAML's parser in Python does not.
 _SEPARATION = re.compile(r"(?<=[:,\[{-])[ \t]*\t[ \t]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -56,11 +56,11 @@ def read(data: bytes, source: str) -> Document:
     """Read one YAML document.
 
     Args:
-        data: the file's bytes: UTF-8, with or without a byte order mark, any line ends.
-        source: how to name it in mistakes.
+        data: the file's bytes: UTF-8, with or without a byte order mark, with any line ends.
+        source: the file's name in messages.
 
     Returns:
-        The document; it has a root unless a mistake makes the rest unreadable.
+        The document, without a root if a mistake makes the rest unreadable.
     """
     reader = _Reader(source)
     root = reader.read(data)
@@ -69,7 +69,7 @@ def read(data: bytes, source: str) -> Document:
 
 @dataclass(slots=True)
 class _Open:
-    """A list or mapping whose end has not been seen."""
+    """A list or mapping that has begun and not ended."""
 
     node: Node
     anchor: str | None
@@ -82,7 +82,7 @@ class _Open:
 
 
 class _StopReadingError(Exception):
-    """What follows cannot be read; the mistake has been noted."""
+    """The rest of the file cannot be read; the mistake is noted."""
 
 
 class _Reader:
@@ -102,7 +102,7 @@ class _Reader:
                 return self._compose(text, fast)
             except (yaml.YAMLError, UnicodeError):
                 self.mistakes.clear()
-        try:  # the parser in Python has the clearer messages, and they do not depend on how PyYAML was built
+        try:  # the parser in Python has clearer messages, which are the same with and without libyaml
             return self._compose(_SEPARATION.sub(_blank, text), yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             self._note(*explain_syntax(error))
@@ -127,7 +127,9 @@ class _Reader:
         if strange:
             character = f"U+{ord(strange[0]):04X}"
             place = _place_in(text[: strange.start()])
-            self._note(place, f"found the invisible character {character}, allowed: text")
+            self._note(
+                place, f"found the invisible character {character}, allowed: visible ones, spaces and tabs"
+            )
             return None
         return text
 
@@ -148,7 +150,7 @@ class _Reader:
 
 
 class _Builder:
-    """Takes one event after the other; its stack holds the lists and mappings that are open."""
+    """Builds the tree from one event after the other; its stack holds the open lists and mappings."""
 
     def __init__(self, note: Callable[..., None]) -> None:
         self.root: Node | None = None
@@ -181,7 +183,10 @@ class _Builder:
         half = _SURROGATE.search(event.value)
         if half:
             code = f"\\u{ord(half[0]):04x}"
-            self._note(place, f"found the escape {code}, half of a character; write the character itself")
+            self._note(
+                place,
+                f"found the escape {code}, which is half of a surrogate pair; write the character itself",
+            )
             raise _StopReadingError
         top = self._stack[-1] if self._stack else None
         if top is not None and isinstance(top.node.content, dict) and top.awaits_key:
@@ -204,7 +209,7 @@ class _Builder:
         top.is_merge = event.value == _MERGE and event.implicit[0]
         if event.value in top.node.keys and not top.is_merge:
             first = top.node.keys[event.value][0]
-            self._note(place, f"duplicate key, it stands in line {first} already", (*top.path, event.value))
+            self._note(place, f"duplicate key; the first is in line {first}", (*top.path, event.value))
 
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, place: Place) -> None:
         is_mapping = isinstance(event, yaml.MappingStartEvent)
@@ -268,7 +273,7 @@ class _Builder:
             self._key(top, yaml.ScalarEvent(None, None, (False, True), node.content), place)
             return
         if node.size > 1 and top is not None:
-            top.node.size += node.size  # bounds the sum long before the list or mapping is closed
+            top.node.size += node.size  # so that the sum has its bound before the list or mapping ends
             if top.node.size > MAX_VALUES:
                 self._note(
                     place, f"found more than {MAX_VALUES} values with aliases expanded, allowed: {MAX_VALUES}"
@@ -294,7 +299,7 @@ class _Builder:
             top.node.keys[top.key] = top.key_place
 
     def _merge(self, closed: _Open) -> None:
-        """Add what `<<` names: keys of the mapping itself win, then the first of several."""
+        """Add the keys of the mappings that `<<` names. A key of the mapping itself wins, then the first of several."""
         for place, node in closed.merges:
             sources = node.content if isinstance(node.content, list) else [node]
             for merged in sources:
@@ -331,7 +336,7 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def _resolve(text: str) -> bool | int | str | None:
-    """Read a plain scalar; only what writes back to the same text is a number, so that `007` stays text."""
+    """Read a plain scalar. A number is only what is written back as the same text, so `007` is text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if text.lower() in _OLD_BOOLEANS:
@@ -340,6 +345,6 @@ def _resolve(text: str) -> bool | int | str | None:
 
 
 def _place_in(before: str) -> Place:
-    """Return the place of the character after this text; CRLF, CR and LF end a line."""
+    """Return line and column of the character after this text. CRLF, CR and LF end a line."""
     lines = re.split("\r\n|\r|\n", before)
     return len(lines), len(lines[-1]) + 1

@@ -1,4 +1,4 @@
-"""Says what PyYAML's parser says in the words of someone who has a file to mend."""
+"""Rewrites the messages of PyYAML's parser for somebody who has to correct a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proxy.rules.loading.diagnostics import show_text
 
 
 def explain_syntax(error: yaml.MarkedYAMLError) -> tuple[tuple[int, int], str]:
-    """Turn a parser's error into line and column, from 1, and a text that says what to do."""
+    """Return line and column of an error, from 1, and a text that says how to correct it."""
     problem, context = error.problem or "cannot be read", error.context or ""
     mark = error.context_mark if "alias" in context or "anchor" in context else error.problem_mark
     mark = mark or error.problem_mark or error.context_mark
@@ -26,8 +26,8 @@ def explain_syntax(error: yaml.MarkedYAMLError) -> tuple[tuple[int, int], str]:
 
 
 def _last_quoted(problem: str) -> str:
-    quoted = re.search(r"""(?:found|got|character) (?:'(?P<one>[^']+)'|"(?P<two>[^"]+)")$""", problem)
-    text = (quoted["one"] or quoted["two"]) if quoted else ""
+    found = re.findall(r"""(?:found|got|character) (?:'([^']+)'|"([^"]+)")""", problem)
+    text = "".join(found[-1]) if found else ""
     return _TOKENS.get(text, show_text(text)) if text else "something else"
 
 
@@ -45,29 +45,29 @@ _TOKENS: Final = {
     "-": "a list with another indentation",
     "?": "a key with another indentation",
 }
-"""PyYAML's names of what stood there, as people call it."""
+"""PyYAML's names of tokens, in plain words."""
 
 _TEXTS: Final = (
     (r"found character '\\t'", "", "found a tab, allowed: spaces; YAML indents with spaces only"),
     (
         "cannot start any token",
         "",
-        "found text that begins with {what}; YAML gives that character a meaning, put the text in quotes",
+        "found text that begins with {what}; the character has a meaning in YAML, so put the text in quotes",
     ),
     (
         "",
         "scanning an alias",
-        "found text that begins with '*'; YAML takes it for an alias, put the text in quotes",
+        "found text that begins with '*'; to YAML that is an alias, so put the text in quotes",
     ),
     (
         "",
         "scanning an anchor",
-        "found text that begins with '&'; YAML takes it for an anchor, put the text in quotes",
+        "found text that begins with '&'; to YAML that is an anchor, so put the text in quotes",
     ),
     (
         "unknown escape character",
         "",
-        "found a backslash before {what} in double quotes; use single quotes, where a backslash means itself",
+        "found a backslash before {what} in double quotes; use single quotes, in which a backslash is an ordinary character",
     ),
     (
         "unexpected end of stream",
@@ -92,12 +92,12 @@ _TEXTS: Final = (
     (
         "mapping values are not allowed here",
         "",
-        "found ':' where no key can stand; mend the indentation, or put text that has ': ' in it in quotes",
+        "found ':' where no key is allowed; correct the indentation, or put text that contains ': ' in quotes",
     ),
     (
         "sequence entries are not allowed here",
         "",
-        "found '- ' where no list can begin; mend the indentation or begin a new line",
+        "found '- ' where no list is allowed; correct the indentation or begin a new line",
     ),
     (
         "could not find expected ':'",
@@ -107,11 +107,11 @@ _TEXTS: Final = (
     (
         "expected <block end>",
         "block mapping",
-        "found {what} where the next key of the mapping{began} was expected; mend indentation or quotes",
+        "found {what} where the next key of the mapping{began} was expected; correct the indentation or quotes",
     ),
     (
         "expected <block end>",
         "block collection",
-        "found {what} where the next '- ' of the list{began} was expected; mend the indentation",
+        "found {what} where the next '- ' of the list{began} was expected; correct the indentation",
     ),
 )
