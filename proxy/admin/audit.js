@@ -40,6 +40,7 @@ function showAudit() {
   const counts = Object.fromEntries(Object.keys(VERDICTS).map((verdict) => [verdict, 0]));
   routes.forEach((route) => { counts[route.verdict] += 1; });
   if (!counts[audit.chosen]) audit.chosen = "";
+  at("audit-filter").hidden = !routes.length;
   at("audit-filter").replaceChildren(
     filterButton("", `all ${routes.length}`, "Every route."),
     ...Object.entries(counts).filter(([, count]) => count).map(([verdict, count]) =>
@@ -75,7 +76,7 @@ function routeCard(route) {
 
 const answers = (count) => (count === 1 ? "1 answer" : `${count.toLocaleString("en")} answers`);
 
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+const sentence = (text) => `${capitalised(text)}.`;
 
 function facts(route) {
   const asked = Object.entries(route.asked_by).filter(([, count]) => count).map(([who, count]) => `${who} ${count}`);

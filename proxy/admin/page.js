@@ -2,6 +2,7 @@
 const AGAIN_MS = 5000;
 const at = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
+const capitalised = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // What comes from the proxy gets into the page by this alone: as text, never as markup.
 function element(name, properties = {}, ...children) {
@@ -21,7 +22,7 @@ async function show() {
   const [ready, rules, config] = await Promise.all(paths.map((path) => fetch(path).then((r) => r.json())));
   const said = ready.ready ? ["Ready: takes traffic."] : ["Not ready:", ...ready.reasons];
   // Rules that are refused need somebody, but the rules before them protect as they did.
-  tell([...said, ...ready.notes].join("\n"), ready.ready ? (ready.notes.length ? "warn" : "good") : "bad");
+  tell([...said, ...ready.notes].map(capitalised).join("\n"), ready.ready ? (ready.notes.length ? "warn" : "good") : "bad");
   const since = new Date(config.started_at_s * 1000).toLocaleString();
   const workers = `${config.workers_running} of ${config.settings.workers} ${config.settings.workers === 1 ? "worker" : "workers"}`;
   at("process").textContent = `Version ${config.version}, in front of ${config.settings.upstream}, since ${since}, ${workers}.`;

@@ -4,6 +4,7 @@
 const RECENT_AGAIN_MS = 2000;
 const MOST_ROWS = 200;
 const COLUMNS = 7;
+const CLIENT_LEFT = 499;
 const recent = { exchanges: [], last: 0, since: "", isPaused: false };
 
 async function loadRecent() {
@@ -92,24 +93,26 @@ function exchangeDetail(exchange) {
       headList("Request", "the client sent", "the app got", request.received, request.forwarded),
       headList("Response", "the app sent", "the client got", response.received, response.sent)),
     ...(JSON.stringify([request, response]).includes("(hidden)")
-      ? [element("p", { className: "faint", textContent: "(hidden) stands for a value that may be a credential. The proxy does not show it." })] : []),
+      ? [element("p", { className: "faint", textContent: "(hidden) stands for a value that may be a credential. The proxy does not show it, and Explain does not know it." })] : []),
     button("Open in Explain", () => openExplain({
       method: exchange.method,
       target: exchange.target,
       fields: fieldLines(request.received ?? request.forwarded),
-      status: String(exchange.upstream_status ?? exchange.status ?? 200),
+      status: exchange.upstream_status >= 200 ? String(exchange.upstream_status) : "200",
       responseFields: fieldLines(response.received),
     })),
   ];
 }
 
-function outcome({ rule, policy, changed, observed, error, detail, upstream_status: theirs }) {
+function outcome({ rule, policy, changed, observed, status, error, detail, upstream_status: theirs }) {
   const who = rule === null ? "No rule matched" : `The rule ${rule} decided`;
   const what = policy === null ? "the response passed as it was" : `policy ${policy}, ${changed} ${changed === 1 ? "line" : "lines"} of the response changed`;
   const tried = observed === null ? "" : ` The rule ${observed} is only observed; it would have decided.`;
   if (error === null) return `${who}: ${what}.${tried}`;
   const why = detail === null ? error : `${error} (${detail})`;
-  return theirs === null ? `The proxy answered in place of the app: ${why}.${tried}` : `${who}: ${what}. It ended early: ${why}.${tried}`;
+  if (status === null || status === CLIENT_LEFT) return `${who}. There was no answer: ${why}.${tried}`;
+  if (status !== theirs) return `The proxy answered in place of the app: ${why}.${tried}`;
+  return `${who}: ${what}. The response broke off: ${why}.${tried}`;
 }
 
 const fieldLines = (head) => (head ?? []).slice(1).filter((line) => line !== "...");

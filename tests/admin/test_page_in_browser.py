@@ -10,12 +10,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from proxy import __version__
 from tests.support.apps import serving_in_threads
 from tests.support.ports import LOCALHOST
 from tests.support.serving import serving
@@ -153,6 +154,28 @@ def routes(page) -> list[str]:
 
 def test_rules_are_shown_as_text(page):
     assert "a script shows it <b>now</b>" in page.locator("#rules").inner_text()
+
+
+def test_refused_rules_are_amber_and_an_app_that_is_gone_is_red(browser, tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES)
+    with ExitStack() as running_app:
+        app = running_app.enter_context(serving_in_threads(App))
+        with running(rules, app) as other:
+            page = browser.new_page()
+            page.goto(f"http://{other.admin}/")
+            page.locator("#state.good").wait_for()
+            rules.write_text("version: 1\nrules: [{name: a, matches: {}}]\n")
+            page.locator("#state.warn").wait_for()
+            note = "The rules file cannot be used, the rules before it are in force:"
+            assert page.locator("#state").inner_text().startswith(f"Ready: takes traffic.\n{note}")
+            said = page.locator("#process").inner_text()
+            told = re.fullmatch(r"Version (\S+), in front of (\S+), since .+, (.+)\.", said)
+            assert told.groups() == (__version__, f"http://{LOCALHOST}:{app}", "1 of 1 worker")
+            running_app.close()
+            page.locator("#state.bad").wait_for()
+            assert "Upstream: the app does not accept connections" in page.locator("#state").inner_text()
+            page.close()
 
 
 def test_explain_answers_with_what_caches_may_do(page):
