@@ -5,8 +5,10 @@
 #
 # Mount config/ as a directory, not rules.yaml alone: a mounted file stays the old one when an editor replaces it.
 
-# For builds that can be repeated, name it by its digest: --build-arg PYTHON_IMAGE=python@sha256:...
-ARG PYTHON_IMAGE=python:3.13-slim
+# The base image is named by its digest, so that today's build can be repeated: 3.13.15 of 1 September 2026. To renew it,
+# take the digest that `docker buildx imagetools inspect python:3.13-slim` shows first, or the first one in
+# docker-library/repo-info, repos/python/remote/3.13-slim.md. For another base: --build-arg PYTHON_IMAGE=...
+ARG PYTHON_IMAGE=python:3.13-slim@sha256:881d80734ee05dca6f7f42dcb080975652a53c7eda9ba1f03bb8da31aa6a6ec2
 
 # The data path is compiled, which saves a third of the CPU per request; `--build-arg COMPILE=0` skips that. The compiler
 # stays in this stage. Python's headers are a separate package only where Python itself comes from Debian.

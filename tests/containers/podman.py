@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -18,7 +19,8 @@ import pytest
 import requests
 
 ROOT = Path(__file__).parents[2]
-PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "docker.io/library/python:3.13-slim")
+BASE_IMAGE = re.findall(r"^ARG PYTHON_IMAGE=(.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
+PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", f"docker.io/library/{BASE_IMAGE}")
 ENDED_S = 60.0  # how long anything here may take before a test calls it hung
 
 # What a careful operator would say; --read-only-tmpfs=false takes away the /tmp that podman alone leaves.

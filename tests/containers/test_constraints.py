@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 
+import yaml
 from packaging.requirements import Requirement
 
-from tests.containers.podman import ROOT
+from tests.containers.podman import BASE_IMAGE, ROOT
 
 LINES = [
     line
@@ -29,6 +30,13 @@ def test_image_installs_nothing_whose_hash_is_not_listed() -> None:
         r"^RUN pip wheel .*constraints\.txt$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
     )
     assert {"--require-hashes", "--no-deps"} <= set(install.split())
+
+
+def test_base_image_is_named_by_its_digest_in_one_place() -> None:
+    """Issue 16.19: a build argument with a default."""
+    assert re.fullmatch(r"python:3\.13[.0-9]*-slim@sha256:[0-9a-f]{64}", BASE_IMAGE)
+    services = yaml.safe_load((ROOT / "config" / "compose.yaml").read_text())["services"]
+    assert [service["build"]["args"] for service in services.values()] == 2 * [["PYTHON_IMAGE"]]
 
 
 def test_every_line_pins_one_version() -> None:
