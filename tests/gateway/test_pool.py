@@ -340,6 +340,16 @@ class Test_On_the_wire:  # noqa: N801
             assert not b.gateway.pool._attempts
         assert [record.getMessage() for record in caplog.records] == ["telling of a connection failed"]
 
+    async def test_connection_that_ends_before_anyone_listens_is_told(self, monkeypatch):
+        async def closed(_pool):
+            return Connection(is_closing=True)
+
+        monkeypatch.setattr(Pool, "open", closed)
+        async with bench() as b:
+            answer = await b.exchange(GET.replace(b"Host: a", b"Host: a\r\nConnection: close"))
+            assert answer.status == 502
+            assert b.gateway.stats.upstream_errors == {failures.UPSTREAM_CLOSED.reason: 1}
+
     async def test_attempt_that_times_out_is_not_tried_again(self, monkeypatch):
         tried: list[int] = []
 

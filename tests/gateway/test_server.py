@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -267,10 +268,17 @@ class Test_Probe:  # noqa: N801
 
     async def test_is_no_traffic(self):
         """An orchestrator asks every few seconds: that would look like an app that keeps no connection open."""
-        async with bench() as b:
+        ended = asyncio.Event()
+
+        async def app(peer: Peer) -> None:
+            with contextlib.suppress(ConnectionError):
+                await peer.reader.read()
+            ended.set()
+
+        async with bench(app) as b:
             before = b.gateway.stats.snapshot()
             assert await b.gateway.probe_upstream() is None
-            await until(lambda: b.recorder.connections)
+            await asyncio.wait_for(ended.wait(), LIMIT_S)
             assert b.gateway.stats.snapshot() == before
 
     async def test_reason_is_given_where_it_is_not(self):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.gateway import upstream
 from proxy.gateway.connection import TURN_BYTES
 from proxy.gateway.read_buffer import SMALL_BYTES
 from proxy.gateway.upstream import Phase, UpstreamConnection
@@ -52,11 +53,13 @@ class Listener:
 class Pool:
     def __init__(self) -> None:
         self.resting: list[UpstreamConnection] = []
+        self.closed: list[UpstreamConnection] = []
 
     def put(self, connection: UpstreamConnection, *, after_content: bool) -> None:
         self.resting.append(connection)
 
     def was_closed(self, connection: UpstreamConnection) -> None:
+        self.closed.append(connection)
         if connection in self.resting:
             self.resting.remove(connection)
 
@@ -150,6 +153,80 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         assert stage.hear(OK) == ["upstream_lost may_retry=False detail=it spoke unasked"]
         assert stage.transport.end == "aborted"
 
+    def test_response_right_behind_an_informational_one_is_read(self):
+        told = Stage().hear(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+        assert told == ["informational 103", "head 200", "response_content ok", "response_end"]
+
+    def test_exchange_that_ends_within_an_informational_response_hears_no_more(self):
+        stage = Stage()
+        stage.listener.informational = lambda _response: stage.connection.abort()
+        assert stage.hear(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK) == []
+
+    @pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked\r\n", b""])
+    def test_head_alone_has_no_content(self, framing):
+        assert Stage().hear(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n") == ["head 200"]
+
+    def test_chunks_that_are_none_are_truncated_content(self):
+        told = Stage().hear(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnone\r\n")
+        assert told[0] == "head 200"
+        assert told[1].startswith("fail upstream_truncated ")
+
+    def test_head_beyond_the_limit_is_told(self):
+        stage = Stage()
+        limit = stage.around.context.settings.max_head_size_bytes
+        assert stage.hear(b"HTTP/1.1 200 OK\r\nA: " + b"x" * (limit - 22)) == []
+        assert stage.hear(b"xxxxxxx") == ["fail upstream_head_too_large"]
+
+    @pytest.mark.parametrize("is_in_use", [True, False])
+    @pytest.mark.parametrize("framing", ["fixed", "chunked", "tunnel"])
+    def test_large_read_is_passed_on_and_its_buffer_left_alone_while_it_is_in_use(self, framing, is_in_use):
+        if framing == "tunnel":
+            stage = Test_Tunnel().make()
+        else:
+            stage = Stage()
+            field = b"Transfer-Encoding: chunked" if framing == "chunked" else b"Content-Length: 9000000"
+            stage.hear(b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n")
+        stage.listener.has_unsent_content = lambda: is_in_use
+        inbox = stage.around.context.inbox
+        buffer, size = inbox.buffer, SMALL_BYTES + 1
+        data = b"%x\r\n" % size if framing == "chunked" else b""
+        data += b"x" * (size - len(data))
+        buffer[:size] = data
+        stage.connection.buffer_updated(size)
+        (told,) = stage.around.take()
+        name = {"fixed": "large_content", "chunked": "response_content", "tunnel": "from_upstream"}[framing]
+        assert told == f"{name} {data.decode().rpartition(chr(10))[2]}"
+        assert (inbox.buffer is buffer) is (framing == "chunked" or not is_in_use)
+
+    def test_exchange_that_ends_as_its_content_is_passed_on_is_not_told_of_the_end(self):
+        stage = Stage()
+        stage.listener.response_content = lambda _data: stage.connection.abort()
+        assert stage.hear(OK) == ["head 200"]
+
+    def test_connection_that_is_reset_after_its_half_close_has_not_ended_well(self):
+        stage = Stage()
+        stage.hear(b"HTTP/1.1 200 OK\r\n\r\nok")
+        stage.connection._has_ended = True
+        stage.transport.get_extra_info = lambda _name, _default=None: (
+            object()
+        )  # TLS: nothing more can be read
+        stage.connection.connection_lost(ConnectionResetError("reset"))
+        assert stage.around.take() == ["fail upstream_truncated reset"]
+
+    @pytest.mark.interpreted
+    def test_last_words_are_read_as_long_as_somebody_listens(self, monkeypatch):
+        listens = []
+
+        def read(_transport: object, receive: Any) -> bool:
+            listens.extend(receive(piece) for piece in (OK[:-1], b"k", b""))
+            return True
+
+        monkeypatch.setattr(upstream, "read_what_tls_holds", read)
+        stage = Stage()
+        stage.connection.connection_lost(None)
+        assert listens == [True, False, False]
+        assert stage.around.take()[-1] == "response_end"
+
     def test_exchange_that_ends_within_the_head_hears_no_content(self):
         stage = Stage()
         stage.listener.on_head = lambda _response: stage.connection.abort()
@@ -169,6 +246,12 @@ class Test_Writing:  # noqa: N801
             stage.connection.end()
             stage.around.context.outbox.flush()
             assert (stage.transport.take(), stage.connection.phase) == (expected, Phase.AWAITING)
+
+    def test_says_how_many_conditions_it_leaves_out(self):
+        head = request(b"GET /a HTTP/1.1", b'If-None-Match: "a"', b"If-Modified-Since: now")
+        stage = Stage()
+        assert stage.connection.send_head(stage.listener, head, strips=True) == 2
+        assert stage.connection.send_head(stage.listener, head, strips=False) == 0
 
     def test_request_can_be_sent_a_second_time_byte_for_byte(self):
         head = request(b"GET /a HTTP/1.1", b'If-None-Match: "a"', b"If-Range: x", b"Range: bytes=0-1")
@@ -264,6 +347,7 @@ class Test_Rest:  # noqa: N801
                 stage.ask(GET)
             stage.connection.connection_lost(None)
             assert stage.around.take() == [f"upstream_lost may_retry={may_retry} detail="]
+            assert stage.pool.closed == [stage.connection] * may_retry, "what the app does with connections"
 
     def test_bytes_of_an_answer_make_the_request_one_that_was_served(self):
         stage = Stage()
@@ -322,6 +406,19 @@ class Test_Tunnel:  # noqa: N801
         told = stage.hear(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nearly")
         assert told == ["head 101", "from_upstream early"]
         return stage
+
+    def test_hears_nothing_after_its_end(self):
+        for how in ("abort", "close"):
+            stage = self.make()
+            getattr(stage.connection, how)()
+            assert stage.hear(b"late") == []
+            stage.connection.connection_lost(None)
+            assert stage.around.take() == []
+
+    def test_is_told_of_a_mistake_of_the_proxy(self):
+        stage = self.make()
+        stage.listener.from_upstream = broken
+        assert stage.hear(b"bytes") == ["fail internal_error"]
 
     def test_passes_bytes_and_half_closes_on(self):
         stage = self.make()
