@@ -33,7 +33,7 @@ _MAX_REMEMBERED_ORDERS: Final = 256
 _MAX_REMEMBERED_NAMES: Final = 2048
 _MAX_REMEMBERED_SECTIONS: Final = 256
 _MAX_REMEMBERED_SECTION: Final = 2048
-_SEEN_PLACES: Final = 1024
+_SEEN_PLACES: Final = 256
 _OPTIONS: Final[dict[str, Any]] = {
     "limit": _NO_LIMIT,
     "max_line_size": _NO_LIMIT,
