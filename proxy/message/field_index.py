@@ -8,7 +8,7 @@ this cache a request costs a fifth more bytecodes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.message.fields import (
     HOP_BY_HOP,
@@ -39,6 +39,7 @@ class LineTable:
         left_out: lower-case names that get no line.
         left_out_suffixes: likewise every name that ends with one of these, unless it is noted.
         left_out_prefixes: likewise every name that begins with one of these, unless it is noted.
+        reads: names whose presence `Shape.reads` tells; they are noted, too.
         notes_underscored: note names with `_` together, under `UNDERSCORED`.
     """
 
@@ -48,6 +49,7 @@ class LineTable:
         "_left_out_suffixes",
         "_names",
         "_notes_underscored",
+        "_reads",
         "_shapes",
     )
 
@@ -57,6 +59,7 @@ class LineTable:
         left_out: Iterable[bytes] = (),
         left_out_suffixes: Iterable[bytes] = (),
         left_out_prefixes: Iterable[bytes] = (),
+        reads: Iterable[bytes] = (),
         *,
         notes_underscored: bool = False,
     ) -> None:
@@ -65,7 +68,8 @@ class LineTable:
         self._left_out_suffixes = tuple(left_out_suffixes)
         self._left_out_prefixes = tuple(left_out_prefixes)
         self._notes_underscored = notes_underscored
-        self._shapes: dict[Names, _Shape] = {}
+        self._reads = tuple(reads)
+        self._shapes: dict[Names, Shape] = {}
 
     def walk(self, section: FieldSection) -> tuple[list[bytes], Noted, int]:
         """Return a line for each field, in order, and where the noted fields stand.
@@ -76,18 +80,8 @@ class LineTable:
         Returns:
             The lines, the noted fields, and how many fields were left out, hop-by-hop fields not counted.
         """
-        shape = self._shapes.get(section.names)
-        if shape is None:
-            shape = self._shape(section.names)
-        fields, lines = section.fields, section.lines.copy()
-        noted: Noted = {}
-        for name, place in shape.singles:
-            noted[name] = [(place, fields[place][1])]
-        for name, places in shape.repeated:
-            noted[name] = [(place, fields[place][1]) for place in places]
-        for place in shape.blank:
-            lines[place] = b""
-        return lines, noted, shape.left_out
+        shape = self.shape(section)
+        return shape.lines(section), shape.note(section), shape.left_out
 
     def note(self, section: FieldSection) -> Noted:
         """Note the fields that the table names, without their lines.
@@ -95,18 +89,14 @@ class LineTable:
         Raises:
             MalformedHeadError: a field name is not a token.
         """
-        shape = self._shapes.get(section.names)
-        if shape is None:
-            shape = self._shape(section.names)
-        fields = section.fields
-        noted: Noted = {}
-        for name, place in shape.singles:
-            noted[name] = [(place, fields[place][1])]
-        for name, places in shape.repeated:
-            noted[name] = [(place, fields[place][1]) for place in places]
-        return noted
+        return self.shape(section).note(section)
 
-    def _shape(self, names: Names) -> _Shape:
+    def shape(self, section: FieldSection) -> Shape:
+        """Return what the names of a section say by themselves."""
+        shape = self._shapes.get(section.names)
+        return self._new_shape(section.names) if shape is None else shape
+
+    def _new_shape(self, names: Names) -> Shape:
         noted: dict[bytes, list[int]] = {}
         hop_by_hop: list[int] = []
         left_out: list[int] = []
@@ -121,11 +111,8 @@ class LineTable:
                 hop_by_hop.append(place)
             elif lower in self._left_out or (not is_noted and self._has_left_out_end(lower)):
                 left_out.append(place)
-        shape = _Shape(
-            singles=tuple([(name, places[0]) for name, places in noted.items() if len(places) == 1]),
-            repeated=tuple([(name, tuple(places)) for name, places in noted.items() if len(places) > 1]),
-            blank=(*hop_by_hop, *left_out),
-            left_out=len(left_out),
+        shape = Shape(
+            noted, (*hop_by_hop, *left_out), len(left_out), [name for name in self._reads if name in noted]
         )
         if sum(map(len, names)) <= _MAX_SHAPE_BYTES:
             if len(self._shapes) >= _MAX_SHAPES:
@@ -137,18 +124,45 @@ class LineTable:
         return name.endswith(self._left_out_suffixes) or name.startswith(self._left_out_prefixes)
 
 
-class _Shape(NamedTuple):
+class Shape:
     """What a sequence of field names says by itself.
 
     Attributes:
-        singles, repeated: noted names with their place or places.
-        blank: places without a line; `left_out` of them belong to fields that the table leaves out.
+        left_out: how many fields the table leaves out.
+        reads: which of the names that the table reads are there.
     """
 
-    singles: tuple[tuple[bytes, int], ...]
-    repeated: tuple[tuple[bytes, tuple[int, ...]], ...]
-    blank: tuple[int, ...]
-    left_out: int
+    __slots__ = ("_blank", "_repeated", "_singles", "left_out", "reads")
+
+    def __init__(
+        self,
+        noted: Mapping[bytes, Sequence[int]],
+        blank: Sequence[int],
+        left_out: int,
+        reads: Sequence[bytes],
+    ) -> None:
+        self._singles = [(name, places[0]) for name, places in noted.items() if len(places) == 1]
+        self._repeated = [(name, places) for name, places in noted.items() if len(places) > 1]
+        self._blank = blank
+        self.left_out = left_out
+        self.reads = reads
+
+    def lines(self, section: FieldSection) -> list[bytes]:
+        """Return a line for each field of a section of this shape; see `LineTable.walk`."""
+        lines = section.lines.copy()
+        for place in self._blank:
+            lines[place] = b""
+        return lines
+
+    def note(self, section: FieldSection) -> Noted:
+        """Note the fields of a section of this shape."""
+        fields = section.fields
+        noted: Noted = {}
+        for name, place in self._singles:
+            noted[name] = [(place, fields[place][1])]
+        for name, places in self._repeated:
+            noted[name] = [(place, fields[place][1]) for place in places]
+        return noted
 
 
 def render_lines(start: bytes, lines: Iterable[bytes]) -> bytes:

@@ -203,11 +203,12 @@ class RequestTable:
             for name in self._read_names
         ) or (makes_ids and b"x-request-id" in self._read_names)
         noted_names = (*names, *_LOGGED)
-        keeping = LineTable((*noted_names, *FAMILY), notes_underscored=True)
+        keeping = LineTable((*noted_names, *FAMILY), reads=self._read_names, notes_underscored=True)
         dropping = LineTable(
             [name for name in noted_names if not is_forwarding_field(name)],
             left_out=FAMILY,
             left_out_prefixes=[PREFIX],
+            reads=self._read_names,
             notes_underscored=True,
         )
         self._lines_by_trust = (
@@ -225,7 +226,8 @@ class RequestTable:
             MessageError: nothing of it may be forwarded.
         """
         start, section = self._parser.parse(head)
-        lines, noted, dropped = self._lines_by_trust[peer.is_trusted].walk(section)
+        shape = self._lines_by_trust[peer.is_trusted].shape(section)
+        lines, noted = shape.lines(section), shape.note(section)
         method, (target, authority), minor = _request_line(start)
         content_length = request_length(lines, noted, minor)
         options = drop_named_in_connection(lines, noted, _STAYS)
@@ -235,7 +237,7 @@ class RequestTable:
         if UNDERSCORED in noted:
             self._drop_aliases(lines, noted)
         host = _host(noted, authority, minor)
-        values = self._values(noted)
+        values = self._values(noted, shape.reads) if shape.reads else self._absent
         added: Sequence[bytes] = (via := self._via[minor],)
         if self._adds_forwarding:
             added = forwarding_lines(lines, noted, peer.address, host, via)
@@ -259,20 +261,17 @@ class RequestTable:
             content_length=content_length,
             keep_alive=b"close" not in options and (minor == 1 or b"keep-alive" in options),
             upgrade=upgrade,
-            distrusted=dropped,
+            distrusted=shape.left_out,
             made_id=made_id,
         )
 
-    def _values(self, noted: Noted) -> tuple[FieldLines, ...]:
+    def _values(self, noted: Noted, names: Sequence[bytes]) -> tuple[FieldLines, ...]:
         """Collect what came of the fields that rules read."""
-        found: list[FieldLines] | None = None
-        for name, places in noted.items():
-            place = self._places.get(name)
-            if place is not None:
-                if found is None:
-                    found = list(self._absent)
-                found[place] = places[0][1] if len(places) == 1 else _values_of(places)
-        return self._absent if found is None else tuple(found)
+        values = list(self._absent)
+        for name in names:
+            places = noted[name]
+            values[self._places[name]] = places[0][1] if len(places) == 1 else _values_of(places)
+        return tuple(values)
 
     def _with_added(self, values: tuple[FieldLines, ...], added: Sequence[bytes]) -> tuple[FieldLines, ...]:
         """Replace what came by what the gateway adds: rules see what the app gets."""
