@@ -19,11 +19,6 @@ XHR_FIELDS: tuple[Field, ...] = (
     (b"Accept", b"application/json, text/javascript, */*; q=0.01"),
     (b"X-Requested-With", b"XMLHttpRequest"),
 )
-FETCH_FIELDS: tuple[Field, ...] = (
-    (b"Accept", b"*/*"),
-    (b"Sec-Fetch-Dest", b"empty"),
-    (b"Sec-Fetch-Mode", b"cors"),
-)
 
 
 @dataclass(frozen=True, slots=True)

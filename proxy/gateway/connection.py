@@ -41,6 +41,18 @@ class Connection(Sender):
         """Take what was read."""
         raise NotImplementedError
 
+    def send_bytes(self, data: bytes | memoryview) -> None:
+        """Send what is no content of a message: a tunnel's bytes."""
+        self.send(data)
+
+    def half_close(self) -> bool:
+        """Say that nothing more is sent, after what was; return whether the transport can, which TLS cannot."""
+        if not self.transport.can_write_eof():
+            return False
+        self.push()
+        self.transport.write_eof()
+        return True
+
     def failed_by_itself(self) -> None:
         _log.exception("serving a connection failed")
         try:

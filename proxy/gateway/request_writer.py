@@ -44,16 +44,6 @@ class RequestWriter(Connection):
     def send_content(self, data: bytes) -> None:
         self.send(chunk(data) if self._is_chunked() else data)
 
-    def send_bytes(self, data: bytes) -> None:
-        self.send(data)
-
-    def half_close(self) -> bool:
-        if not self.transport.can_write_eof():
-            return False
-        self.push()
-        self.transport.write_eof()
-        return True
-
     def is_stale(self) -> bool:
         """Ask the operating system whether the upstream has closed it, or sent what nobody asked for."""
         poll = select.poll()

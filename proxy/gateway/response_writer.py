@@ -94,16 +94,6 @@ class ResponseWriter(Connection):
     def send_switch(self, response: ResponseHead, asked_for: bytes) -> None:
         self.send(render_switch(response, asked_for))
 
-    def send_bytes(self, data: bytes | memoryview) -> None:
-        self.send(data)
-
-    def half_close(self) -> bool:
-        if not self.transport.can_write_eof():
-            return False
-        self.push()
-        self.transport.write_eof()
-        return True
-
     def reset_transport(self) -> None:
         """End the connection with a reset."""
         connection: socket.socket | None = self.transport.get_extra_info("socket")
