@@ -152,6 +152,60 @@ def routes(page) -> list[str]:
     return [" ".join(text.split()) for text in page.locator("#audit-routes summary").all_inner_texts()]
 
 
+def test_nothing_is_cut_at_any_width(browser, site, mark):
+    """With all open that opens, in the light and in the dark."""
+    with opened(browser, site) as page:
+        site.ask(
+            f"/cured?{mark}&" + "a-long-name=and-its-value&" * 20,
+            Cookie="session=s3cr3t",
+            **{"X-Long": "x" * 400},
+        )
+        row = page.locator("#recent > tr", has=page.get_by_role("button", name=mark))
+        row.get_by_role("button").click()
+        page.get_by_role("button", name="Open in Explain").click()
+        page.locator("#answer").get_by_text("DECIDES: ").wait_for()
+        for card in page.locator("#audit-routes summary").all():
+            card.click()
+        for width in (390, 640, 641, 768, 1024, 1920, 1280):
+            for scheme in ("light", "dark"):
+                page.set_viewport_size({"width": width, "height": 900})
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate(CUT) == [], (width, scheme)
+                assert page.evaluate(UNREADABLE) == [], (width, scheme)
+
+
+CUT = """() => [...document.querySelectorAll("main *")]
+    .filter((one) => one.getClientRects().length && !one.closest("thead"))
+    .filter((one) => one.getBoundingClientRect().right > innerWidth + 1 || one.getBoundingClientRect().left < 0
+        || (one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0 && getComputedStyle(one).overflowX !== "visible"
+            && !["TEXTAREA", "INPUT"].includes(one.tagName)))
+    .map((one) => one.tagName + "." + one.className + " " + one.textContent.slice(0, 60))"""
+
+# Text of a contrast below 4.5, WCAG 2 section 1.4.3, on the page's own background.
+UNREADABLE = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const luminance = (colour) => {
+    canvas.fillStyle = "white";
+    canvas.fillRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) =>
+      value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const behind = luminance(isDark ? "#121212" : "#ffffff");
+  return [...document.querySelectorAll("main *")]
+    .filter((one) => one.getClientRects().length && !one.closest("button, textarea, input, thead"))
+    .filter((one) => [...one.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()))
+    .filter((one) => {
+      const own = luminance(getComputedStyle(one).color);
+      return (Math.max(own, behind) + 0.05) / (Math.min(own, behind) + 0.05) < 4.5;
+    })
+    .map((one) => one.tagName + "." + one.className + " " + one.textContent.slice(0, 60));
+}"""
+
+
 def test_rules_are_shown_as_text(page):
     assert "a script shows it <b>now</b>" in page.locator("#rules").inner_text()
 

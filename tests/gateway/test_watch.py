@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -142,6 +143,41 @@ def rules_by_type():
 
 def lines(head: bytes) -> list[str]:
     return head.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+
+
+class TestOthers:
+    """Neither side can tell whether somebody watches."""
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            b"GET /a HTTP/1.1\r\nHost: app\r\n",
+            b"GET http://app/a?b=1 HTTP/1.1\r\nHost: app\r\n",
+            b"GET /a HTTP/1.0\r\n",
+            b'HEAD /a HTTP/1.1\r\nHost: app\r\nIf-None-Match: "v;nc=0", *\r\n' + XHR_LINE,
+            b"POST /a HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\nX_A: 1\r\nX-A: 2\r\nConnection: X-A, close\r\n",
+            b"GET /a HTTP/1.1\r\nHost: app\r\nX-Forwarded-For: 192.0.2.1\r\nAccept:  \xe4 \r\n" + XHR_LINE,
+            b"GET /a HTTP/1.1\r\nHost: app\r\nHost: other\r\n",
+        ],
+    )
+    async def test_same_bytes_leave_to_both_sides(self, start):
+        content = b"2\r\nab\r\n0\r\n\r\n" if b"chunked" in start else b""
+        sent = start + (b"\r\n" if b"Connection" in start else b"Connection: close\r\n\r\n") + content
+        seen = []
+        async with bench(answering(CACHED)) as b:
+            for is_watched in (False, True):
+                if is_watched:
+                    await b.gateway.watch()
+                answer = await b.exchange(sent)
+                await b.settled()
+                seen.append((b.recorder.heads[:], b.recorder.contents[:], undated(answer.data)))
+                b.recorder.heads.clear()
+                b.recorder.contents.clear()
+        assert seen[0] == seen[1]
+
+
+def undated(data: bytes) -> bytes:
+    return re.sub(rb"(Date|Last-Modified): [^\r]*", rb"\1:", data)
 
 
 class TestNobody:
