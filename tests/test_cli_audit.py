@@ -58,6 +58,20 @@ def test_table_shows_the_worst_first_with_reasons():
     assert all(len(line) <= 110 for line in lines)
 
 
+def test_files_that_one_rule_cures_are_one_row(tmp_path):
+    path = tmp_path / "files.har"
+    said = {"headers": headers(content_type="text/css")}
+    path.write_bytes(
+        har(*(entry(request={"url": f"http://app/static/{n}x.css"}, response=said) for n in "abc"))
+    )
+    result = run("audit", "--har", path)
+    lines = result.stdout.splitlines()
+    assert sum("/static/" in line for line in lines) == 1
+    assert "           The same rule cures 2 more such routes." in lines
+    report = json.loads(run("audit", "--har", path, "--json").stdout)
+    assert len(report["routes"]) == 3
+
+
 def test_json_is_the_shape_of_the_api():
     report = json.loads(run("audit", "--har", CHROMIUM, "--json").stdout)
     assert {"since", "responses", "routes_dropped", "routes", "rules"} <= report.keys()

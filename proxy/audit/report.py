@@ -123,14 +123,26 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     width = min(_ROUTE_WIDTH, max(len(f"{route['method']} {route['route']}") for route in routes))
     yield f"{'verdict':<9}  {'route':<{width}}  {'answers':>7}  {'reusable for':<13}  {'by':<15}  asked by"
-    for route in routes:
+    for route, others in _by_rule(routes):
         yield from _row(route, width)
+        if others:
+            yield f"{' ' * 11}The same rule cures {others} more such routes."
     yield ""
     if report["routes_dropped"]:
         yield f"{report['routes_dropped']} answers of further routes were not looked at: there is room for 500 routes."
     yield from report["notes"]
     if report["rules"]:
         yield "`--rules` prints the rules that cure this, with tests; `nocache-proxy check FILE` reads them."
+
+
+def _by_rule(routes: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], int]]:
+    """Put routes together that have one verdict and one rule, such as the files of a directory; count the others."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for route in routes:
+        groups.setdefault(
+            (route["verdict"], route["rule"] or f"{route['method']} {route['route']}"), []
+        ).append(route)
+    return [(group[0], len(group) - 1) for group in groups.values()]
 
 
 def _row(route: dict[str, Any], width: int) -> Iterator[str]:

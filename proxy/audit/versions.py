@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from proxy.audit.observation import differing_share
 
 VERSIONS_PER_KEY: Final = 6
+_REFUSALS: Final = (401, 403)
 
 
 class Version(NamedTuple):
@@ -193,15 +194,23 @@ class _Owners:
         return _is_shared_meanwhile(pair) and self._may_differ(pair) and self._is_own_again(pair)
 
     def are_likely(self, pair: _Pair) -> bool:
-        """Whether a user got its own again, or the contents went to one user each.
+        """Whether a user got its own again, or another was refused it, or the contents went to one user each.
 
         What went to several is nobody's own. Where a user's cookies change with each answer, as those of some sessions
-        do, the next credentials may be the same user's.
+        do, the next credentials may be the same user's. And what has changed for one user may have changed for the
+        next, unless both asked in turn.
         """
         if not self._may_differ(pair):
             return False
+        if self._is_own_again(pair) or pair[1].status in _REFUSALS:
+            return True
         went_to_one_each = all(len(self._credentials_of[version.identity]) == 1 for version in pair)
-        return self._is_own_again(pair) or (went_to_one_each and not pair[0].is_last_of_credentials)
+        is_constant = len(self._credentials_of) == len({version.credentials for version in self._versions})
+        return (
+            went_to_one_each
+            and not pair[0].is_last_of_credentials
+            and (is_constant or self._asked_in_turn(pair))
+        )
 
     def _may_differ(self, pair: _Pair) -> bool:
         """Whether different contents went to different users, neither of whom ever got the other's."""
@@ -211,6 +220,17 @@ class _Owners:
             and later.differs_from(earlier)
             and earlier.credentials not in self._credentials_of[later.identity]
             and later.credentials not in self._credentials_of[earlier.identity]
+        )
+
+    def _asked_in_turn(self, pair: _Pair) -> bool:
+        """Whether two users asked in turn; those without credentials are not one user."""
+        earlier, later = pair
+        if not (earlier.credentials and later.credentials):
+            return False
+        return any(
+            (version.credentials == earlier.credentials and version.last_s > later.start_s)
+            or (version.credentials == later.credentials and version.start_s < earlier.start_s)
+            for version in self._versions
         )
 
     def _is_own_again(self, pair: _Pair) -> bool:

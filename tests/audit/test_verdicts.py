@@ -234,6 +234,44 @@ class TestLeak:
         ]
         assert verdicts_of(*news) == {"/news": "stale"}
 
+    def test_count_that_changes_for_each_user_is_not_one_users_own(self):
+        """One user after the other; if both ask in turn, it cannot be told apart from what is their own."""
+        users, in_turn = "aabb", "abab"
+        for order, verdict in ((users, "stale"), (in_turn, "leak")):
+            counts = [
+                answer(n, "/count", b"%d" % n, cookie(user), cache_control="max-age=60")
+                for n, user in enumerate(order)
+            ]
+            assert verdicts_of(*counts) == {"/count": verdict}
+
+    def test_number_that_is_new_each_time_is_no_ones_own(self):
+        """Visitors without credentials are not one user who asks in turn with those who have some."""
+        numbers = [
+            answer(
+                n, "/uuid", b"%d" % n, *([cookie(user)] if user != "-" else []), cache_control="max-age=60"
+            )
+            for n, user in enumerate("--aa--bb")
+        ]
+        assert verdicts_of(*numbers) == {"/uuid": "stale"}
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_what_others_are_refused_is_a_leak(self, status):
+        """It is not for them, even if it is the same for all who may see it."""
+        seen = [
+            answer(0, "/report", b"numbers", cookie("a"), cache_control="max-age=60"),
+            answer(1, "/report", b"numbers", cookie("b"), cache_control="max-age=60"),
+            answer(2, "/report", b"no", status=status, kind="text/html"),
+        ]
+        assert verdicts_of(*seen[:2]) == {"/report": "possible"}
+        assert verdicts_of(*seen) == {"/report": "leak"}
+
+    def test_user_whose_session_has_ended_is_no_other_user(self):
+        seen = [
+            answer(0, "/report", b"numbers", cookie("a"), cache_control="max-age=60"),
+            answer(1, "/report", b"no", cookie("a"), status=401, kind="text/html"),
+        ]
+        assert verdicts_of(*seen) == {"/report": "stale"}
+
     def test_full_cart_between_empty_ones_is_its_owners(self):
         carts = [
             answer(
