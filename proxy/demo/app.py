@@ -36,27 +36,7 @@ def create_app(uploads: str, sites: tuple[str, str] | None = None) -> Flask:
     names: list[str] = []
     lock = Lock()
 
-    @app.get("/")
-    def page() -> str:
-        return render_template("index.html", sites=sites)
-
-    @app.get("/both")
-    def both() -> str:
-        if sites is None:
-            abort(404)
-        return render_template("both.html", sites=sites)
-
-    @app.get("/clock")
-    def clock() -> Response:
-        answer = _time()
-        answer.cache_control.max_age = CLOCK_LIFETIME_S
-        return answer
-
-    @app.get("/clock/now")
-    def now() -> Response:
-        answer = _time()
-        answer.cache_control.no_store = True
-        return answer
+    _add_pages(app, sites)
 
     @app.post("/file/upload")
     def upload() -> ResponseReturnValue:
@@ -79,6 +59,30 @@ def create_app(uploads: str, sites: tuple[str, str] | None = None) -> Flask:
         return send_from_directory(directory, name, as_attachment=True)
 
     return app
+
+
+def _add_pages(app: Flask, sites: tuple[str, str] | None) -> None:
+    @app.get("/")
+    def page() -> str:
+        return render_template("index.html", sites=sites)
+
+    @app.get("/both")
+    def both() -> str:
+        if sites is None:
+            abort(404)
+        return render_template("both.html", sites=sites)
+
+    @app.get("/clock")
+    def clock() -> Response:
+        answer = _time()
+        answer.cache_control.max_age = CLOCK_LIFETIME_S
+        return answer
+
+    @app.get("/clock/now")
+    def now() -> Response:
+        answer = _time()
+        answer.cache_control.no_store = True
+        return answer
 
 
 def _time() -> Response:
