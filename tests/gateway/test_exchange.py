@@ -583,8 +583,11 @@ class Test_Authenticated_connection:  # noqa: N801
         stage = Stage(request(b"GET /a HTTP/1.1", b"Authorization: Negotiate YIIZ"))
         assert stage.told == ["pool: take", "upstream: GET /a", "client: pin"]
 
-    def test_is_not_pinned_by_credentials_of_a_request_alone(self):
-        assert Stage(request(b"GET /a HTTP/1.1", b"Authorization: Basic YTpi")).told == [
+    @pytest.mark.parametrize(
+        "field", [b"Authorization: Basic YTpi", b"Authorization: Bearer x", b"Cookie: NTLM user-x"]
+    )
+    def test_is_not_pinned_by_credentials_of_a_request_alone(self, field):
+        assert Stage(request(b"GET /a HTTP/1.1", field)).told == [
             "pool: take",
             "upstream: GET /a",
         ]

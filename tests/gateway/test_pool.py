@@ -363,26 +363,6 @@ class Test_On_the_wire:  # noqa: N801
             assert (answer.status, len(tried)) == (504, 1)
             assert b.gateway.stats.retries_total == 0
 
-    async def test_client_that_leaves_ends_the_attempt(self, monkeypatch):
-        began, ended = asyncio.Event(), asyncio.Event()
-
-        async def hanging(_pool):
-            began.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.set()
-
-        monkeypatch.setattr(Pool, "open", hanging)
-        async with bench() as b:
-            peer = await b.connect()
-            await peer.send(GET)
-            await asyncio.wait_for(began.wait(), LIMIT_S)
-            peer.close()
-            await asyncio.wait_for(ended.wait(), LIMIT_S)
-            await b.settled()
-            assert not b.gateway.pool._attempts
-
     async def test_close_ends_attempts_under_way(self, monkeypatch):
         began, ended = asyncio.Event(), asyncio.Event()
 

@@ -297,14 +297,3 @@ class Test_Probe:  # noqa: N801
         async with bench(connect_timeout_s=0.02) as b:
             monkeypatch.setattr(type(b.gateway.pool), "probe", lambda _pool: asyncio.Event().wait())
             assert (await b.gateway.probe_upstream() or "").startswith("the app could not be reached in time")
-
-
-async def test_connections_beyond_the_limit_are_refused_with_a_protected_503():
-    async with bench(max_connections=2) as b:
-        first, second = await b.connect(), await b.connect()
-        await first.send(GET)
-        await first.read_response()
-        refused = await (await b.connect()).read_to_end()
-        assert (refused.status, refused.is_protected) == (503, True)
-        await second.send(GET)
-        assert (await second.read_response()).status == 200

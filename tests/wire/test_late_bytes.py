@@ -124,24 +124,3 @@ async def test_answers_with_content_share_a_connection_as_before():
             await peer.send(request)
             assert (await peer.read_response()).content == b"mine"
         assert b.recorder.connections == 1
-
-
-async def test_time_out_of_0_keeps_no_connection_of_the_app():
-    """Issue 14.4: the operator's cure for anything of this kind."""
-    async with bench(upstream_keepalive_timeout_s=0) as b:
-        peer = await b.connect()
-        for _ in range(20):
-            await peer.send(GET)
-            assert (await peer.read_response()).content == b"ok"
-        assert (b.recorder.connections, b.gateway.stats.upstream_reused_total) == (20, 0)
-
-
-async def test_time_out_of_0_keeps_no_connection_of_a_client():
-    """It is told so, and has its time for the first request all the same."""
-    async with bench(keepalive_timeout_s=0) as b:
-        peer = await b.connect()
-        await until(lambda: b.gateway.clients)
-        await asyncio.sleep(0.6)  # more than two ticks of the clock
-        await peer.send(GET)
-        answer = await peer.read_to_end()
-        assert (answer.content, answer.field("Connection"), answer.end) == (b"ok", [b"close"], "closed")

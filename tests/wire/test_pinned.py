@@ -132,18 +132,3 @@ async def test_others_do_not_wait_for_a_handshake():
         alice, bob = await b.connect(), await b.connect()
         assert await ask(alice) == b"no"  # and her browser asks her for a password
         assert await log_in(bob, b"bob") == b"user-bob on 2"
-
-
-@pytest.mark.parametrize(
-    "field", [b"Authorization: Basic YTpi", b"Authorization: Bearer x", b"Cookie: NTLM user-x"]
-)
-async def test_credentials_of_a_request_pin_nothing(field):
-    async def app(peer: Peer) -> None:
-        while await peer.read_head():
-            await peer.send(ok(b"well"))
-
-    async with bench(app, upstream_keepalive_timeout_s=60) as b:
-        for _ in range(3):
-            peer = await b.connect()
-            assert await ask(peer, field) == b"well"
-        assert b.recorder.connections == 1

@@ -175,20 +175,6 @@ class Test_Time_for_a_response_s_head:  # noqa: N801
             assert answer.end == "open"
             assert b.gateway.stats.upstream_errors == {"upstream_timeout": 1}
 
-    async def test_does_not_begin_before_the_request_is_complete(self, hands):
-        upstream = Trickling(b"")
-        async with bench(upstream) as b:
-            peer = await b.connect()
-            await peer.send(POST + b"Content-Length: 5\r\n\r\n")
-            await upstream.asked.wait()
-            await hands.forward(b, 299)
-            await peer.send(b"hello")
-            await until(lambda: next(iter(b.gateway.clients)).exchange._request_complete)
-            await hands.forward(b, 59.9)
-            assert b.gateway.stats.in_flight == 1
-            await hands.forward(b, 0.2)
-            assert is_own(await peer.read_response(), 504, "http_response_timeout")
-
 
 class Test_Time_without_a_byte:  # noqa: N801
     @pytest.mark.parametrize(
