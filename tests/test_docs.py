@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -17,6 +18,8 @@ from proxy.admin.app import ENDPOINTS
 from proxy.cli import cli
 from proxy.gateway import failures
 from proxy.gateway.failures import Failure
+from proxy.gateway.record import Record
+from proxy.gateway.watch import Watch
 from proxy.rules.loading import loader
 from proxy.rules.loading.json_schema import json_schema
 from proxy.rules.policies import BUILT_IN
@@ -155,6 +158,14 @@ class TestOperating:
         table = section(OPERATING, "Probes and the admin listener")
         named = set(re.findall(r"^\| `(?:POST )?(/[^`?]*)", table, re.MULTILINE))
         assert {path for path, endpoint in ENDPOINTS.items() if endpoint.text} == named
+
+    async def test_every_key_of_a_recent_exchange_is_named(self):
+        watch = Watch(0.0)
+        watch.take(Record())
+        (row,) = map(json.loads, await watch.hand_over(0.0))
+        text = section(OPERATING, "Probes and the admin listener")
+        for name in ("id", *row, *row["request"], *row["response"]):
+            assert f"`{name}`" in text
 
     def test_every_field_of_the_access_log_is_in_the_table(self):
         rows = re.findall(r"^\| (`.*?) \|", section(OPERATING, "Access log"), re.MULTILINE)
