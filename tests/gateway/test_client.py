@@ -104,6 +104,33 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         assert stage.say(first) == ["request_content ab"]
         assert stage.say(rest) == ["request_content cd", "request_end"]
 
+    def test_content_that_is_malformed_is_the_client_s_failure(self):
+        stage = Stage()
+        stage.say(b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert stage.say(b"none\r\n") == ["fail bad_request"]
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: 4", b"Transfer-Encoding: chunked"])
+    def test_content_of_an_exchange_that_has_ended_is_dropped(self, framing):
+        """It was answered before the request was complete."""
+        stage = Stage()
+        stage.say(b"POST /a HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
+        stage.answer()
+        assert stage.say(b"4\r\nabcd\r\n0\r\n\r\n") == []
+
+    def test_exchange_that_ends_with_a_piece_of_content_hears_no_more(self):
+        stage = Stage()
+        stage.say(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+        stage.exchanges[0].request_content = lambda _data: stage.client.reset()
+        assert stage.say(b"abcd") == []
+
+    def test_head_beyond_the_limit_is_refused_once(self):
+        stage = Stage(max_head_size_bytes=1000)
+        stage.say(b"GET /a HTTP/1.1\r\nHost: " + b"a" * 1000)
+        assert stage.transport.written.startswith(b"HTTP/1.1 431 ")
+        assert stage.client.phase is Phase.CLOSING
+        assert stage.client.take_later() == b""
+        assert stage.client.give_up(failures.DRAINED) is False
+
     def test_head_that_comes_in_pieces(self):
         stage = Stage()
         assert stage.say(GET[:10]) == []
@@ -124,6 +151,14 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         assert stage.transport.is_paused
         stage.answer()
         assert not stage.transport.is_paused
+
+    def test_reading_goes_on_only_when_what_was_read_ahead_is_below_its_bound(self):
+        stage = Stage()
+        stage.say(GET + GET + b"GET /b HTTP/1.1\r\nHost: " + b"x" * 80_000)
+        assert stage.transport.is_paused
+        stage.answer()
+        assert stage.around.take()[-1] == "begin GET /a"
+        assert stage.transport.is_paused
 
     def test_reading_goes_on_when_every_reason_against_it_is_gone(self):
         stage = Stage()

@@ -7,16 +7,19 @@ import pytest
 from proxy.gateway import failures
 from proxy.gateway.record import Record
 from proxy.gateway.tunnel import Tunnel
+from proxy.message.websocket import GOING_AWAY, GOING_AWAY_FROM_CLIENT
 from tests.gateway.fakes import FakeClient, FakeUpstream, Surroundings
 
 
 class Stage:
-    def __init__(self):
+    def __init__(self, *, is_websocket=False):
         self.around = Surroundings()
         self.around.stats.in_flight = 1
         self.client = FakeClient(self.around.told)
         self.upstream = FakeUpstream(self.around.told)
-        self.tunnel = Tunnel(self.around.context, self.client, self.upstream, Record())
+        self.tunnel = Tunnel(
+            self.around.context, self.client, self.upstream, Record(), is_websocket=is_websocket
+        )
 
     @property
     def told(self):
@@ -78,7 +81,9 @@ def test_either_side_holds_the_other_back():
     stage.tunnel.pause_request()
     stage.tunnel.resume_request()
     stage.tunnel.pause_response()
+    stage.client.deadline_s = 0
     stage.tunnel.resume_response()
+    assert stage.client.patience_s == 300
     assert stage.told == [
         "client: pause upstream",
         "client: resume upstream",
@@ -115,3 +120,56 @@ def test_the_end_comes_but_once():
     assert not stage.tunnel.client_half_closed()
     assert stage.told == []
     assert stage.has_ended(failures.INTERNAL)
+
+
+TEXT = b"\x81\x04ping"
+MASKED = b"\x81\x84\0\0\0\0ping"
+
+
+class Test_Drain:  # noqa: N801 - read as a sentence
+    def test_ends_frames_of_websocket_with_a_close_frame_to_either_side(self):
+        """RFC 6455 section 5.5.1: 1001, going away; a client masks its frames."""
+        stage = Stage(is_websocket=True)
+        stage.tunnel.from_client(MASKED)
+        stage.tunnel.from_upstream(TEXT)
+        _ = stage.told
+        stage.tunnel.drain()
+        assert stage.told == [
+            f"client: bytes {GOING_AWAY.decode('latin-1')}",
+            f"upstream: bytes {GOING_AWAY_FROM_CLIENT.decode('latin-1')}",
+            "upstream: close",
+            "client: close",
+        ]
+        assert stage.has_ended(failures.DRAINED)
+
+    @pytest.mark.parametrize("side", ["from_client", "from_upstream"])
+    def test_waits_for_the_end_of_a_frame_of_either_side(self, side):
+        stage = Stage(is_websocket=True)
+        move = getattr(stage.tunnel, side)
+        frame = MASKED if side == "from_client" else TEXT
+        move(frame[:-1])
+        _ = stage.told
+        stage.tunnel.drain()
+        assert stage.told == []
+        move(frame[-1:])
+        stage.tunnel.drain()
+        assert stage.told[-2:] == ["upstream: close", "client: close"]
+
+    def test_says_nothing_into_a_direction_that_has_ended(self):
+        stage = Stage(is_websocket=True)
+        stage.tunnel.client_half_closed()
+        _ = stage.told
+        stage.tunnel.drain()
+        assert stage.told == ["upstream: close", "client: close"]
+
+    def test_ends_other_bytes_after_a_tick_without_one(self):
+        stage = Stage()
+        stage.tunnel.from_client(b"a")
+        _ = stage.told
+        stage.tunnel.drain()
+        assert stage.told == []
+        stage.around.context.clock.now_s += 0.25
+        stage.tunnel.drain()
+        assert stage.told == ["upstream: close", "client: close"]
+        stage.tunnel.drain()
+        assert stage.told == []
