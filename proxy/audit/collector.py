@@ -1,8 +1,8 @@
 """Gathers what a worker answers: next to nothing is done while requests wait, the rest once a second.
 
-Between two ticks equal answers (same request line, status and content, or all that a rule protects of one target) are one entry with a count, and no more
-than 128 different ones are kept: what is more is only counted. So the audit costs a bounded share of the processor, and
-what changes is seen all the same, as long as it is asked for again.
+Between two ticks equal answers (same request line, status and content, or all that a rule protects of one target) are
+one entry with a count, and only so many different ones are kept: what is more is only counted. So the audit costs a
+bounded share of the processor, and what changes is seen all the same, as long as it is asked for again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from proxy.message.fields import Field
 
 TICK_S: Final = 1.0
 MAX_PER_TICK: Final = 128
-"""Different answers that are looked at between two ticks: each takes some 150 us, so 2 % of a second."""
+"""Different answers that no rule protects, and that are looked at between two ticks.
+
+Each takes some 150 us, so all of them 2 % of a second.
+"""
+
+MAX_PROTECTED_PER_TICK: Final = 32
+"""Likewise of those that a rule protects: of them nothing is to be found out but their routes."""
 
 MAX_CONTENT_BYTES: Final = 1 << 18
 """Content up to this size is compared."""
@@ -132,7 +138,7 @@ class Collector:
         if entry is not None:
             entry.times += 1
             return True
-        if len(self._protected) < MAX_PER_TICK:
+        if len(self._protected) < MAX_PROTECTED_PER_TICK:
             return False
         self._only_count(1)
         return True

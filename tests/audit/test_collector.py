@@ -10,7 +10,7 @@ import sys
 import tracemalloc
 
 from proxy.audit import reporting
-from proxy.audit.collector import MAX_PER_TICK, NOT_SEEN, TICK_S, Collector
+from proxy.audit.collector import MAX_PER_TICK, MAX_PROTECTED_PER_TICK, NOT_SEEN, TICK_S, Collector
 from proxy.audit.evidence import Evidence
 from proxy.audit.report import report_on, to_json
 from proxy.audit.verdicts import judge
@@ -113,10 +113,10 @@ def test_protected_answers_are_marked_with_the_rules_of_their_time():
 
 def test_too_many_different_protected_answers_are_only_counted():
     collector = Collector(b"secret")
-    for number in range(MAX_PER_TICK + 40):
+    for number in range(MAX_PROTECTED_PER_TICK + 40):
         take_protected(collector, f"/a?{number}")
     evidence = work_all(collector)
-    assert (evidence.responses, evidence.unexamined) == (MAX_PER_TICK + 40, 40)
+    assert (evidence.responses, evidence.unexamined) == (MAX_PROTECTED_PER_TICK + 40, 40)
 
 
 def test_too_many_different_answers_are_only_counted_and_that_is_said():
