@@ -6,7 +6,6 @@ import http.client
 import http.server
 import itertools
 import json
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -18,15 +17,13 @@ import pytest
 
 from proxy import __version__
 from tests.support.apps import serving_in_threads
+from tests.support.browser import chromium
 from tests.support.ports import LOCALHOST
 from tests.support.serving import serving
 from tests.support.waiting import wait_until
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
-CHROMIUM = "/usr/bin/chromium"
 RULES = """\
 version: 1
 rules:
@@ -108,12 +105,8 @@ def running(rules: Path, app: int) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def browser():
-    if not os.path.exists(CHROMIUM) and "CI" not in os.environ:
-        pytest.skip("Debian's package chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[390, 1280], ids=["telephone", "desk"])

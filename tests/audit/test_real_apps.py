@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin.test_page_in_browser import CHROMIUM, Site, running
+from tests.admin.test_page_in_browser import Site, running
 from tests.audit.real_apps import APPS, RealApp
+from tests.support.browser import chromium
 from tests.support.ports import free_port, is_open
 from tests.support.waiting import wait_until
-
-sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -31,8 +30,7 @@ def test_proposed_rules_cure_what_was_stale(app, tmp_path, capsys):
     rules = tmp_path / "rules.yaml"
     rules.write_text(NONE)
     reports = []
-    with serving(app, tmp_path) as port, sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with serving(app, tmp_path) as port, chromium() as browser:
         for first in (1, 1 + PERSONS):
             with running(rules, port) as site:
                 for number in range(first, first + PERSONS):
@@ -40,7 +38,6 @@ def test_proposed_rules_cure_what_was_stale(app, tmp_path, capsys):
                 reports.append(report_of(site))
             if reports[0]["rules"]:
                 rules.write_text(reports[0]["rules"])
-        browser.close()
     before, after = reports
     with capsys.disabled():
         print(f"\n{app.name}")

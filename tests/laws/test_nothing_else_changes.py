@@ -141,15 +141,7 @@ class Stage:
     request: bytes = b""
 
     def exchange(self, data: bytes) -> Answer:
-        return self.runner.get_loop().run_until_complete(self._exchange(data))
-
-    async def _exchange(self, data: bytes) -> Answer:
-        peer = Peer(*await asyncio.open_connection(*self.bench.address))
-        try:
-            await peer.send(data)
-            return await peer.read_to_end()
-        finally:
-            peer.close()
+        return self.runner.get_loop().run_until_complete(self.bench.exchange(data))
 
     def leaves_response(self, chance: random.Random) -> None:
         status = chance.choice(STATUSES) if chance.random() < 0.5 else chance.randint(200, 599)

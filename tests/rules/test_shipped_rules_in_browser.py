@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.server
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,13 +18,11 @@ from typing import Any
 import pytest
 
 from tests.support.apps import serving_in_threads
+from tests.support.browser import chromium
 from tests.support.serving import serving
-
-sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
-CHROMIUM = "/usr/bin/chromium"
 HOST = "legacy.intra"
 RULES = Path(__file__).parents[2] / "config" / "rules.yaml"
 PAGE = b"""<!DOCTYPE html><title>legacy</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/static/page.css">
@@ -120,20 +117,15 @@ def proxy(app: LegacyApp) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not Path(CHROMIUM).exists() and "CI" not in os.environ:
-        pytest.skip("Debian's package chromium is not installed")
-    arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    with chromium(f"--host-resolver-rules=MAP {HOST} 127.0.0.1") as running:
+        yield running
 
 
 @pytest.fixture
-def profile(chromium: Any) -> Iterator[Any]:
+def profile(browser: Any) -> Iterator[Any]:
     """A browser with an empty cache."""
-    context = chromium.new_context()
+    context = browser.new_context()
     yield context
     context.close()
 
