@@ -95,6 +95,18 @@ def test_json_is_the_shape_of_the_api():
     assert "s3cr3t" not in json.dumps(report)
 
 
+@pytest.mark.parametrize("recording", ["chromium", "firefox"])
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--rules",)], ids=["table", "json", "rules"])
+def test_nothing_secret_is_printed(recording, flags):
+    path = CHROMIUM.with_name(f"{recording}.har")
+    assert "s3cr3t-cookie" in path.read_text()
+    assert "s3cr3t-content" in path.read_text()
+    result = run("audit", "--har", path, *flags)
+    assert result.exit_code == 0
+    assert "/api/changing" in result.output
+    assert "s3cr3t" not in result.output
+
+
 def test_rules_can_be_used_as_they_are(tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text(run("audit", "--har", CHROMIUM, "--rules").stdout)
