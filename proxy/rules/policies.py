@@ -1,4 +1,4 @@
-"""The built-in policies, and how one policy is made from another. Why each field: DESIGN section 4."""
+"""The built-in policies, and how to make one policy from another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPIRED: Final = ("Expires", "Thu, 01 Dec 1994 16:00:00 GMT")
 # The one protection against an nginx that is told to ignore Cache-Control and Expires.
 _NGINX_NO_STORE: Final = ("X-Accel-Expires", "0")
 _HTTP_1_0_NO_CACHE: Final = ("Pragma", "no-cache")
-# What beats Cache-Control in one cache or another, claims an age, or lets a copy answer other URIs.
+# Fields that override Cache-Control in some cache, claim an age, or let a copy answer other URIs.
 _BYPASSES: Final = (
     "surrogate-control",
     "*-cache-control",
@@ -76,7 +76,7 @@ def extend(
 
     Args:
         set_fields: replace the base's fields of the same name in place, others follow in this order.
-        remove: field names to take away too; naming one that the base sets takes that setting back.
+        remove: more field names to remove; a name that the base sets is no longer set.
         etag, last_modified, conditionals: `None` keeps what the base does.
     """
     own = dict(set_fields or {})
@@ -114,7 +114,7 @@ def cache_control(policy: Policy) -> list[bytes]:
 
 
 def _says(policy: Policy, name: str) -> bool:
-    """Whether there is such a directive, as every cache reads it: many compare it with all up to the comma."""
+    """Whether every cache finds this directive: many compare it with the whole text up to the comma."""
     bare = Directive(name)
     return bare in parse_directives(cache_control(policy))
 

@@ -46,13 +46,13 @@ class FieldKey(ValueKey):
 
     @property
     def asks_for_ajax_alone(self) -> bool:
-        """Only what jQuery and its kin send can match."""
+        """Only requests of jQuery and similar libraries can match."""
         is_named = self.field_name.lower() == X_REQUESTED_WITH.lower() and bool(self.globs)
         return is_named and all(glob.lower() == "xmlhttprequest" for glob in self.globs)
 
 
 class ScriptRequest(RequestKey):
-    """Whether a script asked: jQuery and its kin say so by `X-Requested-With`, browsers by `Sec-Fetch-Dest`."""
+    """Whether a script sent the request: jQuery and similar libraries send `X-Requested-With`, browsers `Sec-Fetch-Dest`."""
 
     __slots__ = ("is_wanted",)
 

@@ -1,6 +1,6 @@
-"""Whether whatever one glob matches another does too: how lint finds rules that cannot be reached.
+"""Tells whether one glob matches everything that another matches, so that lint finds rules that never apply.
 
-Answers `True` only when it is certain; what it cannot tell is `False`.
+The answer is `True` only when it is certain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OTHER: Final = "\x01"  # stands for every character that neither glob names
 
 
 def glob_covers(wide: str, narrow: str) -> bool:
-    """Tell whether every path that the glob `narrow` matches, `wide` matches too."""
+    """Tell whether the glob `wide` matches every path that `narrow` matches."""
     return wide == narrow or is_every_path(wide) or (_may_cover(wide, narrow) and _search(wide, narrow))
 
 
@@ -48,7 +48,7 @@ def may_agree(globs: tuple[str, ...], regexes: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _range(expression: str) -> tuple[bytes, bytes]:
-    """Return bounds, by bytes, of all that an expression matches as a whole."""
+    """Return bounds, in byte order, of the texts that an expression can match."""
     try:
         least, most = compile_quietly(expression).possiblematchrange(_RANGE_BYTES)
     except re2.error:  # it matches nearly anything
@@ -57,7 +57,7 @@ def _range(expression: str) -> tuple[bytes, bytes]:
 
 
 def _may_cover(wide: str, narrow: str) -> bool:
-    """Rule out most pairs by two paths that `narrow` matches; a thousand rules make half a million pairs."""
+    """Rule out most pairs by trying two paths that `narrow` matches: a thousand rules make half a million pairs."""
     prefix, shortest, longer = _prefix(wide), *_examples(narrow)
     if not (shortest.startswith(prefix) and longer.startswith(prefix)):
         return False
@@ -80,7 +80,7 @@ def _examples(glob: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=4096)
 def _search(wide: str, narrow: str) -> bool:
-    """Walk both globs side by side; find no text that `narrow` takes and `wide` does not."""
+    """Walk both automata side by side; return whether no text leads to an end of `narrow` alone."""
     narrow_glob, wide_glob = _Glob(narrow), _Glob(wide)
     alphabet = sorted(set(narrow + wide) - set("*?") | {"/", _OTHER})
     start = (narrow_glob.start, wide_glob.start)
@@ -100,7 +100,7 @@ def _search(wide: str, narrow: str) -> bool:
 
 
 class _Glob:
-    """A glob as an automaton: a state is the number of parts that are done; `.5` is inside a `/**`."""
+    """A glob as an automaton. A state is the number of parts that have matched; `.5` is inside a `/**`."""
 
     def __init__(self, glob: str) -> None:
         self._parts = _PARTS.findall(glob)
@@ -125,7 +125,7 @@ class _Glob:
         return self._close(following)
 
     def _close(self, states: set[float]) -> frozenset[float]:
-        """Add the states that need no character: a star may stand for nothing."""
+        """Add the states that are reached without a character, as a star also matches no text."""
         todo = list(states)
         while todo:
             state = todo.pop()

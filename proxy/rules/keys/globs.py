@@ -10,7 +10,9 @@ import re2
 
 _PARTS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|[^*?]+?(?=/\*\*/|[*?]|$)", re.DOTALL)
 
-_GLOB_MEMORY_BYTES: Final = 1 << 17  # of one glob, for its states; RE2 does without where that is too little
+_GLOB_MEMORY_BYTES: Final = (
+    1 << 17
+)  # of one glob, for cached states; RE2 works without a cache where this is too little
 
 
 class PatternError(ValueError):
@@ -50,10 +52,10 @@ def glob_matches(glob: str, path: str) -> bool:
 
 
 def check_regex(expression: str) -> str:
-    """Check that RE2 takes an expression; return it.
+    """Return an expression that RE2 accepts.
 
     Raises:
-        PatternError: RE2's own words.
+        PatternError: it does not; the text is RE2's.
     """
     try:
         compile_quietly(expression)
@@ -64,7 +66,7 @@ def check_regex(expression: str) -> str:
 
 
 def compile_quietly(expression: str) -> re2._Regexp[str]:
-    """Compile without RE2's own line on standard error."""
+    """Compile an expression; RE2 writes nothing to standard error."""
     options = re2.Options()
     options.log_errors = False
     options.dot_nl = True
@@ -73,7 +75,7 @@ def compile_quietly(expression: str) -> re2._Regexp[str]:
 
 def _translate(part: str) -> str:
     match part:
-        case "/**":  # zero or more whole segments; the `/` that follows is a part of its own
+        case "/**":  # zero or more whole segments; the next `/` is a separate part
             return "(?:/.*)?"
         case "**":
             return ".*"
@@ -113,7 +115,7 @@ class ValueGlob:
         return self.matches_folded(value.lower() if self._ignores_case else value)
 
     def matches_folded(self, value: str) -> bool:
-        """Do the same for a value that is in lower case already where case is ignored."""
+        """Like `matches`, for a value that is already in lower case if case is ignored."""
         if self._expression:
             return full_match(self._expression, value)
         first, last = self._pieces[0], self._pieces[-1]

@@ -70,12 +70,12 @@ class RequestKey(Key):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the request fields that decide, spelt as the author did: they belong into `Vary`."""
+        """Names of the request fields that decide, in the author's spelling, for `Vary`."""
         return ()
 
     @property
     def patterns(self) -> Mapping[Subject, Patterns]:
-        """What `facts.hits` must know of, by subject."""
+        """The patterns that `facts.hits` must contain, by subject."""
         return {}
 
     def holds(self, facts: RequestFacts, reading: Reading) -> bool:
@@ -134,7 +134,7 @@ class Conditions:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the request fields that decide, spelt as the author did."""
+        """Names of the request fields that decide, in the author's spelling."""
         return tuple(name for key in self.request for name in key.reads)
 
     def without(self, *kinds: type[Key]) -> Conditions:
@@ -143,15 +143,15 @@ class Conditions:
 
     @property
     def asks_more_than_path(self) -> bool:
-        """Something else than method and path decides, too."""
+        """Whether any key besides method and path decides."""
         return bool(self.response) or any(key.stage == "rest" for key in self.request)
 
     def covers(self, narrow: Conditions) -> bool:
-        """Tell whether every request and response that `narrow` holds for, these hold for too."""
+        """Tell whether these conditions hold wherever `narrow` holds."""
         return all(key.covers(narrow) for key in self.keys)
 
     def are_apart_from(self, other: Conditions) -> bool:
-        """Tell whether nothing that these hold for, the others can hold for."""
+        """Tell whether these conditions and the others never hold together."""
         return any(
             key.is_apart_from(theirs)
             for key in self.keys

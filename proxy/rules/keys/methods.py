@@ -11,7 +11,7 @@ from proxy.rules.keys.key import Key, RequestKey, Stage
 
 
 class Methods(RequestKey):
-    """Request methods, those that a field puts in the place of the one that was sent among them.
+    """Request methods, including one in an `X-HTTP-Method-Override` field or its siblings.
 
     Args:
         methods: upper case; `GET` implies `HEAD`.

@@ -97,7 +97,7 @@ def _lines(facts: ResponseFacts, name: bytes) -> str:
 
 @lru_cache(maxsize=4096)  # lint asks again and again about the same pairs
 def _may_agree(one: str, other: str) -> bool:
-    """Tell by what stands before their first sign whether two globs on a value may match the same."""
+    """Tell by the text before the first wildcard whether two globs may match the same value."""
     (one_literal, one_sign, _), (other_literal, other_sign, _) = (
         re.sub("[*?]", "*", glob.lower()).partition("*") for glob in (one, other)
     )

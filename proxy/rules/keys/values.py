@@ -1,4 +1,4 @@
-"""What keys on one named value have in common: globs on it, or whether it is there at all."""
+"""The base of keys on one named value: globs on it, or whether it is present."""
 
 from __future__ import annotations
 

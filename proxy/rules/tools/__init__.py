@@ -1,1 +1,1 @@
-"""What an author asks of a rules file: tests, explanations, doubts, and the commands that print them."""
+"""Tools for the author of a rules file: tests, explanations, warnings, and the commands that print them."""

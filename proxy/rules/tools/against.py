@@ -1,4 +1,4 @@
-"""Which decisions change between two rules files: tried on the tests of both, and on requests made of their globs."""
+"""Finds the decisions that change between two rules files, by requests from their tests and from their globs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WILD: Final = {"/**/": "/a/", "**": "a", "*": "1", "?": "x"}
 
 @dataclass(frozen=True, slots=True)
 class ChangedDecision:
-    """One request that the new rules decide otherwise."""
+    """One request whose decision changes."""
 
     request: TrialRequest
     before: str
@@ -48,7 +48,7 @@ def changes(
     """Compare two rules files.
 
     Args:
-        also: what to try besides the tests and rules of both.
+        also: more requests to try than those of the tests and rules.
 
     Returns:
         Each request once whose rule, policy or observed rule differs, in the order in which they were tried.
@@ -60,7 +60,7 @@ def changes(
                 _decision(run_trial(rules_file.ruleset, request, response)) for rules_file in (old, new)
             )
         except MessageError:
-            continue  # neither file is asked about it
+            continue  # no rule of either file reads it
         if before != after:
             found.setdefault((request, before, after), ChangedDecision(request, before, after))
     return list(found.values())
@@ -77,7 +77,7 @@ def _tests(rules_file: RulesFile) -> Iterator[tuple[TrialRequest, TrialResponse]
 
 
 def _examples(rules_file: RulesFile) -> Iterator[tuple[TrialRequest, TrialResponse]]:
-    """Requests for every glob of every rule, one for each who may ask."""
+    """Requests for every glob of every rule, one for each kind of client."""
     for rule in rules_file.rules:
         for path in _paths(rule):
             methods = rule.match.get(Methods)

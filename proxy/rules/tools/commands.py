@@ -46,10 +46,10 @@ def check(path: Path, *, strict: bool = False, as_json: bool = False) -> tuple[i
 def against(
     path: Path, old: Path, also: Sequence[tuple[TrialRequest, TrialResponse]] = (), *, as_json: bool = False
 ) -> tuple[int, str]:
-    """Tell which decisions change from one rules file to another.
+    """Report the decisions that change from one rules file to another.
 
     Args:
-        path, old: the file that is to come, and the one it takes the place of.
+        path, old: the new file and the present one.
         also: what to try besides the tests and rules of both, such as routes that an audit knows.
 
     Returns:

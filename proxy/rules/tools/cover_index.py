@@ -1,4 +1,4 @@
-"""Finds the few conditions that might cover others, so that lint need not compare each rule with every other one."""
+"""Finds the few conditions that may cover others, so that lint need not compare all pairs of rules."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _Place = tuple[str, _ValuePlace]
 _ANYWHERE: Final = ""
 _WILDCARD: Final = "*"
 _REGEX: Final = ""
-_MAX_PLACES: Final = 64  # of one rule; one with more is compared with every other
+_MAX_PLACES: Final = 64  # of one rule; a rule with more is compared with all others
 
 
 class CoverIndex:
-    """Numbered conditions, each kept where all conditions that it can cover will look for it.
+    """Numbered conditions, by the directory that their globs name and the field values that they list.
 
-    That is below the directory that its globs name, and with the values of a field that it lists.
+    Conditions look for those that may cover them in the same places.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class CoverIndex:
             self._numbers[place].append(number)
 
     def candidates(self, narrow: Conditions) -> list[int]:
-        """Return the numbers of all conditions that may cover these, in ascending order, with some that do not."""
+        """Return the numbers of conditions that may cover these, in ascending order; none is left out."""
         found: set[int] = set()
         for place in product(_directories_above(narrow), _values_asked(narrow)):
             found.update(self._numbers.get(place, ()))
@@ -60,7 +60,7 @@ def _directories_above(narrow: Conditions) -> list[str]:
 
 
 def _directory(glob: str) -> str:
-    """Return the directory that holds all that a glob matches."""
+    """Return the directory that contains every path that a glob matches."""
     literal = glob[: min((place for sign in "*?" if (place := glob.find(sign)) >= 0), default=len(glob))]
     directory = literal[: literal.rfind("/") + 1]
     # `/a/**/b` and `/a**` take `/a/b` and `/a`, which stand one directory further up.
@@ -72,7 +72,7 @@ def _directory(glob: str) -> str:
 
 
 def _listed_values(wide: Conditions) -> list[_ValuePlace]:
-    """Return one place for each value that the narrow conditions must name, too."""
+    """Return one place for each value that conditions must also list to be covered."""
     for key in wide.all(FieldKey):
         if key.globs:
             name, places = (
@@ -80,7 +80,7 @@ def _listed_values(wide: Conditions) -> list[_ValuePlace]:
                 [(key.field_name.lower(), glob.lower()) for glob in key.globs],
             )
             return [*places, (name, _WILDCARD)] if any(map(has_wildcard, key.globs)) else [*places]
-    if wide.response:  # covered by the same only
+    if wide.response:  # only the same conditions cover it
         return [(wide.response[0].name, wide.response[0].wanted)]
     regexes = wide.get(PathRegexes)
     return [None] if regexes is None else [(_REGEX, regex) for regex in regexes.texts]
@@ -91,7 +91,7 @@ def _values_asked(narrow: Conditions) -> Iterator[_ValuePlace]:
     for key in narrow.all(FieldKey):
         if key.globs:
             name = key.field_name.lower()
-            wildcard = next(filter(has_wildcard, key.globs), None)  # covered by the same glob only
+            wildcard = next(filter(has_wildcard, key.globs), None)  # only the same glob covers it
             yield name, (wildcard or key.globs[0]).lower()
             if wildcard is None:
                 yield name, _WILDCARD

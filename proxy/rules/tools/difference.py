@@ -1,4 +1,4 @@
-"""What is different between two versions of the rules, by name."""
+"""Names the rules that differ between two versions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from proxy.rules.model import Rule
 
-_MAX_NAMES: Final = 20  # told of each kind
+_MAX_NAMES: Final = 20  # named in the text, of each kind
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of rules, in their order; its text is for a log.
+    """Names of rules in their order; `str()` is for the log.
 
     Attributes:
         changed: of the same name, and not the same; a changed policy changes every rule that uses it.

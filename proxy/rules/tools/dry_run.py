@@ -1,6 +1,6 @@
-"""What the gateway would do with one request and the app's response to it: its own code, without sockets.
+"""Runs the gateway's own decisions on one request and the app's response, without sockets.
 
-`tests:` of a rules file and `explain` both ask here, so that neither can say anything but what happens.
+The `tests:` of a rules file and `explain` both use it, so they report what the gateway really does.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 def current_date() -> bytes:
-    """Return now as an IMF-fixdate, as a response of this moment would carry it."""
+    """Return the current time as an IMF-fixdate."""
     return formatdate(usegmt=True).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of a request and its response.
+    """The outcome of a request and its response.
 
     Attributes:
         head: what the rules were asked about.
@@ -55,7 +55,7 @@ class Trial:
 
     @property
     def policy(self) -> Policy:
-        """What the client's response is under: the gateway's own is under `strict`."""
+        """The policy of the client's response; the gateway's own responses are under `strict`."""
         return STRICT if self.fault else self.resolution.policy
 
 
@@ -73,7 +73,7 @@ def run_trial(
     head = RequestTable(ruleset.field_names).read(_request_bytes(request))
     verdict = ruleset.decide(head.method, head.target, head.values)
     resolution = verdict.resolve(response.status, response.fields)
-    # Where only the response can tell whether a rule applies, conditions travel unless it does.
+    # Where only the response can tell whether a rule applies, conditions reach the app unless one does.
     is_stripped = verdict.settled is not None or resolution.policy.conditionals == "strip"
     stripped = _strip(head) if is_stripped and verdict.strips(head.method) else ()
     status, fault = response.status, ""

@@ -1,7 +1,6 @@
-"""Which rule decides a request, and why: every condition with what it saw, and every field before and after.
+"""Explains which rule decides a request: every condition with what it found, and every field before and after.
 
-The decision is the live one (`dry_run`), and each condition is asked by the keys that decide live, so that nothing here
-can know better than they do.
+The decision is the live one (`dry_run`), and the same keys that decide live report on each condition.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class ConditionReport:
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """One rule: what each of its conditions says, and what follows.
+    """One rule, its conditions, and the result.
 
     Attributes:
         result: `decides`; `observed` for a rule in mode observe that would; `no` when `match` does not
@@ -58,7 +57,7 @@ class RuleReport:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one response field: its lines before and after, and why."""
+    """One response field: its lines before and after, and the reason."""
 
     name: str
     before: tuple[str, ...]
@@ -68,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All there is to say about one request and its response."""
+    """The explanation of one request and its response."""
 
     request: TrialRequest
     response: TrialResponse

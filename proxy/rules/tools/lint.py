@@ -1,4 +1,4 @@
-"""Warnings: what a rules file may say, and its author probably did not mean. Each says why and what to do."""
+"""Warnings about a valid rules file: what its author probably did not mean, why, and what to do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CODES: Final = {
 
 
 def lint(rules_file: RulesFile) -> list[Mistake]:
-    """Find what is doubtful in a rules file that can be used.
+    """Find what is doubtful in a valid rules file.
 
     Returns:
         Warnings in the order of the file, each with a `code` of `CODES`.
@@ -62,7 +62,7 @@ def lint(rules_file: RulesFile) -> list[Mistake]:
 
 
 def steps(rules_file: RulesFile) -> Iterator[list[Mistake]]:
-    """Lint in small steps, about one for each rule: who iterates may stop, or do something else, after each.
+    """Lint in small steps, about one for each rule, so that the caller may stop after each.
 
     Yields:
         The warnings of one step, in no order and some of them twice; mostly none.

@@ -1,4 +1,4 @@
-"""Doubts about the order of rules: what an earlier rule leaves to a later one, and which rule covers which."""
+"""Warnings about the order of rules: a rule that an earlier one covers never applies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OrderDoubt = tuple[int, str, Path, str]
 
 
 def doubts_about_order(rules: Sequence[Rule]) -> Iterator[OrderDoubt]:
-    """Find rules that stand in another's way. Each rule is followed by at least one item, so that one may stop."""
+    """Find rules that keep others from applying. At least one item follows each rule, so that the caller may stop."""
     earlier = CoverIndex()
     earlier_paths = CoverIndex()
     fetch_paths = CoverIndex()
@@ -65,7 +65,7 @@ def _shadows(earlier: Rule, later: Rule) -> bool:
         return False
     if not earlier.match.covers(later.match):
         return False
-    # Of an odd spelling of a path a weakening rule may leave something to an enforcing one.
+    # For an odd spelling of a path, a later enforcing rule may apply where a weakening rule does not.
     is_same_reading = enforces(earlier.policy) or not enforces(later.policy)
     if earlier.match.response:  # and of a 304, to one that protects
         is_same_reading = is_same_reading and (protects(earlier.policy) or not protects(later.policy))
@@ -117,7 +117,7 @@ def _about_fetch(index: int, rules: Sequence[Rule], fetch_paths: CoverIndex) -> 
 
 
 def _about_plain_http(index: int, rules: Sequence[Rule]) -> Iterator[OrderDoubt]:
-    """Warn of rules that go by what scripts send, where no other rule goes by path or by response."""
+    """Warn of rules that rely on what scripts send, where no other rule relies on path or response."""
     rule = rules[index]
     script = rule.match.get(ScriptRequest)
     if script is None or not script.is_wanted or not enforces(rule.policy):
@@ -139,7 +139,7 @@ def _tells_data_without_fields(rule: Rule) -> bool:
 
 
 def _sees_fetch(rule: Rule) -> bool:
-    """Tell whether a rule protects `fetch()`: by saying so, or by asking no field."""
+    """Tell whether a rule protects `fetch()`: it names it, or it reads no request field."""
     if not enforces(rule.policy) or rule.mode == "observe":
         return False
     if names_field(rule.match, SEC_FETCH_DEST):

@@ -1,4 +1,4 @@
-"""Doubts about globs and regular expressions: what they say in their own language, and their author hardly meant."""
+"""Warnings about globs and regular expressions whose meaning is probably not what their author meant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proxy.rules.keys.key import Conditions
 from proxy.rules.keys.paths import PathRegexes, Paths
 from proxy.rules.loading.diagnostics import Doubt, show_text
 
-# Flask's <id>, braces and brackets of shells, :id of other routers, signs of regular expressions, and lists in one.
+# Flask's <id>, shell braces and brackets, :id of other routers, regular-expression syntax, and lists in one text.
 _FOREIGN: Final = re.compile(
     r"<[^/>]*>|\{[^/}]*\}|\[[^/\]]+\]|(?<=/):\w+|(?<=/)\.\*|\\.|\$$|\([^()]*\||\||,\s*/|\s+$"
 )

@@ -1,4 +1,4 @@
-"""Doubts about policies of one's own: what they let caches do that their author hardly meant."""
+"""Warnings about custom policies that let caches do what their author probably did not mean."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _passes(policy: Policy, name: str) -> bool:
 
 
 def _about_bypasses(policy: Policy, base: Policy) -> Iterator[Doubt]:
-    """What an enforcing policy sets itself of the fields that beat `Cache-Control`."""
+    """Fields that an enforcing policy sets although some cache prefers them to `Cache-Control`."""
     for name, value in policy.set_fields:
         lower = name.lower()
         if (name, value) in base.set_fields:

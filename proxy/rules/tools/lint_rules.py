@@ -1,4 +1,4 @@
-"""Doubts about single rules: what one matches, or does, that its author hardly meant."""
+"""Warnings about single rules that match or do what their author probably did not mean."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def takes_everything(rule: Rule) -> bool:
 
 
 def every_request(rule: Rule) -> str:
-    """Say what a rule takes that takes everything."""
+    """Describe what a rule that matches everything matches."""
     return "every request" if rule.match.get(Methods) is None else "every GET"
 
 
@@ -119,7 +119,7 @@ def _methods(rule: Rule) -> Iterator[Doubt]:
 
 
 def _is_one_slip_away(found: str, known: str) -> bool:
-    """Tell whether one letter is wrong, too many or missing, or letters are in another order."""
+    """Tell whether two texts differ by one letter, or by the order of their letters."""
     if len(found) == len(known):
         return sorted(found) == sorted(known) or sum(map(str.__ne__, found, known)) == 1
     longer, shorter = sorted((found, known), key=len, reverse=True)
@@ -158,7 +158,7 @@ def _fields(rule: Rule) -> Iterator[Doubt]:
 
 
 def _is_part(name: str, glob: str) -> bool:
-    """Tell whether no client sends this and nothing more."""
+    """Tell whether this is only a part of what clients send."""
     if "*" in glob or "?" in glob:
         return False
     return (name.lower() == "cookie" and "=" not in glob) or (

@@ -1,4 +1,4 @@
-"""Doubts about values that no client or app sends: a rule that asks for one never matches."""
+"""Warnings about values that no client or app sends, so that the rule never matches."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TOP_LEVEL_TYPES: Final = frozenset(
 
 
 def doubts_about_values(conditions: Conditions) -> Iterator[Doubt]:
-    """Find what no client or app sends in `match` or `unless`."""
+    """Find values in `match` or `unless` that no client or app sends."""
     for key in conditions.all(FieldKey):
         at = ("x_requested_with",) if key.by_member else ("headers", key.field_name)
         for glob in key.globs:

@@ -16,7 +16,7 @@ from proxy.rules.tools.dry_run import Trial, run_trial
 
 
 def run(rules_file: RulesFile) -> list[Mistake]:
-    """Run every test of a rules file; return a mistake for everything that came out differently."""
+    """Run the tests of a rules file; return a mistake for each result that was not expected."""
     return [mistake for case in rules_file.cases for mistake in _run_case(rules_file, case)]
 
 
