@@ -19,9 +19,17 @@ ON_A_SOCKET = Peer(is_trusted=True)
 FRESH = [b"X-Forwarded-For: 203.0.113.7", b"X-Forwarded-Proto: http", b"X-Forwarded-Host: app"]
 
 
-def read(*lines: bytes, mode="append", peer=TRUSTED, names=(), host=b"Host: app", start=b"GET / HTTP/1.1"):
+def read(
+    *lines: bytes,
+    mode="append",
+    peer=TRUSTED,
+    names=(),
+    host=b"Host: app",
+    start=b"GET / HTTP/1.1",
+    via="off",
+):
     head = b"\r\n".join([start, *filter(None, [host]), *lines, b"", b""])
-    return RequestTable(names, authority=b"upstream:1", forwarding=mode).read(head, peer)
+    return RequestTable(names, authority=b"upstream:1", forwarding=mode, via=via).read(head, peer)
 
 
 def forwarded(*lines: bytes, **how) -> list[bytes]:
@@ -71,6 +79,10 @@ class Test_Of_a_trusted_peer:  # noqa: N801 - read as a sentence
     def test_chain_leaves_in_one_line_with_its_address_at_the_end(self):
         chain = [b"X-Forwarded-For: 192.0.2.1", b"A: b", b"x-forwarded-for: 192.0.2.2, unknown"]
         assert forwarded(*chain)[:2] == [b"A: b", b"X-Forwarded-For: 192.0.2.1, 192.0.2.2, unknown, 10.0.0.1"]
+
+    @pytest.mark.parametrize("said", [[], [b"X-Forwarded-Proto: https"]])
+    def test_via_follows_whatever_was_said(self, said):
+        assert forwarded(*said, via="on")[-1] == b"Via: 1.1 nocache-proxy"
 
     def test_peer_on_a_unix_socket_adds_no_address(self):
         """Issue 16.8: `unix:` is no address to any app that reads them."""
