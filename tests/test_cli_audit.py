@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +143,41 @@ def test_recording_can_come_from_standard_input(stale):
     result = run("audit", "--har", "-", "--fail-on", "stale", stdin=stale.read_bytes())
     assert result.exit_code == 1
     assert "STALE" in result.stdout
+
+
+def test_person_who_watches_sees_how_far_the_reading_is():
+    watched, terminal = pty.openpty()
+    command = [sys.executable, "-m", "proxy", "audit", "--har", CHROMIUM]
+    result = subprocess.run(command, stderr=terminal, stdout=subprocess.PIPE, check=True)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end, as a terminal tells it
+        while data := os.read(watched, 4096):
+            shown += data
+    os.close(watched)
+    assert b"Reading" in shown
+    assert b"100%" in shown
+    assert result.stdout.startswith(b"20 answers on 7 routes")
+
+
+def test_nobody_watches_a_pipe(stale):
+    command = [sys.executable, "-m", "proxy", "audit", "--har", stale]
+    assert subprocess.run(command, capture_output=True, check=True).stderr == b""
+
+
+def test_recording_without_credentials_and_content_says_what_cannot_be_seen(tmp_path):
+    """DevTools' "sanitized" export."""
+    path = tmp_path / "sanitized.har"
+    tags = [headers(etag=f'"{number}"') for number in range(2)]
+    path.write_bytes(
+        har(*(entry(response={"headers": tag, "content": {"size": 2, "text": ""}}) for tag in tags))
+    )
+    result = run("audit", "--har", path, "--fail-on", "stale")
+    assert result.exit_code == 1
+    words = " ".join(result.stdout.split())
+    assert "where the content was not seen, ETag and length were compared" in words
+    assert "Answers recorded without content, compared by ETag and length: 2." in words
+    assert "No request has a Cookie or Authorization (a sanitized export?): leaks cannot be seen." in words
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,14 @@ class TestLeak:
 class TestCacheDeception:
     @pytest.mark.parametrize(
         "target",
-        ["/account/x.css", "/api/me;a.js", "/api/me%0A.css", "/api/me%3Fx.png", "/api/me%2F..%2Fx.PDF"],
+        [
+            "/account/x.css",
+            "/api/me;a.js",
+            "/api/me%0A.css",
+            "/api/me%2Ecss",
+            "/api/me%3Fx.png",
+            "/api/me%2F..%2Fx.PDF",
+        ],
     )
     def test_data_under_a_path_that_looks_static_is_possible_and_the_extension_named(self, target):
         seen = answer(0, target, b"{}", cookie("a"), cache_control="max-age=0")
