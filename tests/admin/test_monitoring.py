@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -20,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.admin.standing import RULES
 from tests.support.peer import XHR, request
+from tests.support.programs import program
 from tests.support.serving import ROOT, App, Sidecar, connect, get, sidecar
 from tests.support.waiting import LIMIT_S, until
 
@@ -90,11 +89,7 @@ def scrapes(request, tmp_path_factory) -> Scrapes:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        reason = "promtool is missing; it is in Debian's package prometheus"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return found
+    return program("promtool")
 
 
 def run(*words: str, given: str = "") -> str:

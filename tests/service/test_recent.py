@@ -16,23 +16,10 @@ from proxy.service import recent
 from proxy.service.recent import RecentExchanges
 from tests.service.workers import MANY, open_many, owners, replace_all, responses, two_workers
 from tests.support.peer import XHR, request
-from tests.support.serving import RULES, App, Sidecar, connect, sidecar
+from tests.support.serving import Sidecar, connect, sidecar
 from tests.support.waiting import until
 
 SECRET = "s3cr3tZq9Zq9"
-
-
-@pytest.fixture
-async def app():
-    async with App().running() as app:
-        yield app
-
-
-@pytest.fixture
-def rules(tmp_path):
-    path = tmp_path / "rules.yaml"
-    path.write_text(RULES % "first")
-    return path
 
 
 async def shown(running: Sidecar, count: int, after: int = 0) -> list[dict]:

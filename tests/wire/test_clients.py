@@ -11,7 +11,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import websockets.asyncio.server as ws_server
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.gateway import Bench, bench
+from tests.support.programs import program
 from tests.wire.client_app import DIGEST, FILE, MIB, STORABLE, App
 
 LIMIT_S = 60.0  # of one client process or one transfer
@@ -67,16 +67,14 @@ def is_protected(cache_control: list[str]) -> bool:
 @pytest.fixture
 def curl(tmp_path) -> Any:
     """Run curl to its end, as a process; it must be there in CI."""
-    found = shutil.which("curl")
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("curl is not installed")
+    found = program("curl")
 
     async def run(*words: str, stdin: bytes = b"") -> Curled:
         head, output = tmp_path / "head", tmp_path / "output"
         options = ("-sS", "-v", "--max-time", "50", "-D", str(head), "-o", str(output))
         told = ("-w", "%{num_connects} %{size_upload}")
         process = await asyncio.create_subprocess_exec(
-            *(str(found), "-q", *options, *told, *words),
+            *(found, "-q", *options, *told, *words),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
