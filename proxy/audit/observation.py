@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Literal
@@ -118,14 +118,19 @@ class Keys:
 
 def changes_cookies(seen: Observation) -> bool:
     """Tell whether an answer gives its client other cookies than it sent: it comes back with other credentials."""
-    given = {value.partition(b";")[0].strip() for value in _values(seen.response_fields, b"set-cookie")}
-    return not given <= _cookies(seen.request_fields)
+    given = (value.partition(b";")[0] for value in _values(seen.response_fields, b"set-cookie"))
+    return not _that_count(given) <= _cookies(seen.request_fields)
 
 
 def _cookies(fields: Fields) -> set[bytes]:
-    """Return the cookies of a request, as pairs of name and value, without those for statistics."""
-    pairs = (pair.strip() for value in _values(fields, b"cookie") for pair in value.split(b";"))
-    return {pair for pair in pairs if pair and not _STATISTICS.fullmatch(pair.partition(b"=")[0])}
+    """Return the cookies of a request, as pairs of name and value."""
+    return _that_count(pair for value in _values(fields, b"cookie") for pair in value.split(b";"))
+
+
+def _that_count(pairs: Iterable[bytes]) -> set[bytes]:
+    """Leave out cookies for statistics."""
+    stripped = (pair.strip() for pair in pairs)
+    return {pair for pair in stripped if pair and not _STATISTICS.fullmatch(pair.partition(b"=")[0])}
 
 
 def validator_of(observation: Observation) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from proxy.audit import report
 from tests.admin.test_page_in_browser import Site, running
 from tests.audit.real_apps import APPS, RealApp
 from tests.support.browser import chromium
@@ -41,8 +41,8 @@ def test_proposed_rules_cure_what_was_stale(app, tmp_path, capsys):
     before, after = reports
     with capsys.disabled():
         print(f"\n{app.name}")
-        for report in reports:
-            show(report)
+        for found in reports:
+            print(report.to_text(found))
     found = {route["route"] for route in before["routes"] if route["verdict"] in ("stale", "leak")}
     assert app.must_find <= found
     assert not {"stale", "leak"} & {route["verdict"] for route in after["routes"]}
@@ -98,10 +98,3 @@ def report_of(site: Site) -> dict:
     report = site.report()
     report["routes"] = [route for route in report["routes"] if route["route"] != LAST]
     return report
-
-
-def show(report: dict) -> None:
-    print(len(report["routes"]), "routes,", dict(Counter(route["verdict"] for route in report["routes"])))
-    for route in report["routes"]:
-        if route["verdict"] in ("stale", "leak", "possible"):
-            print(f"  {route['verdict']:9} {route['method']} {route['route']}: {route['why']}")

@@ -205,6 +205,13 @@ class TestLeak:
         second = answer(5, "/", b"2", PAGE, cookie("1"), kind="text/html", cache_control="max-age=60")
         assert verdicts_of(first, second) == {"/": "stale"}
 
+    def test_cookie_for_statistics_that_is_set_says_nothing(self):
+        users = [
+            answer(n, "/me", b"%d" % n, cookie(str(n)), cache_control="max-age=60", set_cookie=f"_ga={n}")
+            for n in range(2)
+        ]
+        assert verdicts_of(*users) == {"/me": "leak"}
+
     def test_cookie_that_is_set_again_as_it_is_says_nothing(self):
         users = [
             answer(
