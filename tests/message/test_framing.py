@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.message.errors import MalformedHeadError
-from proxy.message.framing import LAST_CHUNK, Framing, chunk
+from proxy.message.framing import LAST_CHUNK, Framing, chunk, response_framing, rewrites_length
 from tests.message.response_heads import DATE, lines_of, read, render
 
 
@@ -103,3 +103,51 @@ class Test_Of_a_response:  # noqa: N801
 def test_chunks_are_written_as_the_grammar_says():
     """RFC 9112 section 7.1: the size in hexadecimal, no extensions, no trailers."""
     assert chunk(b"x" * 300) + LAST_CHUNK == b"12c\r\n" + b"x" * 300 + b"\r\n0\r\n\r\n"
+
+
+class Test_Length:  # noqa: N801 - read as a sentence
+    @pytest.mark.parametrize(
+        ("values", "left"),
+        [
+            ([b"5"], [b"Content-Length: 5"]),
+            ([b"0"], [b"Content-Length: 0"]),
+            ([b"10"], [b"Content-Length: 10"]),
+            ([b"007"], [b"Content-Length: 7"]),
+            ([b"00"], [b"Content-Length: 0"]),
+            ([b"5, 5"], [b"Content-Length: 5"]),
+            ([b"5", b"5"], [b"Content-Length: 5", b""]),
+            ([b"5", b"5,5", b"5"], [b"Content-Length: 5", b"", b""]),
+            ([b"05", b"05"], [b"Content-Length: 5", b""]),
+        ],
+    )
+    def test_leaves_in_one_line_and_whoever_remembers_lines_is_told(self, values, left):
+        """RFC 9112 section 6.3: one that is repeated is one; leading noughts are octal to some."""
+        lines = [b"Content-Length: " + value for value in values]
+        noted = {b"content-length": list(enumerate(values))}
+        before = list(lines)
+        tells = rewrites_length(noted)
+        length = int(values[0].partition(b",")[0])
+        framing = Framing.FIXED if length else Framing.NONE
+        assert response_framing(lines, noted, "GET", 200, 1) == (framing, length)
+        assert lines == left
+        assert tells or lines == before
+
+    @pytest.mark.parametrize("value", [b"5", b"12", b"100"])
+    def test_that_is_plain_changes_no_line(self, value):
+        """Lines that nobody changes may be remembered."""
+        assert not rewrites_length({b"content-length": [(0, value)]})
+        lines = [b"Content-Length:" + value]
+        response_framing(lines, {b"content-length": [(0, value)]}, "GET", 200, 1)
+        assert lines == [b"Content-Length:" + value]
+
+    def test_that_is_none_changes_no_line(self):
+        assert rewrites_length({}) is False
+        assert response_framing([], {}, "GET", 200, 1) == (Framing.UNTIL_CLOSE, 0)
+
+    @pytest.mark.parametrize(
+        "values", [[b"5", b"6"], [b"5, 6"], [b"5", b"05"], [b"x"], [b""], [b"5 5"], [b"+5"], [b"5,"]]
+    )
+    def test_that_two_parsers_could_read_differently_is_refused(self, values):
+        lines = [b"Content-Length: " + value for value in values]
+        with pytest.raises(MalformedHeadError):
+            response_framing(lines, {b"content-length": list(enumerate(values))}, "GET", 200, 1)
