@@ -27,6 +27,8 @@ from tests.support.serving import RULES, Sidecar, command, connect, sidecar
 from tests.support.waiting import until
 
 SECRET = "s3cr3tZq9Zq9"
+CREDENTIAL = f"{SECRET}-credential"
+CONTENT = f"{SECRET}-content"
 NONE = "version: 1\nrules: [{name: none, match: {paths: [/none]}}]\n"
 
 
@@ -40,7 +42,7 @@ async def changing_app():
 
     async def answer(request: web.Request) -> web.StreamResponse:
         number = str(next(numbers))
-        fields = {"Cache-Control": "max-age=600", "Set-Cookie": f"session={SECRET}"}
+        fields = {"Cache-Control": "max-age=600", "Set-Cookie": f"session={CREDENTIAL}"}
         if request.path == "/large":
             return web.Response(text=number + "x" * (300 << 10), headers=fields)
         if request.path == "/cut":
@@ -51,11 +53,11 @@ async def changing_app():
         if request.path == "/pieces":
             response = web.StreamResponse(headers=fields)
             await response.prepare(request)
-            for piece in ("same ", "same ", number, SECRET):
+            for piece in ("same ", "same ", number, CONTENT):
                 await response.write(piece.encode())
             return response
         shown = {"/constant": "", "/me": request.headers.get("Cookie", "")}.get(request.path, number)
-        text = f"{shown} {SECRET}"
+        text = f"{shown} {CONTENT}"
         return web.json_response({"said": text}, headers=fields)
 
     app = web.Application()
@@ -99,13 +101,15 @@ async def get_all(running: Sidecar, *targets: str, fields=(), times: int = 2) ->
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_what_passes_is_judged_and_nothing_secret_is_told(upstream, no_rules, workers):
-    async with sidecar(upstream, no_rules, "--workers", workers) as running:
+    async with sidecar(upstream, no_rules, "--workers", workers, "--access-log", "text") as running:
         await cut_short(running, "/cut")
         await get_all(running, f"/a?token={SECRET}", f"/pieces;jsessionid={SECRET}", fields=(XHR,), times=6)
         await get_all(running, "/constant", "/large", times=3)
         # Whoever gets its own again proves it, as the app sets another cookie each time. Between two ticks equal answers are one.
         for answers, user in enumerate("aba", 19):
-            await running.get("/me", f"Cookie: session={SECRET}{user}", f"Authorization: Bearer {SECRET}")
+            await running.get(
+                "/me", f"Cookie: session={CREDENTIAL}{user}", f"Authorization: Bearer {CREDENTIAL}"
+            )
             found = await routes(running, answers)
         assert {name: route["verdict"] for name, route in found.items()} == {
             "/me": "leak",
@@ -126,6 +130,14 @@ async def test_what_passes_is_judged_and_nothing_secret_is_told(upstream, no_rul
         assert "script_request: true" in found["/a"]["rule"]
         assert SECRET not in json.dumps(await running.ask("/api/audit"))
         assert not any(SECRET in line for line in running.log.read)
+        for flags in ((), ("--json",), ("--rules",)):
+            code, printed = await output("audit", "--admin", f"http://127.0.0.1:{running.admin[1]}", *flags)
+            assert (code, SECRET in printed, "/pieces" in printed) == (0, False, True)
+        await running.out.matching(r"GET /me\b", 3)
+        logged = "\n".join(running.out.read)
+        assert f"token={SECRET}" in logged, "the target is logged as it was sent"
+        assert CREDENTIAL not in logged
+        assert CONTENT not in logged
 
 
 async def cut_short(running: Sidecar, target: str) -> None:
