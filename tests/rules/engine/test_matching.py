@@ -17,6 +17,7 @@ from proxy.message.forwarding import PATH_FIELDS
 from proxy.message.methods import OVERRIDES
 from proxy.rules.engine import expression_set, matching
 from proxy.rules.engine.matching import Ruleset
+from proxy.rules.engine.path_sets import PathSet
 from proxy.rules.loading.loader import loads
 from proxy.rules.model import Rule
 from proxy.rules.policies import CLASSIC, PASS, REVALIDATE, STRICT, enforces
@@ -351,6 +352,14 @@ class Test_Memory:  # noqa: N801
                 assert max(len(ruleset._plans), len(ruleset._plans_by_hits)) <= 8
                 assert sum(len(plan.verdicts) for plan in plans.values()) <= 4
 
+    @pytest.mark.interpreted
+    def test_odd_paths_that_the_same_patterns_match_stay_within_the_bound_too(self, monkeypatch):
+        monkeypatch.setattr(matching, "_MAX_PLANS", 8)
+        ruleset = Ruleset([rule("all", paths=("/**",))])
+        for number in range(30):
+            assert decided(ruleset, b"/./%d" % number) == "all"
+            assert len(ruleset._plans) <= 8
+
     def test_what_is_long_is_not_kept(self):
         ruleset = Ruleset([rule("r", fields=(XHR,))])
         for size in (10, 2000):
@@ -371,6 +380,19 @@ class Test_Memory:  # noqa: N801
         ruleset = Ruleset([rule("r", fields=(XHR,))])
         assert decide(ruleset, b"/x") is decide(ruleset, b"/x") is decide(ruleset, b"/y")
         assert decide(ruleset, b"/x", x_requested_with="a") is not decide(ruleset, b"/x")
+
+
+@pytest.mark.interpreted
+def test_path_of_which_one_spelling_takes_too_long_may_be_any(monkeypatch):
+    """What protects, applies, and what weakens does not, whatever the other spellings say."""
+    original = PathSet.match
+
+    def match(paths, path):
+        return None if path == "/a/b" else original(paths, path)
+
+    monkeypatch.setattr(PathSet, "match", match)
+    rules = [rule("free", PASS, paths=("/a%2Fb", "/a/*")), rule("api", paths=("/api/**",))]
+    assert decided(rules, b"/a%2Fb") == "api"
 
 
 class Test_RE2_out_of_memory:  # noqa: N801
