@@ -152,6 +152,23 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         stage.answer()
         assert not stage.transport.is_paused
 
+    def test_64_kib_are_read_ahead_however_small_heads_must_be(self):
+        stage = Stage(max_head_size_bytes=1000)
+        stage.say(GET + b"x" * 65_536)
+        assert not stage.transport.is_paused
+        stage.say(b"x")
+        assert stage.transport.is_paused
+
+    def test_next_request_waits_for_a_client_that_takes_nothing(self):
+        stage = Stage()
+        stage.say(GET + GET.replace(b"/a", b"/b"))
+        stage.client.pause_writing()
+        stage.around.take()
+        stage.answer()
+        assert stage.around.take() == []
+        stage.client.resume_writing()
+        assert stage.around.take() == ["begin GET /b"]
+
     def test_reading_goes_on_only_when_what_was_read_ahead_is_below_its_bound(self):
         stage = Stage()
         stage.say(GET + GET + b"GET /b HTTP/1.1\r\nHost: " + b"x" * 80_000)
@@ -199,6 +216,13 @@ class Test_Silence:  # noqa: N801
         assert (stage.client.phase, stage.patience_s) == (Phase.IDLE, 7)
         stage.client.timed_out()
         assert (stage.transport.end, stage.transport.written) == ("aborted", b"")
+
+    def test_between_requests_has_its_time_anew(self):
+        stage = Stage(keepalive_timeout_s=7)
+        stage.say(GET)
+        stage.client.deadline_s = 0
+        stage.answer()
+        assert (stage.client.phase, stage.patience_s) == (Phase.IDLE, 7)
 
     def test_within_a_head_is_answered(self):
         stage = Stage(request_head_timeout_s=5)
