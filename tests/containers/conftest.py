@@ -18,9 +18,9 @@ from tests.containers.podman import (
     missing,
     podman,
     succeeds,
-    tool,
     until,
 )
+from tests.support.programs import program
 
 IMAGE = "localhost/nocache-proxy-test"
 DEMO_IMAGE = "localhost/nocache-proxy-demo-test"
@@ -38,7 +38,7 @@ class Images:
 @pytest.fixture(scope="session")
 def images() -> Images:
     """Build both images from the Dockerfile; the base comes from PYTHON_IMAGE."""
-    tool("podman")
+    program("podman")
     if not succeeds("podman", "image", "exists", PYTHON_IMAGE) and not succeeds(
         "podman", "pull", PYTHON_IMAGE
     ):

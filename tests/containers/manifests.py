@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from tests.containers.podman import ROOT, run, tool
+from tests.containers.podman import ROOT, run
+from tests.support.programs import program
 
 Manifest = dict[str, Any]
 
@@ -20,7 +21,7 @@ def render(directory: Path, *components: str) -> list[Manifest]:
         directory: where a copy may go.
         components: those of the list in the file to take out of their comment, as a user would.
     """
-    kubectl = tool("kubectl")
+    kubectl = program("kubectl")
     config = directory / "config"
     shutil.copytree(ROOT / "config", config)
     kustomization = config / "kustomization.yaml"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import uuid
@@ -34,14 +33,6 @@ def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
-
-
-def tool(name: str) -> str:
-    """Find a command, or end the test."""
-    found = shutil.which(name)
-    if found is None:
-        missing(f"{name} is not installed")
-    return found or ""
 
 
 def podman(*arguments: str, is_checked: bool = True, env: dict[str, str] | None = None) -> str:

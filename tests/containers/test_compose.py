@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.containers.conftest import Images
-from tests.containers.podman import ROOT, XHR, get, is_protected, podman, run, tool, until
+from tests.containers.podman import ROOT, XHR, get, is_protected, podman, run, until
+from tests.support.programs import program
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]  # the first one builds the images
 
@@ -72,4 +73,4 @@ def _published(container: dict[str, Any]) -> list[str]:
 def _compose() -> str:
     """podman-compose, beside the interpreter or on the path."""
     beside = Path(sys.executable).with_name("podman-compose")
-    return str(beside) if os.access(beside, os.X_OK) else tool("podman-compose")
+    return str(beside) if os.access(beside, os.X_OK) else program("podman-compose")
