@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -267,6 +268,15 @@ class Test_Silence:  # noqa: N801
         assert stage.patience_s == LINGER_S, "it may be slow, and nothing else"
         assert stage.around.take() == []
 
+    def test_of_a_client_that_has_taken_all_is_the_exchange_s_again(self):
+        stage = Stage(idle_timeout_s=50)
+        stage.say(GET)
+        stage.transport.unsent = 100
+        stage.client.note_progress()
+        stage.transport.unsent = 0
+        stage.client.timed_out()
+        assert stage.around.take() == ["timed_out"]
+
     def test_is_judged_once(self):
         stage = Stage()
         stage.say(GET)
@@ -317,6 +327,40 @@ class Test_Silence:  # noqa: N801
 
 
 class Test_Writing:  # noqa: N801
+    @pytest.mark.parametrize(("version", "is_told"), [(b"1.1", True), (b"1.0", False)])
+    def test_informational_response_is_for_who_knows_it(self, version, is_told):
+        """RFC 9110 section 15.2."""
+        stage = Stage()
+        stage.say(GET.replace(b"1.1", version))
+        stage.client.send_informational(response(b"103 Early Hints"))
+        stage.around.context.outbox.flush()
+        assert stage.transport.written.startswith(b"HTTP/1.1 103 ") is is_told
+
+    def test_what_is_small_leaves_at_the_end_of_the_turn_and_before_what_is_large(self):
+        stage = Stage()
+        stage.client.send_bytes(b"small")
+        assert stage.transport.written == b""
+        stage.client.send_bytes(b"l" * 20_000)
+        assert stage.transport.take() == b"small" + b"l" * 20_000
+        stage.client.send_bytes(b"a")
+        stage.client.send_bytes(b"b")
+        stage.around.loop.run()
+        assert stage.transport.take() == b"ab"
+
+    @pytest.mark.parametrize(
+        ("allocated", "queued", "unsent", "room"),
+        [(0, 0, 0, 1000), (300, 200, 0, 700), (200, 300, 0, 700), (1200, 0, 0, 0), (0, 0, 1, 0)],
+    )
+    def test_room_is_what_the_kernel_is_sure_to_take(self, allocated, queued, unsent, room):
+        stage = Stage()
+        stage.transport.unsent = unsent
+        meminfo = struct.pack("9I", 0, 0, allocated, 1000, 0, queued, 0, 0, 0)
+        stage.transport.get_extra_info("socket").getsockopt = lambda *_: meminfo
+        assert stage.client.room() == room
+
+    def test_room_is_none_where_the_kernel_does_not_tell(self):
+        assert Stage().client.room() == 0
+
     def test_content_without_a_length_is_chunked(self):
         stage = Stage()
         stage.say(GET)
