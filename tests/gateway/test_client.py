@@ -160,6 +160,15 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         stage.say(b"x")
         assert stage.transport.is_paused
 
+    def test_reading_goes_on_as_what_was_read_ahead_is_worked_off(self):
+        stage = Stage()
+        stage.say(GET * 3000)
+        assert stage.transport.is_paused
+        for _ in range(1000):
+            stage.answer()
+        assert not stage.transport.is_paused
+        assert stage.around.take() == ["begin GET /a"] * 1000
+
     def test_next_request_waits_for_a_client_that_takes_nothing(self):
         stage = Stage()
         stage.say(GET + GET.replace(b"/a", b"/b"))
@@ -224,6 +233,15 @@ class Test_Silence:  # noqa: N801
         stage.client.deadline_s = 0
         stage.answer()
         assert (stage.client.phase, stage.patience_s) == (Phase.IDLE, 7)
+
+    def test_begins_as_a_slow_client_has_taken_the_response(self):
+        stage = Stage(keepalive_timeout_s=7)
+        stage.say(GET)
+        stage.client.pause_writing()
+        stage.answer()
+        stage.client.deadline_s = 0
+        stage.client.resume_writing()
+        assert stage.patience_s == 7
 
     def test_within_a_head_is_answered(self):
         stage = Stage(request_head_timeout_s=5)
@@ -671,6 +689,13 @@ class Test_Own_mistake:  # noqa: N801
         stage.around.take()
         assert getattr(stage.client, how)(*[failures.DRAINED] * (how == "give_up")) is None
         assert stage.around.take() == ["fail internal_error"]
+
+    def test_where_there_is_nobody_to_answer_ends_the_connection(self):
+        stage = Stage()
+        stage.say(b"nonsense\r\n\r\n")
+        stage.transport.get_write_buffer_size = broken
+        stage.client.timed_out()
+        assert stage.transport.end == "aborted"
 
     def test_in_the_turn_that_goes_on_with_a_large_read(self):
         stage = Stage()
