@@ -15,7 +15,7 @@ from proxy.gateway.recorder import Recorder, WatchedRecorder
 from proxy.gateway.watch import Watch
 from proxy.gateway.write_batch import Outbox
 from proxy.message.request import KeepingTable, RequestTable
-from proxy.message.syntax import HeadParser
+from proxy.message.response import ResponseTable
 from proxy.rules.engine.matching import Ruleset
 from proxy.settings import Settings
 from proxy.stats import Stats
@@ -40,7 +40,7 @@ class Context:
         audit: told what the app answers; `None` while it is off.
         stats: counted into.
         requests: reads request heads for the rules in force.
-        response_parser: reads the heads of responses.
+        responses: reads the heads of responses.
         outbox: writes what connections send, turn by turn.
         inbox: the buffer that large content is read into.
         own_endpoints: of connections to the app; a client's with the same ends is one of them.
@@ -63,7 +63,7 @@ class Context:
         "peers",
         "recorder",
         "requests",
-        "response_parser",
+        "responses",
         "settings",
         "stats",
         "upstream_rest_s",
@@ -88,7 +88,7 @@ class Context:
         self.loop = loop
         self.audit = None if collector is None else AuditFeed(collector, ruleset, loop, recorder)
         self.ruleset = ruleset
-        self.response_parser = HeadParser("response")
+        self.responses = ResponseTable()
         self.peers = Peers(settings.trusted_proxies, says_distrusted=settings.forwarded == "append")
         self.outbox = Outbox(loop)
         self.inbox = Inbox()

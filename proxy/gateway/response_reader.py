@@ -15,7 +15,7 @@ from proxy.message.chunked import ChunkedDecoder
 from proxy.message.errors import MalformedContentError, MessageError
 from proxy.message.framing import Framing
 from proxy.message.request import RequestHead
-from proxy.message.response import ResponseHead, take_response
+from proxy.message.response import ResponseHead
 from proxy.message.status import OK, SWITCHING_PROTOCOLS
 from proxy.message.syntax import HEAD_END
 
@@ -91,7 +91,7 @@ class ResponseReader(RequestWriter):
         context = self._context
         limit = context.settings.max_head_size_bytes + _HEAD_END_SIZE
         try:
-            taken = take_response(data, context.response_parser, head.method, limit)
+            taken = context.responses.take(data, head.method, limit)
             if taken is None:
                 self._keep_partial(exchange, data, limit)
                 return

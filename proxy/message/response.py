@@ -11,6 +11,7 @@ from proxy.message.errors import MalformedHeadError
 from proxy.message.field_index import LineTable, drop, drop_named_in_connection, render_lines, value_of
 from proxy.message.fields import REMEMBERED, FieldSection, connection_options, list_members
 from proxy.message.framing import Framing, response_framing, rewrites_length
+from proxy.message.memory import Memory
 from proxy.message.mending import find_head_end, mend
 from proxy.message.rewrite import AGE, UNTOUCHED, Treatment
 from proxy.message.status import NO_CONTENT, OK, SWITCHING_PROTOCOLS
@@ -22,7 +23,7 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?", r
 
 
 class ResponseHead:
-    """A response's head as it came in, checked.
+    """A response's head as it came in, checked. Several responses may share one: nobody changes it.
 
     Args:
         method: of the request that it answers.
@@ -116,55 +117,72 @@ class OutgoingHead:
         self.was_cached = was_cached
 
 
-def take_response(
-    data: bytes, parser: HeadParser, method: str, limit: int
-) -> tuple[ResponseHead, int] | None:
-    """Read the response head that `data` begins with.
+class ResponseTable:
+    """Reads response heads, for all connections of a worker.
 
-    Args:
-        method: of the request that it answers.
-        limit: bytes that a head may have.
-
-    Returns:
-        The head, and where it ends; `None` while it is not complete, or if it is too large.
-
-    Raises:
-        MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
+    An app mostly answers with one of a few heads, apart from the second in its `Date`. One that came twice before costs one
+    look-up.
     """
-    end = data.find(HEAD_END) + _HEAD_END_SIZE
-    if _HEAD_END_SIZE <= end <= limit:
+
+    __slots__ = ("_heads", "_parser")
+
+    def __init__(self) -> None:
+        self._parser = HeadParser("response")
+        self._heads: Memory[ResponseHead] = Memory()
+
+    def take(self, data: bytes, method: str, limit: int) -> tuple[ResponseHead, int] | None:
+        """Read the response head that `data` begins with.
+
+        Args:
+            method: of the request that it answers.
+            limit: bytes that a head may have.
+
+        Returns:
+            The head, and where it ends; `None` while it is not complete, or if it is too large.
+
+        Raises:
+            MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
+        """
+        end = data.find(HEAD_END) + _HEAD_END_SIZE
+        if _HEAD_END_SIZE <= end <= limit:
+            head = data[:end]
+            known = self._heads.known.get(head)
+            if known is not None and method != "HEAD":
+                return known, end
+            try:
+                response = self._read_strictly(head, method)
+            except MalformedHeadError:
+                pass  # with line feeds alone for line ends, it may also end before
+            else:
+                if method != "HEAD":  # all others are answered alike
+                    self._heads.add(head, response)
+                return response, end
+        end = find_head_end(data)
+        return (self.read(data[:end], method), end) if 0 <= end <= limit else None
+
+    def read(self, head: bytes, method: str) -> ResponseHead:
+        """Parse and check one response head, and mend what a proxy has to mend (`mending`).
+
+        Args:
+            method: of the request that it answers.
+
+        Raises:
+            MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
+        """
+        if not head.endswith(HEAD_END):
+            head = mend(head)
         try:
-            return _read_strictly(data[:end], parser, method), end
+            return self._read_strictly(head, method)
         except MalformedHeadError:
-            pass  # with line feeds alone for line ends, it may also end before
-    end = find_head_end(data)
-    return (read_response(data[:end], parser, method), end) if 0 <= end <= limit else None
+            mended = mend(head)
+            if mended == head:
+                raise
+            return self._read_strictly(mended, method)
 
-
-def read_response(head: bytes, parser: HeadParser, method: str) -> ResponseHead:
-    """Parse and check one response head, and mend what a proxy has to mend (`mending`).
-
-    Args:
-        method: of the request that it answers.
-
-    Raises:
-        MalformedHeadError, TooManyFieldsError: the upstream does not speak HTTP/1.x; 502.
-    """
-    if not head.endswith(HEAD_END):
-        head = mend(head)
-    try:
-        return _read_strictly(head, parser, method)
-    except MalformedHeadError:
-        mended = mend(head)
-        if mended == head:
-            raise
-        return _read_strictly(mended, parser, method)
-
-
-def _read_strictly(head: bytes, parser: HeadParser, method: str) -> ResponseHead:
-    start, section = parser.parse(head)
-    status, reason, minor = _read_status_line(start)
-    return ResponseHead(status, reason, minor, section, method)
+    def _read_strictly(self, head: bytes, method: str) -> ResponseHead:
+        start, section = self._parser.parse(head)
+        status, reason, minor = _read_status_line(start)
+        return ResponseHead(status, reason, minor, section, method)
 
 
 def render_response(

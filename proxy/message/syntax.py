@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.message.errors import MalformedHeadError, TooManyFieldsError
 from proxy.message.fields import Field, FieldSection, Names, is_token, names_of
+from proxy.message.memory import Memory
 from proxy.message.octets import CONTROLS, all_but, has_only
 
 Side = Literal["request", "response"]
@@ -31,9 +32,6 @@ _MAX_REMEMBERED_LINES: Final = 512
 _MAX_REMEMBERED_LINE: Final = 512
 _MAX_REMEMBERED_ORDERS: Final = 256
 _MAX_REMEMBERED_NAMES: Final = 2048
-_MAX_REMEMBERED_SECTIONS: Final = 256
-_MAX_REMEMBERED_SECTION: Final = 2048
-_SEEN_PLACES: Final = 256
 _OPTIONS: Final[dict[str, Any]] = {
     "limit": _NO_LIMIT,
     "max_line_size": _NO_LIMIT,
@@ -48,19 +46,18 @@ class HeadParser:
 
     aiohttp's parser judges each sequence of field names once, with the values that it first came with. When the same
     names come again only values can be new, and the bytes of a value are checked here. So a line that came before costs
-    one look-up, which makes a request a third cheaper. All lines together cost one look-up if they came twice before, as
-    those of a page that polls. The caches change no result: framing is read from the fields, in another module.
+    one look-up, which makes a request a third cheaper. All lines of a request together cost one look-up if they came twice
+    before, as those of a page that polls. The caches change no result: framing is read from the fields, in another module.
     """
 
-    __slots__ = ("_fields", "_is_request", "_orders", "_parser", "_sections", "_seen")
+    __slots__ = ("_fields", "_is_request", "_orders", "_parser", "_sections")
 
     def __init__(self, side: Side) -> None:
         self._is_request = side == "request"
         self._parser: Any = self._new_parser()
         self._fields: dict[bytes, Field] = {}  # by their line
         self._orders: set[Names] = set()
-        self._sections: dict[bytes, FieldSection] = {}  # by their bytes
-        self._seen = [0] * _SEEN_PLACES  # hashes of what came once: most of it never comes again
+        self._sections: Memory[FieldSection] = Memory()
 
     def parse(self, head: bytes) -> tuple[bytes, FieldSection]:
         """Parse one head, from its start line to the empty line.
@@ -75,11 +72,11 @@ class HeadParser:
         start, rest = head[:size], head[size:]
         if not has_only(start, _TEXT):
             raise MalformedHeadError(_BAD_BYTE)
-        section = self._sections.get(rest)
+        section = self._sections.known.get(rest)
         if section is None:
             section = self._parse_section(start, rest)
-            if len(rest) <= _MAX_REMEMBERED_SECTION:
-                self._remember(rest, section)
+            if self._is_request:  # of a response all is remembered by `ResponseTable`
+                self._sections.add(rest, section)
         return start, section
 
     def _parse_section(self, start: bytes, rest: bytes) -> FieldSection:
@@ -96,17 +93,6 @@ class HeadParser:
             self._judge(start, lines, fields)
             self._remember_order(names)
         return FieldSection(fields, lines, names)
-
-    def _remember(self, rest: bytes, section: FieldSection) -> None:
-        """Remember a section that comes a second time."""
-        key = hash(rest)
-        place = key % _SEEN_PLACES
-        if self._seen[place] != key:
-            self._seen[place] = key
-            return
-        if len(self._sections) >= _MAX_REMEMBERED_SECTIONS:
-            self._sections.clear()
-        self._sections[rest] = section
 
     def _parse_new_lines(self, lines: list[bytes], fields: list[Field | None]) -> None:
         """Parse the lines that are not in the cache, and rewrite those with unusual white space."""

@@ -12,8 +12,7 @@ from proxy.gateway.record import Record
 from proxy.gateway.recorder import Recorder
 from proxy.message.framing import Framing
 from proxy.message.request import RequestHead, RequestTable
-from proxy.message.response import OutgoingHead, ResponseHead, read_response
-from proxy.message.syntax import HeadParser
+from proxy.message.response import OutgoingHead, ResponseHead, ResponseTable
 from proxy.rules.engine.matching import Ruleset
 from proxy.settings import Settings, Upstream
 from proxy.stats import Stats
@@ -248,4 +247,4 @@ def request(start: bytes = b"GET /a HTTP/1.1", *fields: bytes) -> RequestHead:
 def response(start: bytes = b"200 OK", *fields: bytes, method: str = "GET") -> ResponseHead:
     """Read a response's head."""
     head = b"\r\n".join([b"HTTP/1.1 " + start, *fields, b"", b""])
-    return read_response(head, HeadParser("response"), method)
+    return ResponseTable().read(head, method)

@@ -9,8 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.message.response import read_response, render_response
-from proxy.message.syntax import HeadParser
+from proxy.message.response import ResponseTable, render_response
 from proxy.rules.policies import BUILT_IN, treatment
 from tests.laws.holding import at_both_sizes, hold
 from tests.laws.test_one_line import NAMES, STATUSES, VALUES
@@ -82,7 +81,7 @@ def some_line(chance: random.Random) -> Line:
 
 def rendered(head: bytes, policy: str, method: str, vary: tuple[str, ...]) -> tuple[bytes, Sequence[object]]:
     """What leaves, and the fields that rules are shown."""
-    response = read_response(head, HeadParser("response"), method)
+    response = ResponseTable().read(head, method)
     outgoing = render_response(
         response,
         treatment(BUILT_IN[policy], vary),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from proxy.message.response import read_response, render_response
+from proxy.message.response import ResponseTable, render_response
 from proxy.message.rewrite import UNTOUCHED
-from proxy.message.syntax import HeadParser
 
 NOW = b"Sun, 06 Nov 1994 08:49:37 GMT"
 DATE = b"Date: Mon, 01 Jan 2024 00:00:00 GMT"
 
 
 def read(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", method: str = "GET"):
-    return read_response(b"\r\n".join([start, *lines, b"", b""]), HeadParser("response"), method)
+    return ResponseTable().read(b"\r\n".join([start, *lines, b"", b""]), method)
 
 
 def render(

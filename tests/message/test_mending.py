@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.message.errors import MalformedHeadError
 from proxy.message.mending import find_head_end, mend
-from proxy.message.response import read_response, take_response
+from proxy.message.response import ResponseTable
 from proxy.message.syntax import HeadParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -51,7 +51,7 @@ def test_only_what_is_odd_is_written_anew(lines, mended):
 )
 def test_what_two_parsers_could_still_read_differently_is_refused(lines):
     with pytest.raises(MalformedHeadError):
-        read_response(OK + lines + END, HeadParser("response"), "GET")
+        ResponseTable().read(OK + lines + END, "GET")
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_head_is_cut_where_it_ends_whether_it_has_to_be_mended_or_not(parts):
         except MalformedHeadError as error:
             return str(error)
 
-    assert outcome(lambda: take_response(data, HeadParser("response"), "GET", len(data))[1]) == outcome(
-        lambda: read_response(data[:end], HeadParser("response"), "GET") and end
+    assert outcome(lambda: ResponseTable().take(data, "GET", len(data))[1]) == outcome(
+        lambda: ResponseTable().read(data[:end], "GET") and end
     )
 
 
@@ -115,10 +115,9 @@ def test_what_is_mended_needs_no_mending(parts):
     """And is read strictly: status line and fields, nothing between."""
     head = OK + b"".join(parts) + END
     head = head[: find_head_end(head)]
-    parser = HeadParser("response")
     try:
-        response = read_response(head, parser, "GET")
+        response = ResponseTable().read(head, "GET")
     except MalformedHeadError:
         return
     written = b"\r\n".join([OK[:-2], *response.section.lines, b"", b""])
-    assert parser.parse(written)[1].fields == response.section.fields
+    assert HeadParser("response").parse(written)[1].fields == response.section.fields

@@ -42,7 +42,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture):
     [
         "take",
         pytest.param("requests", marks=pytest.mark.interpreted),
-        pytest.param("response_parser", marks=pytest.mark.interpreted),
+        pytest.param("responses", marks=pytest.mark.interpreted),
     ],
 )
 async def test_request_is_answered(monkeypatch, tracebacks, part):
