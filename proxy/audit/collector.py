@@ -87,11 +87,21 @@ class Collector:
         secret: see `Keys`; the workers of a service share it.
     """
 
-    __slots__ = ("_entries", "_next_tick_s", "_protected", "_queue", "_rules", "_secret", "evidence")
+    __slots__ = (
+        "_entries",
+        "_next_tick_s",
+        "_only_counted",
+        "_protected",
+        "_queue",
+        "_rules",
+        "_secret",
+        "evidence",
+    )
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.evidence = Evidence(secret)
+        self._only_counted = 0  # since the last tick
         self._entries: dict[_Key, _Entry] = {}
         self._protected: dict[bytes, _Entry] = {}
         self._queue: list[tuple[_Entry, bool]] = []
@@ -174,6 +184,9 @@ class Collector:
         self._next_tick_s = now_s + TICK_S
         for entry, _ in self._queue:
             self._only_count(entry.times)
+        self.evidence.unexamined += self._only_counted
+        self.evidence.responses += self._only_counted
+        self._only_counted = 0
         self._queue = [(entry, True) for entry in self._protected.values()]
         self._queue += [(entry, False) for entry in reversed(self._entries.values())]
         self._entries = {}
@@ -191,6 +204,7 @@ class Collector:
     def reset(self) -> None:
         """Begin anew."""
         self.evidence = Evidence(self._secret)
+        self._only_counted = 0
         self._entries = {}
         self._protected = {}
         self._queue = []
@@ -200,8 +214,7 @@ class Collector:
         return next((digest for since_s, digest in reversed(self._rules) if since_s <= at_s), "")
 
     def _only_count(self, answers: int) -> None:
-        self.evidence.unexamined += answers
-        self.evidence.responses += answers
+        self._only_counted += answers
 
 
 def _protected_key(method: str, target: bytes) -> bytes:
