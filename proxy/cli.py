@@ -38,7 +38,7 @@ _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 1
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="nocache-proxy")
 def cli() -> None:
-    """A reverse-proxy sidecar after which no matching response is ever reused by a cache.
+    """A reverse-proxy sidecar: no cache ever reuses a response that matches a rule.
 
     \b
     See it work:          nocache-proxy demo
@@ -70,7 +70,7 @@ def main() -> None:
     type=ADDRESS,
     default="127.0.0.1:8080",
     metavar="ADDRESS",
-    help="Where clients come: HOST:PORT, :PORT for all addresses, [IPV6]:PORT or unix:PATH.",
+    help="Where clients connect: HOST:PORT, :PORT for all addresses, [IPV6]:PORT or unix:PATH.",
 )
 @flag(
     "--rules",
@@ -84,7 +84,7 @@ def main() -> None:
     type=ADMIN,
     default="127.0.0.1:9901",
     metavar="ADDRESS",
-    help="Where probes, metrics and the admin page are; 'off' for none. Keep it off public networks.",
+    help="Where probes, metrics, API and admin page listen; 'off' for none. Keep it off public networks.",
 )
 @flag(
     "--admin-hosts",
@@ -97,13 +97,13 @@ def main() -> None:
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
-    help="Processes that share the port; one for each core to be used.",
+    help="Processes that share the port; use one for each core.",
 )
 @flag(
     "--access-log",
     type=click.Choice(["json", "text", "off"]),
     default="json",
-    help="Format of the access log, and of the application log on standard error.",
+    help="Format of the access log, or none. With 'text' the application log on standard error is text, too.",
 )
 @flag(
     "--access-log-file",
@@ -123,21 +123,21 @@ def main() -> None:
     "--request-id",
     type=click.Choice(["off", "on"]),
     default="off",
-    help="Make an X-Request-Id where neither it nor a traceparent comes, for the app and the access log.",
+    help="Make an X-Request-Id for the app and the access log, where a request has neither it nor a traceparent.",
 )
 @flag(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    help="What the application log says at least.",
+    help="The least severe messages that the application log has.",
 )
 @flag(
     "--trusted-proxies",
     type=NETWORKS,
     default="loopback",
     metavar="CIDRS",
-    help="Peers whose X-Forwarded-* and the like are kept: comma-separated networks, 'loopback', 'private' for "
-    "loopback, private and shared ranges, or 'none'.",
+    help="Peers whose X-Forwarded-* and similar fields are kept: comma-separated networks, 'loopback', 'private' "
+    "(loopback, private and shared ranges) or 'none'.",
 )
 @flag(
     "--forwarded",
@@ -151,19 +151,27 @@ def main() -> None:
     default="off",
     help="Add a Via to requests; nginx behind it then compresses nothing unless gzip_proxied is set.",
 )
-@seconds(5, "--connect-timeout", "Until a connection to the app must stand.")
+@seconds(5, "--connect-timeout", "Until a connection to the app is open.")
 @seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
 @seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
 @seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
-@seconds(75, "--keepalive-timeout", "A client's connection may rest between requests.", least=0)
+@seconds(
+    75,
+    "--keepalive-timeout",
+    "A client's connection between requests; 0: one request for each connection.",
+    least=0,
+)
 @seconds(
     1.5,
     "--upstream-keepalive-timeout",
-    "A connection to the app may rest; keep it below the app server's own.",
+    "A connection to the app at rest; keep it below the app server's own; 0: no reuse.",
     least=0,
 )
 @flag(
-    "--max-connections", type=click.IntRange(1, 1_000_000), default=10_000, help="Of clients; more get a 503."
+    "--max-connections",
+    type=click.IntRange(1, 1_000_000),
+    default=10_000,
+    help="Open client connections; more get a 503.",
 )
 @flag(
     "--max-head-size",
@@ -171,7 +179,7 @@ def main() -> None:
     type=click.IntRange(1024, 16 << 20),
     default=65_536,
     metavar="BYTES",
-    help="Of a request's or response's head.",
+    help="Largest head of a request or a response.",
 )
 @flag(
     "--max-request-body",
@@ -179,7 +187,7 @@ def main() -> None:
     type=click.IntRange(0),
     default=0,
     metavar="BYTES",
-    help="Of a request's content; 0 for no limit.",
+    help="Largest content of a request; 0 for no limit.",
 )
 @flag(
     "--underscore-fields",
@@ -200,17 +208,15 @@ def main() -> None:
     default="on",
     help="Watch which responses caches may reuse, for /api/audit; without an admin listener nothing is watched.",
 )
-@seconds(
-    0, "--drain-delay", "After SIGTERM, go on accepting for so long while /readyz already says 503.", least=0
-)
-@seconds(25, "--drain-timeout", "After that, exchanges in flight may take so long to end.", least=0)
+@seconds(0, "--drain-delay", "After SIGTERM, accept requests for so long while /readyz says 503.", least=0)
+@seconds(25, "--drain-timeout", "Then, requests in flight may take so long to end.", least=0)
 def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives them their types
     """Run the sidecar in front of an app.
 
-    Every flag can also be set by an environment variable; flags win. SIGTERM drains and ends, a second one
-    ends at once; SIGHUP reloads the rules now; SIGUSR1 opens the access log's file again.
+    Every flag can also be set by an environment variable; flags win. SIGTERM lets requests in flight finish and
+    ends; a second one ends at once. SIGHUP reloads the rules now. SIGUSR1 opens the access log's file again.
 
-    Exit codes: 0 after a drain, 2 for wrong usage, 78 when the rules or settings cannot be used.
+    Exit codes: 0 after SIGTERM or Ctrl-C, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """
     from proxy.rules.loading.diagnostics import RulesError
     from proxy.service import logs
@@ -231,7 +237,9 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
 
 @cli.command(short_help="Show the bug and the cure.")
-@click.option("--keep", is_flag=True, help="Leave all running until Ctrl-C; pages show it in any browser.")
+@click.option(
+    "--keep", is_flag=True, help="Keep all running until Ctrl-C, with pages that show both in any browser."
+)
 def demo(keep: bool) -> None:
     """Show the bug without the proxy and the cure with it.
 
@@ -245,7 +253,7 @@ def demo(keep: bool) -> None:
 
 @cli.command(short_help="Check a rules file.")
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path, readable=False))
-@click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
+@click.option("--strict", is_flag=True, help="Treat warnings as mistakes.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path, readable=False),
@@ -256,15 +264,15 @@ def demo(keep: bool) -> None:
     "--admin",
     type=AdminAddress(),
     metavar="URL",
-    help="With --against: ask about the routes that a running proxy's audit knows, too.",
+    help="With --against: compare also on the routes that the audit of a running proxy has seen.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file.")
 def check(
     files: tuple[Path, ...], strict: bool, against: Path | None, admin: Address | None, as_json: bool
 ) -> None:
-    """Check each rules FILE (config/rules.yaml): its mistakes, warnings and tests; - is standard input.
+    """Check each rules FILE: its mistakes, warnings and tests. Default: config/rules.yaml; - is standard input.
 
-    With --against, both files are asked about the tests of both, and about requests made of all their globs.
+    With --against, both files decide the same requests: those of the tests in both, and examples of all their globs.
 
     Exit codes: 0 when all can be used, 1 with every mistake and its line.
     """
@@ -295,7 +303,7 @@ def check(
     type=click.IntRange(FINAL.start, FINAL.stop - 1),
     default=200,
     show_default=True,
-    help="Of the app.",
+    help="Status of the app's response.",
 )
 @click.option(
     "--response-header",

@@ -45,7 +45,7 @@ class AdminAddress(click.ParamType["Address"]):
     show_default=True,
     show_envvar=True,
     metavar="URL",
-    help="Ask the proxy that runs with this admin listener; not used with --har.",
+    help="The admin listener of the running proxy; not used with --har.",
 )
 @click.option(
     "--har",
@@ -53,7 +53,7 @@ class AdminAddress(click.ParamType["Address"]):
     type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     multiple=True,
     metavar="FILE...",
-    help="Read recordings of a browser instead; '-' for standard input.",
+    help="Read recordings of a browser instead; '-' is standard input.",
 )
 @click.argument(
     "more",
@@ -68,7 +68,7 @@ class AdminAddress(click.ParamType["Address"]):
 @click.option(
     "--fail-on",
     type=click.Choice(["stale", "leak", "possible"]),
-    help="Exit with 1 if a route is that bad or worse: leak, then stale, then possible.",
+    help="Exit with 1 if a route is that bad or worse. The worst is leak, then comes stale, then possible.",
 )
 def audit(
     admin: Address,
@@ -80,21 +80,23 @@ def audit(
 ) -> None:
     """Say what caches may reuse, what went stale while they might, and the rule that cures it.
 
-    Asks a running proxy what it has seen, or reads what a browser recorded, without any deployment. To record: in the developer tools, on the network page, tick
-    "Disable cache", so that the app is asked each time; use the app, each page more than once and with changes in
-    between; save as HAR, with content and with sensitive data. Neither content nor credentials are ever printed.
+    Asks a running proxy what it has seen, or reads what a browser recorded, without any deployment. To record:
+    open the Network tab of the developer tools and tick "Disable cache", so that the app is asked each time; use the
+    app, each page more than once and with changes in between; save as HAR, with content and with sensitive data.
+    Neither content nor credentials are ever printed.
 
     \b
-    leak      a shared cache could show one user's content to another
-    stale     the content changed while some cache could still answer with the old one
-    possible  caches may reuse it; no change was seen
-    fine      nothing may be reused, or it is a file that does not change
+    leak       a shared cache could show one user's content to another
+    stale      the content changed while some cache could still answer with the old one
+    possible   caches may reuse it; no change was seen
+    protected  a rule forbids reuse
+    fine       nothing may be reused, or it is a file that does not change
 
     \b
-    Look:      nocache-proxy audit
-    Recording: nocache-proxy audit --har recording.har
-    Cure:      nocache-proxy audit --har recording.har --rules > config/rules.yaml
-    In a test: nocache-proxy audit --har recording.har --fail-on stale
+    A running proxy: nocache-proxy audit
+    A recording:     nocache-proxy audit --har recording.har
+    The cure:        nocache-proxy audit --har recording.har --rules > proposed.yaml
+    In a test:       nocache-proxy audit --har recording.har --fail-on stale
 
     Exit codes: 0, 1 when --fail-on found something, 2 when there is no report or a file cannot be read.
     """  # noqa: D301 - click's mark for lines to be left as they are
@@ -127,12 +129,13 @@ def audit(
     "--admin",
     type=AdminAddress(),
     metavar="URL",
-    help="Add those that the audit of a running proxy proposes, likewise.",
+    help="Add the rules that the audit of a running proxy proposes, in mode observe.",
 )
 def init(file: Path, har: tuple[Path, ...], admin: Address | None) -> None:
-    """Write a commented rules FILE (config/rules.yaml) and its JSON Schema where there is none.
+    """Write a commented rules FILE (default: config/rules.yaml) and its JSON Schema where there is none.
 
-    An existing file is never changed.
+    The file has the rules that nocache-proxy ships, in force, and above them what the audit proposes, if it is asked:
+    those rules only count and log what they would change. An existing file is never changed.
 
     Exit codes: 0, 1 when the file exists or cannot be written, 2 when a recording cannot be read.
     """
@@ -141,7 +144,9 @@ def init(file: Path, har: tuple[Path, ...], admin: Address | None) -> None:
     from proxy.rules.tools.commands import schema
 
     if file.exists():
-        raise click.ClickException(f"{file} exists, and is left as it is.")
+        raise click.ClickException(
+            f"{file} exists, and is left as it is. Name another FILE, or add to it what `audit --rules` prints."
+        )
     proposed = _report(admin, har)["rules"] if har or admin else ""
     text = start_rules(shipped_rules().read_text(encoding="utf-8"), proposed)
     try:

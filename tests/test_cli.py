@@ -111,7 +111,7 @@ def test_help_of_serve_shows_default_variable_and_range_of_each_flag():
     assert "[env var: NOCACHE_PROXY_ACCESS_LOG; default: json]" in text
     assert "--access-log [json|text|off]" in text
     assert (
-        "Exit codes: 0 after a drain, 2 for wrong usage, 78 when the rules or settings cannot be used."
+        "Exit codes: 0 after SIGTERM or Ctrl-C, 2 for wrong usage, 78 when the rules or settings cannot be used."
         in text
     )
 
@@ -366,7 +366,7 @@ def test_explain_tells_its_answer_on_standard_output(rules):
 def test_explain_tells_what_keeps_it_from_answering_on_standard_error(rules):
     refused = run("explain", "GET", "/a b", "--rules", str(rules))
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("The gateway answers 400 itself")
+    assert refused.stderr.startswith("The proxy answers 400 itself")
     rules.write_text(BAD)
     unusable = run("explain", "GET", "/", "--rules", str(rules))
     assert (unusable.exit_code, unusable.stdout) == (1, "")

@@ -82,8 +82,8 @@ def start_rules(shipped: str, proposed: str) -> str:
 
 
 _OBSERVED: Final = """\
-  # Proposed by the audit. They only count and log what they would change; `mode: enforce` puts them in force."""
+  # Proposed by the audit. In mode observe a rule only counts and logs what it would change; enforce puts it in force."""
 _TESTS: Final = """\
-# Tests that stand here are run by `check`, and before a changed file takes effect. `nocache-proxy audit --rules` prints
-# some for the rules of the audit when they are in force.
+# Write tests here, under `tests:`. `check` runs them, and so does the proxy before a changed file takes effect.
+# `nocache-proxy audit --rules` prints tests for the rules of the audit; they pass once those rules are enforced.
 """

@@ -150,7 +150,7 @@ def _row(route: dict[str, Any], width: int) -> Iterator[str]:
     if len(name) > width:
         name = f"{name[: width - 3]}..."
     asked = ", ".join(f"{asker} {number}" for asker, number in route["asked_by"].items() if number)
-    lifetime = {"none": "-", "heuristic": "a heuristic", "explicit": ""}[route["freshness"]]
+    lifetime = {"none": "-", "heuristic": "caches choose", "explicit": ""}[route["freshness"]]
     if route["lifetime_s"] is not None:
         lifetime = f"{route['lifetime_s']} s"
     caches = ", ".join(route["caches"]) or "-"

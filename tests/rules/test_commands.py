@@ -100,7 +100,7 @@ def test_explain_for_programs_is_one_json_object():
 def test_explain_says_what_the_gateway_refuses():
     code, text = commands.explain(SHIPPED, "get", "/")
     assert code == 1
-    assert text.startswith("The gateway answers 400 itself, under the strict policy: ")
+    assert text.startswith("The proxy answers 400 itself, under the strict policy: ")
     code, text = commands.explain(SHIPPED, "GET", "/ a", as_json=True)
     assert (code, json.loads(text)["refused"]["status"]) == (1, 400)
 

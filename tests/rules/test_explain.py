@@ -182,8 +182,8 @@ def test_every_change_of_a_field_has_its_reason(rules_file):
         "policy mine marks it, so that no copy stored without it has the same"
     )
     assert reasons.pop("Foo-Cache-Control").endswith("RFC 9213")
-    assert reasons.pop("X-Hop") == "named in Connection: belongs to the connection between app and gateway"
-    assert reasons.pop("Connection") == "belongs to the connection between app and gateway"
+    assert reasons.pop("X-Hop") == "named in Connection: belongs to the connection between app and proxy"
+    assert reasons.pop("Connection") == "belongs to the connection between app and proxy"
     assert reasons.pop("Server") == "policy mine removes it"
     assert reasons.pop("X-Protected") == "policy mine sets it"
     assert reasons.pop("Vary") == f"rules for this path read {', '.join(explanation.trial.verdict.vary)}"
@@ -273,7 +273,7 @@ def test_a_response_that_cannot_be_passed_on_is_explained_as_what_the_client_get
     explanation = explained(rules_file, response=response)
     assert (explanation.trial.status, explanation.trial.fault) == (502, "ambiguous framing: Content-Length")
     assert {found.reason for found in explanation.changes} == {
-        "the gateway's own response, under the strict policy"
+        "the proxy's own response, under the strict policy"
     }
     assert "Response: 502 instead of the app's 200: ambiguous framing: Content-Length" in to_text(explanation)
 

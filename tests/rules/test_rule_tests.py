@@ -130,7 +130,7 @@ def test_a_target_with_a_host_is_asked_of_that_host():
 def test_a_request_that_the_gateway_refuses_fails_the_test():
     (message,) = failures("request: {path: /, headers: {Host: 'a b'}}\nexpect: {rule: null}")
     assert message == (
-        "rules.yaml:13:14: tests[0].request: test failed: the gateway answers 400 itself: missing, "
+        "rules.yaml:13:14: tests[0].request: test failed: the proxy answers 400 itself: missing, "
         "double or malformed Host"
     )
 

@@ -33,8 +33,8 @@ _MEDIA_TYPE = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z?]+(?:/[!#$%&'*+\-.^_`|~0-9a-z
 # The gateway writes these itself: they frame the message or belong to one connection. RFC 9110 section 7.6.1.
 _CONNECTION_FIELDS: Final = tuple(sorted(name.decode() for name in HOP_BY_HOP | {b"content-length"}))
 _OWN_MEANS: Final = {
-    "date": "the gateway adds it when the app sends none",
-    "vary": "the gateway merges into it what rules read",
+    "date": "the proxy adds it when the app sends none",
+    "vary": "the proxy merges into it what rules read",
     "etag": "use the policy's key 'etag'",
     "last-modified": "use the policy's key 'last_modified'",
 }

@@ -163,7 +163,7 @@ def _refusal(error: MessageError, method: str, *, as_json: bool) -> str:
         return json.dumps({"refused": {"status": error.status, "reason": str(error)}})
     meant = method.upper()
     hint = f" Methods are in upper case: did you mean {meant}?" if meant != method else ""
-    return f"The gateway answers {error.status} itself, under the strict policy: {error}.{hint}"
+    return f"The proxy answers {error.status} itself, under the strict policy: {error}.{hint}"
 
 
 def _report(

@@ -195,7 +195,7 @@ def _lines(fields: Sequence[Field], name: bytes) -> tuple[str, ...]:
 
 def _reason(name: str, trial: Trial) -> str:  # noqa: PLR0911 - one a case
     if trial.fault:
-        return "the gateway's own response, under the strict policy"
+        return "the proxy's own response, under the strict policy"
     policy = trial.resolution.policy
     why = _WHY.get(name, _TARGETED if name.endswith("-cache-control") else "")
     if name in (field_name.lower() for field_name, _ in policy.set_fields):
@@ -215,11 +215,11 @@ def _reason(name: str, trial: Trial) -> str:  # noqa: PLR0911 - one a case
         case "date":
             return "every response has one, RFC 9110 section 6.6.1"
         case _ if name.encode("latin-1") in HOP_BY_HOP:
-            return "belongs to the connection between app and gateway"
+            return "belongs to the connection between app and proxy"
         case "content-length":
             return "a 204 has no content"
         case _:
-            return "named in Connection: belongs to the connection between app and gateway"
+            return "named in Connection: belongs to the connection between app and proxy"
 
 
 def _of_validator(trial: Trial, reason: str) -> str:

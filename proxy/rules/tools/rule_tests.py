@@ -28,7 +28,7 @@ def _run_case(rules_file: RulesFile, case: Case) -> Iterator[Mistake]:
     try:
         trial = run_trial(rules_file.ruleset, case.request, case.response)
     except MessageError as error:
-        yield failed(("request",), f"the gateway answers {error.status} itself: {error}")
+        yield failed(("request",), f"the proxy answers {error.status} itself: {error}")
         return
     expect = case.expect
     for key, wanted, got in (
