@@ -93,12 +93,7 @@ def main() -> None:
     metavar="NAMES",
     help="Names by which the admin listener may be asked, comma-separated; its address and 'localhost' always may.",
 )
-@flag(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=1,
-    help="Processes that share the port; use one for each core.",
-)
+@flag("--workers", type=click.IntRange(1, 64), default=1, help="Processes that share the port; one per core.")
 @flag(
     "--access-log",
     type=click.Choice(["json", "text", "off"]),
@@ -155,12 +150,7 @@ def main() -> None:
 @seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
 @seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
 @seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
-@seconds(
-    75,
-    "--keepalive-timeout",
-    "A client's connection between requests; 0: one request for each connection.",
-    least=0,
-)
+@seconds(75, "--keepalive-timeout", "A client's connection between requests; 0: no reuse.", least=0)
 @seconds(
     1.5,
     "--upstream-keepalive-timeout",
@@ -237,9 +227,7 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
 
 
 @cli.command(short_help="Show the bug and the cure.")
-@click.option(
-    "--keep", is_flag=True, help="Keep all running until Ctrl-C, with pages that show both in any browser."
-)
+@click.option("--keep", is_flag=True, help="Keep all running until Ctrl-C, with pages for any browser.")
 def demo(keep: bool) -> None:
     """Show the bug without the proxy and the cure with it.
 

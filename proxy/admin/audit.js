@@ -1,6 +1,6 @@
 "use strict";
-// The section Audit: which responses caches may reuse, and the rule for each. The report takes seconds to make, so it is
-// asked for when the section is opened, and again only on demand.
+// The section Audit: which responses caches may reuse, and the rule for each. The report takes seconds to make, so the page
+// asks for it once, and again only on demand.
 const VERDICTS = {
   leak: ["leak", "A shared cache could show one user's content to another."],
   stale: ["stale", "The content changed while some cache could still answer with the old one."],
@@ -12,7 +12,7 @@ const audit = { report: null, chosen: "" };
 
 async function loadAudit() {
   const state = at("audit-state");
-  state.textContent = "Judging\u2026";
+  state.textContent = "Making the report\u2026";
   at("audit-again").disabled = true;
   try {
     const answer = await fetch("/api/audit");
@@ -29,9 +29,9 @@ async function loadAudit() {
 }
 
 function summary(report) {
-  if (!report.routes.length) return "No answer of the app was seen yet.";
+  if (!report.routes.length) return "The audit has seen no answer of the app yet.";
   const seen = `${answers(report.responses)} since ${new Date(report.since).toLocaleString()}.`;
-  const dropped = report.routes_dropped ? [`${report.routes_dropped} answers of further routes were not looked at.`] : [];
+  const dropped = report.routes_dropped ? [`${report.routes_dropped} answers of further routes were not examined: there is room for 500 routes.`] : [];
   return [seen, ...report.notes, ...dropped].join(" ");
 }
 
@@ -114,7 +114,7 @@ async function copy(pressed, text) {
 }
 
 async function resetAudit() {
-  if (!confirm("Forget what the audit has seen, and begin anew?")) return;
+  if (!confirm("Forget all that the audit has seen?")) return;
   const answer = await fetch("/api/audit/reset", { method: "POST" });
   if (!answer.ok) {
     at("audit-state").textContent = `Not reset: ${(await answer.json()).error}`;

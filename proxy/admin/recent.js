@@ -14,7 +14,7 @@ async function loadRecent() {
   if (recent.isPaused) return; // while it was asked; these come again
   if (recent.since !== body.watching_since) {
     recent.since = body.watching_since;
-    tellRecent(`Recorded since ${clockTime(recent.since)}, only while a page like this asks for it.`);
+    tellRecent(`Recorded since ${clockTime(recent.since)}, and only while a page asks for it.`);
   }
   body.requests.forEach(addExchange);
   showRecent();
@@ -47,7 +47,7 @@ function showRecent() {
     if (detail) detail.hidden = row.hidden;
   });
   at("recent-none").hidden = shown > 0;
-  at("recent-none").textContent = recent.exchanges.length ? "None of them contains this." : "None yet.";
+  at("recent-none").textContent = recent.exchanges.length ? "No request contains this text." : "None yet.";
 }
 
 function exchangeRow(exchange) {
@@ -93,7 +93,7 @@ function exchangeDetail(exchange) {
       headList("Request", "the client sent", "the app got", request.received, request.forwarded),
       headList("Response", "the app sent", "the client got", response.received, response.sent)),
     ...(JSON.stringify([request, response]).includes("(hidden)")
-      ? [element("p", { className: "faint", textContent: "(hidden) stands for a value that may be a credential. The proxy does not show it, and Explain does not know it." })] : []),
+      ? [element("p", { className: "faint", textContent: "(hidden) stands for a value that may be a credential. Explain does not get it either." })] : []),
     button("Open in Explain", () => openExplain({
       method: exchange.method,
       target: exchange.target,
@@ -159,7 +159,7 @@ function pauseRecent() {
   recent.isPaused = !recent.isPaused;
   at("recent-pause").setAttribute("aria-pressed", String(recent.isPaused));
   recent.since = "";
-  if (recent.isPaused) tellRecent("Paused. Recording ends after 30 seconds, unless another page asks.");
+  if (recent.isPaused) tellRecent("Paused. After 30 seconds the proxy stops recording, unless another page still asks.");
   else askRecent();
 }
 

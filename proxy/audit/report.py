@@ -129,7 +129,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             yield f"{' ' * 11}The same rule cures {others} more such routes."
     yield ""
     if report["routes_dropped"]:
-        yield f"{report['routes_dropped']} answers of further routes were not looked at: there is room for 500 routes."
+        yield f"{report['routes_dropped']} answers of further routes were not examined: there is room for 500 routes."
     yield from report["notes"]
     if report["rules"]:
         yield "`--rules` prints the rules that cure this, with tests; `nocache-proxy check FILE` reads them."

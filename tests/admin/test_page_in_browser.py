@@ -368,16 +368,16 @@ def test_filter_hides_what_does_not_contain_it(page, site, mark):
         site.ask(path)
     row_of(page, f"/cured?{mark}").get_by_role("button").click()
     other = row_of(page, f"/good?other{mark}")
-    page.get_by_label("Show only what contains").fill(f"CURED?{mark}")
+    page.get_by_label("Filter").fill(f"CURED?{mark}")
     assert other.is_hidden()
     assert set(page.locator("#recent > tr:not(.detail):visible button").all_inner_texts()) == {
         f"/cured?{mark}"
     }
     assert page.locator("#recent > tr.detail").is_visible()
-    page.get_by_label("Show only what contains").fill("nowhere")
-    assert page.get_by_text("None of them contains this.").is_visible()
+    page.get_by_label("Filter").fill("nowhere")
+    assert page.get_by_text("No request contains this text.").is_visible()
     assert page.locator("#recent > tr.detail").is_hidden()
-    page.get_by_label("Show only what contains").fill("")
+    page.get_by_label("Filter").fill("")
     assert other.is_visible()
 
 
@@ -415,7 +415,7 @@ def test_page_shows_the_last_200(browser, site):
         assert page.get_by_role("button", name="/good?9", exact=True).count() == 0
 
 
-def test_begin_anew_forgets_what_was_seen(browser, site, tmp_path):
+def test_start_over_forgets_what_was_seen(browser, site, tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULES)
     with serving_in_threads(App) as app, running(rules, app) as other:
@@ -425,8 +425,8 @@ def test_begin_anew_forgets_what_was_seen(browser, site, tmp_path):
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(f"http://{other.admin}/")
         page.locator("#audit-routes li").wait_for(timeout=60_000)
-        page.get_by_role("button", name="Begin anew").click()
-        page.get_by_text("No answer of the app was seen yet.").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Start over").click()
+        page.get_by_text("The audit has seen no answer of the app yet.").wait_for(timeout=60_000)
         assert other.report()["responses"] == 0
         page.close()
 
