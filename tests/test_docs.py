@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from proxy import __version__
 from proxy.admin import metrics
 from proxy.admin.app import ENDPOINTS
+from proxy.audit import report, verdicts
 from proxy.cli import cli
 from proxy.gateway import failures
 from proxy.gateway.failures import Failure
@@ -27,6 +28,7 @@ from proxy.rules.tools import rule_tests
 from proxy.settings import LOG_FIELDS
 from tests import test_architecture
 from tests.admin.standing import Service
+from tests.audit.answers import answer, report_of
 
 ROOT = Path(__file__).parents[1]
 WORDS = {
@@ -166,6 +168,17 @@ class TestOperating:
         text = section(OPERATING, "Probes and the admin listener")
         for name in ("id", *row, *row["request"], *row["response"]):
             assert f"`{name}`" in text
+
+    def test_every_verdict_of_the_audit_is_in_the_table_and_in_its_help(self):
+        table = section(OPERATING, "The audit")
+        assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(verdicts.VERDICTS)
+        shown = CliRunner().invoke(cli, ["audit", "--help"]).output
+        assert all(re.search(rf"^  {verdict} ", shown, re.MULTILINE) for verdict in verdicts.VERDICTS)
+
+    def test_every_key_of_the_audit_report_is_named(self):
+        found = report.to_json(report_of(answer(0, "/items")))
+        for key in (*found, *found["routes"][0]):
+            assert f"`{key}`" in section(OPERATING, "The audit")
 
     def test_every_field_of_the_access_log_is_in_the_table(self):
         rows = re.findall(r"^\| (`.*?) \|", section(OPERATING, "Access log"), re.MULTILINE)
