@@ -117,7 +117,8 @@ def _address(member: bytes) -> str:
     if host.count(":") == 1:
         host = host.partition(":")[0]
     try:
-        address = ipaddress.ip_address(host)
+        # Without its zone, RFC 4007: that means something to who wrote it alone, and `ipaddress` takes any text for one.
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return ""
     return str(getattr(address, "ipv4_mapped", None) or address)

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.gateway.access_log import AccessLog
@@ -45,6 +45,9 @@ class TestClients:
             ("10.0.0.1", b"203.0.113.7, , 10.0.0.2", "10.0.0.2"),
             ("fd00::1", b"203.0.113.7", "203.0.113.7"),
             ("fe80::1%eth0", b"203.0.113.7", "fe80::1%eth0"),
+            ("10.0.0.1", b'fe80::1%"', "fe80::1"),  # `ipaddress` takes any text for a zone
+            ("10.0.0.1", b"fe80::1%\xff\\", "fe80::1"),
+            ("10.0.0.1", b"[fe80::1%" + b"z" * 400 + b"]:80", "fe80::1"),
             ("", b"203.0.113.7", "203.0.113.7"),  # a Unix socket
             ("", b"", ""),
         ],
@@ -53,6 +56,7 @@ class TestClients:
         assert Clients(TRUSTED).of(peer, [(0, chain)] if chain else []) == client
 
     @given(st.binary(max_size=100))
+    @example(b"::%'")
     def test_any_chain_gives_an_address(self, chain):
         assert re.fullmatch(r"[0-9a-fA-F:.%a-z]+", Clients(TRUSTED).of("10.0.0.1", [(0, chain)]))
 
