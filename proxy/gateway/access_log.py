@@ -70,9 +70,8 @@ class AccessLog:
         if self._target is None:
             return
         self._render_records()
-        self._target.write("".join(self._lines).encode("ascii"))
-        self._lines.clear()
-        self._size = 0
+        lines, self._lines, self._size = self._lines, [], 0
+        self._target.write("".join(lines).encode("ascii"))
 
     def reopen(self) -> None:
         """Open the file again by its name, after a rotation; where that fails the old one goes on."""

@@ -60,7 +60,10 @@ class Recorder:
             else:
                 stats.count_failure(failure.source, failure.reason)
         record.let_go()
-        self.access_log.write(record)
+        try:
+            self.access_log.write(record)
+        except Exception:  # noqa: BLE001 - a line that cannot be written must not break the exchange that it is about
+            self.own_mistake("writing the access log")
 
     def own_mistake(self, what: str, error: BaseException | None = None) -> None:
         """Log and count a mistake of this program that ends no exchange.
