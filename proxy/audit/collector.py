@@ -28,7 +28,7 @@ MAX_PROTECTED_PER_TICK: Final = 32
 MAX_CONTENT_BYTES: Final = 1 << 18
 """Content up to this size is compared."""
 
-_MAX_HEAD_BYTES: Final = 8192  # of request and response together: what waits for the tick takes at most 1 MiB
+_MAX_HEAD_BYTES: Final = 8192  # of request and response together: what waits for the tick takes some 1 MiB
 _MAX_RULES: Final = 8  # that were in force within a tick
 _SLICE: Final = 8  # entries that are worked off at a time
 
@@ -135,7 +135,7 @@ class Collector:
         entry = self._entries.get(key)
         if entry is not None:
             entry.times += 1
-        elif len(self._entries) < MAX_PER_TICK and _length(lines, fields) <= _MAX_HEAD_BYTES:
+        elif len(self._entries) < MAX_PER_TICK and _length(target, lines, fields) <= _MAX_HEAD_BYTES:
             self._entries[key] = _Entry(
                 at_s, method, authority, target, status, lines, fields, checksum, size
             )
@@ -164,7 +164,7 @@ class Collector:
         fields: Sequence[Field],
     ) -> None:
         """Note one answer that a rule protects, after `has_counted_protected` has said no."""
-        if _length(lines, fields) <= _MAX_HEAD_BYTES:
+        if _length(target, lines, fields) <= _MAX_HEAD_BYTES:
             entry = _Entry(at_s, method, authority, target, status, lines, fields, NOT_SEEN, 0)
             self._protected[_protected_key(method, target)] = entry
         else:
@@ -221,8 +221,8 @@ def _protected_key(method: str, target: bytes) -> bytes:
     return target if method == "GET" else method.encode() + b" " + target
 
 
-def _length(lines: Sequence[bytes], fields: Sequence[Field]) -> int:
-    return sum(map(len, lines)) + sum(len(name) + len(value) for name, value in fields)
+def _length(target: bytes, lines: Sequence[bytes], fields: Sequence[Field]) -> int:
+    return len(target) + sum(map(len, lines)) + sum(len(name) + len(value) for name, value in fields)
 
 
 def _observation(entry: _Entry, rules: str, *, is_protected: bool) -> Observation:

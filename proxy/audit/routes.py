@@ -60,11 +60,10 @@ def segments_of(path: bytes) -> tuple[str, ...]:
     decoded = unquote_to_bytes(path).decode("utf-8", "replace")
     raw = [segment.partition(";")[0] for segment in decoded.split("/")[1:]]
     *inner, last = raw or [""]
-    kept = [fold_segment(segment) for segment in inner if segment]
-    kept.append(fold_segment(last) if last else "")
-    if len(kept) > _MAX_DEPTH:
-        kept[_MAX_DEPTH - 1 :] = [DEEP]
-    return tuple(kept)
+    kept = [segment for segment in inner if segment]
+    if len(kept) >= _MAX_DEPTH:  # a client may send thousands, and to fold one takes microseconds
+        return (*map(fold_segment, kept[: _MAX_DEPTH - 1]), DEEP)
+    return (*map(fold_segment, kept), fold_segment(last) if last else "")
 
 
 def fold_segment(segment: str) -> str:

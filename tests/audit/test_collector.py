@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tracemalloc
 
+import pytest
+
 from proxy.audit import reporting
 from proxy.audit.collector import MAX_PER_TICK, MAX_PROTECTED_PER_TICK, NOT_SEEN, TICK_S, Collector
 from proxy.audit.evidence import Evidence
@@ -143,13 +145,17 @@ def test_tick_that_comes_before_the_work_is_done_keeps_the_queue_bounded():
     assert 0 < evidence.unexamined < 3 * MAX_PER_TICK
 
 
-def test_what_waits_for_the_tick_is_bounded_in_bytes():
+@pytest.mark.parametrize(
+    ("target", "line"), [("/a?{}", b"Cookie: " + b"x" * 60_000), ("/a?{}" + "x" * 60_000, b"")]
+)
+def test_what_waits_for_the_tick_is_bounded_in_bytes(target, line):
     collector = Collector(b"secret")
     tracemalloc.start()
     try:
-        for number in range(5000):
-            line = b"Cookie: " + b"x" * (number % 60_000)
-            take(collector, f"/a?{number}", lines=[line])
+        for number in range(MAX_PER_TICK + 40):
+            size = 60_000 * number // MAX_PER_TICK
+            take(collector, target.format(number)[: size + 10], lines=[line[:size]])
+            take_protected(collector, target.format(number)[: size + 10], "POST")
         waiting, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

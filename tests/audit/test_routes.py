@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from proxy.audit import routes
 from proxy.audit.routes import (
     MAX_ROUTES,
     MAX_VALUES,
@@ -67,6 +68,13 @@ def routes_of(tree) -> dict[str, set[str]]:
 )
 def test_segments_that_look_like_values_are_folded(path, route):
     assert to_path(segments_of(path.encode())) == route
+
+
+def test_of_a_path_without_end_only_the_beginning_is_looked_at(monkeypatch):
+    folded = []
+    monkeypatch.setattr(routes, "fold_segment", lambda segment: folded.append(segment) or segment)
+    assert to_path(segments_of(b"/a" * 30_000)) == "/a" * 11 + "/**"
+    assert len(folded) == 11
 
 
 def test_more_than_twenty_values_beside_each_other_are_one_route():
