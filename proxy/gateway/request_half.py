@@ -146,7 +146,9 @@ class RequestHalf(ExchangeListener):
 
     def ask(self) -> None:
         """Send the request on a connection that rests, or wait for a new one."""
-        upstream = self._client.pinned or self._pool.take(must_be_fresh=not self.can_replay())
+        upstream = self._client.pinned
+        if upstream is None or not upstream.may_rest:  # it may have ended with an answer that was put aside
+            upstream = self._pool.take(must_be_fresh=not self.can_replay())
         if upstream is None:
             self.connect()
         else:

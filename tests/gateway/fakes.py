@@ -199,6 +199,7 @@ class FakeUpstream:
 
     def abort(self) -> None:
         self._told.append(f"{self._name}: abort")
+        self.may_rest = False
 
     def close(self) -> None:
         self._told.append(f"{self._name}: close")

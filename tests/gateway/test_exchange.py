@@ -308,6 +308,11 @@ class Test_Condition_that_travels:  # noqa: N801
         stage.exchange.response_head(JSON)
         assert stage.told == ["client: head 200"]
 
+    def test_part_of_a_copy_is_asked_for_elsewhere_where_its_connection_was_the_client_s_own(self):
+        stage = self.make(b"Range: bytes=0-1", b'If-Range: "a"', b"Authorization: NTLM x", resting=1)
+        stage.exchange.response_head(response(*PART, b"Content-Type: application/json"))
+        assert stage.told[3:] == ["upstream: abort", "pool: take", "pool: connect"]
+
     def test_part_that_was_put_aside_is_never_given_as_its_connection_is_gone(self):
         stage = self.make(b"Range: bytes=0-1", b'If-Range: "a"')
         stage.exchange.response_head(response(*PART, b"Content-Type: application/json"))

@@ -55,3 +55,27 @@ async def test_connection_that_is_authenticated_is_asked_both_times(scheme):
         await peer.send(GET % b"page" + TAG + b"\r\n")
         assert (await peer.read_head()).startswith(b"HTTP/1.1 304 ")
         assert len(b.recorder.heads) == 4
+
+
+@pytest.mark.parametrize(
+    ("condition", "first"),
+    [
+        (b'Range: bytes=0-1\r\nIf-Range: "a"\r\n', b"206 Partial Content\r\nContent-Range: bytes 0-1/9"),
+        (TAG, b"304 Not Modified\r\nConnection: close"),
+    ],
+)
+async def test_second_asking_goes_elsewhere_where_the_authenticated_connection_is_gone(condition, first):
+    async def app(peer: Peer) -> None:
+        while head := await peer.read_request():
+            status = first if b"If-" in head else b"200 OK"
+            content = b"" if status.startswith(b"304") else b"ok"
+            fields = b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+            await peer.send(b"HTTP/1.1 " + status + fields + content)
+
+    async with bench(app, rules=RULES) as b:
+        peer = await b.connect()
+        await peer.send(GET % b"data" + condition + b"Authorization: NTLM x\r\n\r\n")
+        answer = await peer.read_response()
+        assert answer.data.startswith(b"HTTP/1.1 200 OK\r\n"), "nothing of the first answer is sent"
+        assert (answer.content, answer.is_protected) == (b"ok", True)
+        assert (b.gateway.stats.upstream_connections_total, b.gateway.stats.retries_total) == (2, 0)
