@@ -45,6 +45,12 @@ WORDS = {
 """Every page, with the words it may have: whoever adds a paragraph looks for one that can go."""
 
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in WORDS}
+SOURCES = sorted(
+    str(path.relative_to(ROOT)) for place in ("proxy", "tests") for path in (ROOT / place).rglob("*.py")
+)
+MODULES = {Path(name).with_suffix("").parts for name in SOURCES} | {
+    Path(name).parent.parts for name in SOURCES
+}
 README = PAGES["README.md"]
 RULES = PAGES["config/README.md"]
 OPERATING = PAGES["config/monitoring/README.md"]
@@ -221,6 +227,19 @@ class TestArchitecture:
         between = {(above, below) for above, below in edges if above != below and {above, below} <= packages}
         shown = set(re.findall(r"^  (\w+) --> (\w+)$", PAGES["proxy/README.md"], re.MULTILINE))
         assert shown == between
+
+    def test_module_that_a_page_or_a_docstring_names_is_there(self):
+        """In backticks: `gateway/pool.py`, `spellings.py`, `proxy.gateway.sides`."""
+        gone = []
+        for file in (*PAGES, *SOURCES):
+            text = (ROOT / file).read_text(encoding="utf-8")
+            names = re.findall(r"`([\w/]+)\.py`", text)
+            names += re.findall(r"`((?:proxy|gateway|message|rules|audit)\.[a-z_.]+)`", text)
+            for name in names:
+                parts = tuple(re.split(r"[/.]", name.removesuffix(".py").removesuffix(".yaml")))
+                if not any(known[-len(parts) :] == parts for known in MODULES):
+                    gone.append(f"{file}: {name}")
+        assert gone == []
 
 
 class TestPolicies:

@@ -3,7 +3,7 @@
 A table of requests with what becomes of each: refused (nothing of it reaches the app), cut (its head was good and
 may be on its way when the content turns out bad: the app never sees it whole), or forwarded, rendered anew. Each is
 sent whole and one byte at a time, and with a second request behind it in the same bytes: a refusal is protected, the
-last thing on its connection, and what follows it is never forwarded. The oracle is `strict.py`.
+last thing on its connection, and what follows it is never forwarded. The oracle is `strict_reader.py`.
 """
 
 from __future__ import annotations

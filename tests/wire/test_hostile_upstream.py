@@ -4,7 +4,7 @@ A table of responses with what becomes of each: refused (the client gets the gat
 (its head was good and is on its way when the content turns out bad: the client sees a broken connection, never an
 end), followed by bytes that nobody asked for, or legal and passed on as it is, framing aside. Each is sent whole and
 one byte at a time, and on a connection that was used before. Whatever the upstream says after a bad response is never
-taken for the next one: its connection serves no other request. The oracle is `strict.py`.
+taken for the next one: its connection serves no other request. The oracle is `strict_reader.py`.
 """
 
 from __future__ import annotations
