@@ -40,7 +40,7 @@ def scene(title: str, seen: Scene) -> str:
 
 def fields(before: Response, after: Response) -> str:
     """Show the fields of one response without the proxy and behind it, side by side."""
-    lines = ["\nFields of the first answer"]
+    lines = ["\nFields of the first answer; * where they differ"]
     lines.append(f"  {'':<{_NAME_WIDTH}} {'without the proxy':<{_VALUE_WIDTH}} behind it")
     for name in _names(before, after):
         left, right = _joined(before, name), _joined(after, name)

@@ -47,7 +47,7 @@
     request.onload = function () {
       onAnswer(JSON.parse(request.responseText), request.getResponseHeader("Cache-Control"));
     };
-    request.onerror = function () { judge("", "No answer: does the demo still run?"); };
+    request.onerror = function () { judge("", "No answer. Is the demo still running?"); };
     request.send();
   }
 
