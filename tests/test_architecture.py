@@ -1,4 +1,4 @@
-"""The shape of DESIGN section 2: imports point downwards, sockets stay at the edge, the parsers in one module."""
+"""The shape that `proxy/README.md` draws: imports point downwards, sockets stay at the edge, the parsers in one module."""
 
 from __future__ import annotations
 

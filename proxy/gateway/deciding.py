@@ -17,7 +17,7 @@ def decide(context: Context, head: RequestHead) -> Verdict:
     """Decide as far as the request can tell."""
     try:
         return context.ruleset.decide(head.method, head.target, head.values)
-    except Exception:  # noqa: BLE001 - the guarantee holds even when a rule does not: "fails safe", DESIGN 4
+    except Exception:  # noqa: BLE001 - the guarantee holds even where a rule fails
         _tell(context)
         return FAIL_SAFE
 

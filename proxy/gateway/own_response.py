@@ -1,6 +1,6 @@
 """The gateway's own responses: every one carries the fields of the `strict` policy, whoever failed.
 
-They are not the app's, and no cache may keep them (DESIGN section 1).
+They are not the app's, and no cache may keep them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Policy:
             upstream line of that name. A `Cache-Control` keeps the upstream's `no-transform`.
         remove: lower-case field names to drop; one that begins with `*` drops every name that
             ends with the rest (`*-cache-control`).
-        etag: `mark` gives enforced responses tags that no copy stored without them carries (DESIGN section 4).
+        etag: `mark` gives enforced responses tags that no copy stored without them carries.
         last_modified: `date` sets it to the response's `Date`.
         conditionals: `strip` takes validation preconditions off GET and HEAD requests.
     """

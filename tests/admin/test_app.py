@@ -21,7 +21,7 @@ async def client(aiohttp_client, service):
     return await aiohttp_client(AdminTestServer(service))
 
 
-# Probes, DESIGN section 7
+# Probes
 
 
 async def test_livez_does_not_depend_on_anything(client, service):
@@ -138,7 +138,7 @@ async def test_failure_of_the_listener_is_a_500_in_json_and_a_traceback_in_the_l
 
 
 async def test_no_path_of_the_listener_is_taken_from_the_app(tmp_path):
-    """DESIGN section 7: never on the data port."""
+    """The data port has none of them."""
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULES)
     async with App().running() as app, sidecar(app.url, rules) as running:

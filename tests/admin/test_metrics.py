@@ -237,7 +237,7 @@ async def test_a_rule_that_is_gone_keeps_its_series_and_has_each_but_once():
 
 
 async def test_nothing_that_a_client_sends_becomes_a_label(app, rules):
-    """DESIGN section 7: rule, method, status class, reason; never a path. 200 requests with all sorts of things."""
+    """Rule, method, status class, reason; never a path. 200 requests with all sorts of things."""
     drawn = random.Random(5)
     methods = [
         *sorted(METHODS - {"CONNECT"}),

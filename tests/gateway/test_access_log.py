@@ -1,4 +1,4 @@
-"""The access log, DESIGN section 7: one record one line, whatever a client sends, and never in the way.
+"""The access log: one record one line, whatever a client sends, and never in the way.
 
 What becomes of a line whose reader is slow is in `test_log_target.py`.
 """

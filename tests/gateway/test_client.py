@@ -565,7 +565,7 @@ class Test_End:  # noqa: N801
         assert stage.transport.end == "closed"
 
     def test_request_that_comes_from_our_own_connection_to_the_app_is_a_loop(self):
-        """The peer's address is the local one of a connection to the app. DESIGN section 6."""
+        """The peer's address is the local one of a connection to the app."""
         ends = ("192.0.2.1", 1), ("192.0.2.9", 80)
         stage = Stage(peername=ends[0], sockname=ends[1])
         stage.around.context.own_endpoints.add(endpoints(*ends))

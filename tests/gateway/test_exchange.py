@@ -232,7 +232,7 @@ class Test_Rules:  # noqa: N801
         assert stage.told[2:] == ["upstream: abort", "client: answer upstream_not_modified"]
 
     def test_that_fail_protect(self, caplog):
-        """DESIGN section 4: an exception while deciding means strict, a log line and a counter."""
+        """An exception while deciding means strict, a log line and a counter."""
 
         class Broken:
             def decide(self, *_: object) -> object:

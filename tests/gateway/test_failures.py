@@ -1,4 +1,4 @@
-"""The gateway's own responses: every one protected by the `strict` policy, whoever failed (DESIGN section 1)."""
+"""The gateway's own responses: every one protected by the `strict` policy, whoever failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of DESIGN section 4: no spelling of a request reaches a view and escapes the rule for it."""
+"""The law of the first guarantee: no spelling of a request reaches a view and escapes the rule for it."""
 
 from __future__ import annotations
 

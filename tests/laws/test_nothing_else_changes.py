@@ -1,4 +1,4 @@
-"""The law of the other guarantee, DESIGN section 1: what no rule touches is the same with and without the proxy."""
+"""The law of the second guarantee: what no rule touches is the same with and without the proxy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """However many rules there are, in whatever order they are compiled and remembered, a plain loop over them decides the same.
 
-The loop is written from the words of DESIGN section 4: the first rule whose conditions hold and whose exception does
+The loop is written from the words of `config/README.md`: the first rule whose conditions hold and whose exception does
 not; each path expression in any spelling where protection is at stake, in all of them where it is weakened.
 """
 

@@ -58,7 +58,7 @@ def test_lines_are_read_one_after_the_other():
     ],
 )
 def test_no_store_inside_something_else_is_no_no_store(value):
-    """What a substring search sees, as nginx does (http-caching.md section 1.3), we must not see."""
+    """What a substring search sees, as nginx does, we must not see."""
     assert "no-store" not in [directive.name for directive in parse_directives([value])]
 
 

@@ -1,6 +1,6 @@
 """Who asked whom for what: the forwarding fields that reach the app, by mode and by whether the peer is trusted.
 
-DESIGN section 6; issue 14.9 and 14.14, issue 16.7, 16.8 and 16.21.
+Issue 14.9 and 14.14, issue 16.7, 16.8 and 16.21.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A request's head: what is refused, what rules and framing learn of it, and what the upstream gets.
 
-RFC 9112 sections 3 and 6, RFC 9110 sections 7.2, 7.6 and 7.8; DESIGN section 6.
+RFC 9112 sections 3 and 6, RFC 9110 sections 7.2, 7.6 and 7.8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A policy applied to the fields of a response, DESIGN section 4."""
+"""A policy applied to the fields of a response."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_any_other_form_is_refused(target):
 @pytest.mark.parametrize("byte", [*range(0x21), 0x7F])
 @pytest.mark.parametrize("template", [b"/a%bb", b"/a?%b", b"http://app/%b", b"%b/"])
 def test_control_characters_and_white_space_are_refused(byte, template):
-    """Decoders cut, drop or decode them at different places (http-caching.md section 8)."""
+    """Decoders cut, drop or decode them at different places."""
     target = template.replace(b"%b", bytes((byte,)))
     with pytest.raises(TargetError):
         parse_target("GET", target)

@@ -100,7 +100,7 @@ def test_a_rule_without_keys_matches_everything_with_the_strict_policy():
 
 
 def test_an_empty_list_says_as_little_as_an_absent_key():
-    """DESIGN section 4 shows `path_regexes: []` in a rule that matches."""
+    """`path_regexes: []` may stand in a rule that matches."""
     (rule,) = load_text("""
         version: 1
         rules:

@@ -1,4 +1,4 @@
-"""The built-in policies are the table of DESIGN section 4, and one's own are made from another."""
+"""The built-in policies are the table of `config/README.md`, and one's own are made from another."""
 
 from __future__ import annotations
 

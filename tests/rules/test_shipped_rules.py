@@ -1,4 +1,4 @@
-"""The contract of `config/rules.yaml` as shipped: it does what DESIGN section 4 says, and teaches it."""
+"""The contract of `config/rules.yaml` as shipped: it does what its comments say, and teaches it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ async def uses(running: Sidecar, version: str) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_response_under_way_is_finished_before_the_end(app, rules, number):
-    """DESIGN section 6: in flight ends with Connection: close, no new connections, exit 0."""
+    """What is in flight ends with Connection: close, no new connections, exit 0."""
     async with sidecar(app.url, rules) as running:
         late, idle = await connect(running.listen), await connect(running.listen)
         await late.send(request("/slow"))
@@ -129,7 +129,7 @@ async def _counts(running: Sidecar, name: str, value: float) -> bool:
 
 
 async def test_changed_file_takes_effect_and_a_bad_one_does_not(app, rules):
-    """DESIGN section 6: the old rules stay, with a note on /readyz and a metric; requests never notice."""
+    """The old rules stay, with a note on /readyz and a metric; requests never notice."""
     async with sidecar(app.url, rules) as running:
         assert await uses(running, "first")
         rules.write_text("version: 1\nrules: [{nam: a}]\n")

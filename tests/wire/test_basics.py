@@ -12,7 +12,7 @@ pytestmark = pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byt
 
 
 async def test_response_that_no_rule_touches_keeps_every_field_line(piece):
-    """Order, spelling and multiplicity stay; only hop-by-hop fields go. DESIGN section 1."""
+    """Order, spelling and multiplicity stay; only hop-by-hop fields go."""
     fields = b"Server: x\r\nset-cookie: a=1\r\nX-Odd:  two words \r\nSET-COOKIE: b=\xe9\r\nContent-Length: 2\r\nDate: d\r\n"
     async with bench(
         answering(b"HTTP/1.1 299 Odd  phrase\r\n" + fields + b"Keep-Alive: 5\r\n\r\nok"), rules=()

@@ -1,6 +1,6 @@
 """Drain: nothing new is taken, what is under way ends, what does not end in time is broken off and counted.
 
-DESIGN section 6; `tests/service/test_serve.py` has the same for a process and its signals.
+`tests/service/test_serve.py` has the same for a process and its signals.
 """
 
 from __future__ import annotations

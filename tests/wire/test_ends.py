@@ -84,7 +84,7 @@ async def test_answer_that_ends_with_a_half_close_is_complete_although_the_uploa
 
 @pytest.mark.parametrize("ends", ["at the end of the drain", "by time-out"])
 async def test_response_that_its_client_did_not_take_has_no_clean_end(ends):
-    """Whose end is that of the connection, it would look complete. DESIGN section 6."""
+    """Whose end is that of the connection, it would look complete."""
 
     async def upstream(peer: Peer) -> None:
         size = int((await peer.read_head()).split(b" ")[1][1:])

@@ -1,6 +1,6 @@
 """Which fields the app gets of a request, and the client of a response, besides those that they sent each other.
 
-DESIGN section 6, over sockets: `Host`, `Via` and the forwarding fields by `--forwarded` and `--trusted-proxies`; of
+Over sockets: `Host`, `Via` and the forwarding fields by `--forwarded` and `--trusted-proxies`; of
 responses `Date` and `Connection`, and nothing that the gateway made up.
 """
 

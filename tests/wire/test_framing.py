@@ -1,4 +1,4 @@
-"""Framing is made anew for each peer, and connections are used again where it allows: DESIGN section 6, RFC 9112.
+"""Framing is made anew for each peer, and connections are used again where it allows: RFC 9112.
 
 HTTP/1.1 and 1.0 clients, pipelining in order, keep-alive on both sides; `test_streaming.py` is about when
 bytes move, this about what they say.

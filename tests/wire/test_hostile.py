@@ -1,4 +1,4 @@
-"""Requests that two parsers could read differently never get through: DESIGN section 6, RFC 9112 section 11.
+"""Requests that two parsers could read differently never get through: RFC 9112 section 11.
 
 A table of requests with what becomes of each: refused (nothing of it reaches the app), cut (its head was good and
 may be on its way when the content turns out bad: the app never sees it whole), or forwarded, rendered anew. Each is

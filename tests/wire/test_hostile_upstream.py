@@ -1,4 +1,4 @@
-"""Responses that two parsers could read differently never get through: DESIGN section 6, RFC 9112 section 11.2.
+"""Responses that two parsers could read differently never get through: RFC 9112 section 11.2.
 
 A table of responses with what becomes of each: refused (the client gets the gateway's protected 502 instead), cut
 (its head was good and is on its way when the content turns out bad: the client sees a broken connection, never an

@@ -1,6 +1,6 @@
 """Informational responses: 1xx are passed on as they come, and the final response is what is enforced on.
 
-DESIGN section 6, RFC 9110 sections 10.1.1 and 15.2: `Expect: 100-continue` is end to end, so the app decides; HTTP/1.0
+RFC 9110 sections 10.1.1 and 15.2: `Expect: 100-continue` is end to end, so the app decides; HTTP/1.0
 clients know no 1xx.
 """
 

@@ -1,6 +1,6 @@
 """Constant memory for content of any size: a real `serve` process, measured while much goes through it.
 
-DESIGN section 6. The kernel's own figures (`VmRSS`, `VmHWM`), before, during and after; `-s` prints them. The
+The kernel's own figures (`VmRSS`, `VmHWM`), before, during and after; `-s` prints them. The
 run with a gibibyte each way is marked slow, one with 64 MiB is not.
 """
 

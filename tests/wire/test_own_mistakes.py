@@ -1,6 +1,6 @@
 """What fails in the gateway itself: in the log with its traceback, counted, and answered like a failure of the app.
 
-DESIGN section 1: no response to a matching request leaves unprotected, whoever made it. The alert
+No response to a matching request leaves unprotected, whoever made it. The alert
 `NocacheProxyInternalErrors` goes by this count.
 """
 

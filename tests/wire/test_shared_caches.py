@@ -1,6 +1,6 @@
 """A real shared cache in front: Varnish answers no condition from what passes it, and pages may poll for a new tag.
 
-Issue 16.10, DESIGN section 4 *Marked ETag*.
+Issue 16.10; *Marked* in `config/README.md`.
 """
 
 from __future__ import annotations

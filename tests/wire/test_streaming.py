@@ -1,6 +1,6 @@
 """Content in both directions: it is relayed as it comes, framed anew, and held back where a peer does not take it.
 
-DESIGN section 6: streaming both ways with back-pressure, constant memory for any size, and an event that is at
+Streaming both ways with back-pressure, constant memory for any size, and an event that is at
 the client as soon as it is at the gateway. `test_framing.py` has how it is framed.
 """
 

@@ -1,6 +1,6 @@
 """Every time-out and every limit acts in its own phase, on the right peer, with the right answer.
 
-DESIGN section 5 names them. The clock is in the tests' hands, so the defaults of production are what is tested;
+The clock is in the tests' hands, so the defaults of production are what is tested;
 only the time to connect is the event loop's. `test_faults.py` has what is left behind: nothing.
 """
 

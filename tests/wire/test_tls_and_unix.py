@@ -1,4 +1,4 @@
-"""Apps behind TLS and Unix sockets, and clients on one: DESIGN section 5, `--upstream` and `--listen`.
+"""Apps behind TLS and Unix sockets, and clients on one: `--upstream` and `--listen`.
 
 An `https://` app is verified, name and all, by the system's authorities or by `--upstream-ca`; there is no way to
 switch that off.

@@ -1,6 +1,6 @@
 """Upgrade: after a 101 the two connections are one tunnel; any other answer is a response like all others.
 
-DESIGN section 6, RFC 9110 section 7.8: WebSocket and every other token but those of another HTTP, bytes as they
+RFC 9110 section 7.8: WebSocket and every other token but those of another HTTP, bytes as they
 are, half-close passed on. `test_faults.py` has what breaks inside a tunnel.
 """
 

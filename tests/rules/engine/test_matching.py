@@ -1,4 +1,4 @@
-"""Which rule decides, DESIGN section 4: the first that matches, in the reading that keeps the guarantee.
+"""Which rule decides: the first that matches, in the reading that keeps the guarantee.
 
 An enforcing rule matches if any reading of the request does (spelling of the path, overridden method) and
 is excepted only if all do; a rule that weakens protection the other way round. That however many rules

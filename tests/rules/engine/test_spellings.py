@@ -1,4 +1,4 @@
-"""The spellings of a path, http-caching.md section 8; that they are all is a law in `tests/laws/test_never_bypassed.py`.
+"""The spellings of a path; that they are all is a law in `tests/laws/test_never_bypassed.py`.
 
 Here: what each means, how many there are, and that nothing a client sends makes them many.
 """

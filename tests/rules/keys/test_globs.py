@@ -1,4 +1,4 @@
-"""Globs as RE2 expressions, DESIGN section 4: `*` in a segment, `**` across segments, `?` one character."""
+"""Globs as RE2 expressions: `*` in a segment, `**` across segments, `?` one character."""
 
 from __future__ import annotations
 
