@@ -13,9 +13,10 @@ from urllib.parse import unquote_to_bytes
 HIDDEN: Final = b"(hidden)"
 """Stands for a value that is not shown; it may stand in a target."""
 
+# Pages that open a WebSocket can send a token only as one of the protocols that they ask for.
 _SECRET: Final = re.compile(
     rb"auth|cookie|token|secret|passw|passphrase|pwd|key|session|credential|signature|csrf|xsrf|jwt|saml|otp|nonce|dpop"
-    rb"|assertion|(?:^|[-_.])(?:code|sig|ticket|sid|pin|pass)$",
+    rb"|assertion|bearer|hmac|websocket-protocol|(?:^|[-_.])(?:code|sig|ticket|sid|pin|pass|pw)$",
     re.IGNORECASE,
 )
 # In targets and in values such as `Location`, `Link` and `Forwarded`. `;` begins a parameter of a path (`;jsessionid=`).
@@ -52,7 +53,7 @@ def masked(text: bytes) -> bytes:
     if b"=" in text or b"%" in text:
         text = _masked_parameters(text)
         text = _ENCODED_OBJECT.sub(_masked_object, text)
-    if b'":' in text:
+    if b'"' in text:
         text = _MEMBER.sub(_masked_member, text)
     text = _USER.sub(rb"\1" + HIDDEN + b"@", text)
     text = _SCHEME.sub(rb"\1\2" + HIDDEN, text)

@@ -50,6 +50,8 @@ NAMES = [
         b"DPoP",
         b"X-SID",
         b"SAMLResponse",
+        b"X-HMAC",
+        b"Sec-WebSocket-Protocol",
     ),
 ]
 PARAMETERS = [
@@ -61,6 +63,8 @@ PARAMETERS = [
     b"jsessionid",
     b"to%6ben",
     b"user[password]",
+    b"bearer",
+    b"pw",
 ]
 PLACES = [
     b"/a?%b=%b",
@@ -76,6 +80,7 @@ PLACES = [
     b'for=192.0.2.1;%b="%b"',
     b"GET /a?%b=%b HTTP/1.1",
     b'{"user":"a", "%b" : "%b"}',
+    b'{"%b" : "%b"}',
     b"/a?filter=%%7B%%22%b%%22%%3A%%22%b%%22%%7D",
 ]
 ELSEWHERE = [
