@@ -136,12 +136,15 @@ class Pool:
         return None
 
     def _is_usable(self, connection: UpstreamConnection) -> bool:
-        oldest_s = self._context.clock.now_s - self._context.upstream_rest_s
-        return connection.idle_since_s >= oldest_s and not connection.transport.is_closing()
+        return not self._is_old(connection) and not connection.transport.is_closing()
+
+    def _is_old(self, connection: UpstreamConnection) -> bool:
+        return connection.idle_since_s < self._context.clock.now_s - self._context.upstream_rest_s
 
     def _discard(self, connection: UpstreamConnection) -> None:
         connection.abort()
-        self._note_end(connection)
+        if not self._is_old(connection):  # else it is the pool that ends it
+            self._note_end(connection)
 
     def _note_end(self, connection: UpstreamConnection) -> None:
         if connection.habit is not None:

@@ -237,6 +237,17 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
         resting.put(Connection())
         assert resting.take(must_be_fresh=True) is not None
 
+    def test_end_that_is_the_pool_s_own_says_nothing_of_the_app(self):
+        """Where connections may rest for less than a moment."""
+        gateway, resting, connection = self.make()
+        gateway.upstream_rest_s = 0.25
+        resting.take(must_be_fresh=False)
+        resting.put(connection)
+        gateway.clock.now_s += 0.375
+        assert resting.take(must_be_fresh=False) is None
+        resting.put(Connection())
+        assert resting.take(must_be_fresh=True) is not None
+
     def test_few_connections_rest_while_each_request_takes_a_new_one(self):
         gateway, resting, connection = self.make()
         resting.was_closed(connection)
