@@ -222,7 +222,8 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives 
     try:
         sys.exit(run(settings))
     except (RulesError, ListenError, SettingsError) as error:
-        click.echo(str(error), err=True)
+        is_missing = isinstance(error, RulesError) and not settings.rules.exists()
+        click.echo(f"{error}{'; `nocache-proxy init` writes one' if is_missing else ''}", err=True)
         sys.exit(CONFIG)
 
 

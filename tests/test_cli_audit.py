@@ -183,7 +183,7 @@ def test_recording_without_credentials_and_content_says_what_cannot_be_seen(tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--admin", "127.0.0.1:1"), "no report from 127.0.0.1:1: "),
+        (("--admin", "127.0.0.1:1"), "no report from 127.0.0.1:1: Connection refused"),
         (("--admin", "http://nowhere"), "no address"),
         (("--har", "no-such.har"), "does not exist"),
         (("--har", ROOT / "README.md"), "README.md: not a HAR file"),

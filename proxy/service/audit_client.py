@@ -7,7 +7,7 @@ import json
 from typing import Any, Final
 
 from proxy.audit.reporting import ReportError
-from proxy.service.healthcheck import connection_to
+from proxy.service.healthcheck import connection_to, reason_of
 from proxy.settings import Address
 
 _TIMEOUT_S: Final = 90.0  # it may judge for a minute
@@ -29,7 +29,7 @@ def fetch_report(admin: Address) -> dict[str, Any]:
         response = connection.getresponse()
         body = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ReportError(f"{admin}: {str(error) or type(error).__name__}") from error
+        raise ReportError(f"{admin}: {reason_of(error)}") from error
     finally:
         connection.close()
     if response.status != _OK or not isinstance(body, dict) or "routes" not in body:

@@ -28,10 +28,16 @@ def probe(address: Address, path: str, timeout_s: float) -> tuple[bool, str]:
         response = connection.getresponse()
         body = response.read(_MAX_BODY_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        return False, f"{path} on {address}: {' '.join(str(error).split()) or type(error).__name__}"
+        return False, f"{path} on {address}: {reason_of(error)}"
     finally:
         connection.close()
     return response.status == _OK, f"{path}: {response.status} {' '.join(body.split())}"
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why no answer came; the operating system's words without its number."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return " ".join((words or str(error)).split()) or type(error).__name__
 
 
 def connection_to(address: Address, timeout_s: float) -> http.client.HTTPConnection:

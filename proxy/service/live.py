@@ -12,7 +12,7 @@ from proxy.message.fields import Field
 from proxy.rules.loading import loader
 from proxy.rules.loading.diagnostics import RulesError
 from proxy.rules.tools import dry_run
-from proxy.service.healthcheck import UnixConnection
+from proxy.service.healthcheck import UnixConnection, reason_of
 from proxy.settings import Upstream
 
 _TIMEOUT_S: Final = 10.0
@@ -73,7 +73,7 @@ def fetch_head(
         response = connection.getresponse()
         got = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.getheaders()]
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise LiveError(f"{upstream}: {str(error) or type(error).__name__}") from error
+        raise LiveError(f"{upstream}: {reason_of(error)}") from error
     finally:
         connection.close()
     return response.status, got

@@ -95,7 +95,7 @@ MISTAKES = {
         ],
     ),
     "a directory": (None, [": found a directory, allowed: a file"]),
-    "a link to nothing": (None, [": no such file"]),
+    "a link to nothing": (None, [": no such file; `nocache-proxy init` writes one"]),
 }
 
 
