@@ -23,6 +23,7 @@ from proxy.message.fields import Field, is_token
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _STATUSES: Final = range(200, 600)
+_END_OF_TIME_S: Final = 253402300800  # the year 10000, of which `datetime` knows nothing
 _ASKERS: Final[Mapping[str, Asker]] = {"xhr": "xhr", "fetch": "fetch", "document": "page"}
 _CACHE_MARKS: Final = ("_fromCache", "_fromDiskCache", "_fromMemoryCache", "fromCache")
 
@@ -175,7 +176,10 @@ def _arrival_s(entry: dict[str, Any]) -> float:
     started = datetime.fromisoformat(entry["startedDateTime"])
     if started.tzinfo is None:
         started = started.replace(tzinfo=UTC)
-    return started.timestamp() + max(0.0, float(entry.get("time") or 0)) / 1000
+    arrival_s = started.timestamp() + max(0.0, float(entry.get("time") or 0)) / 1000
+    if not 0 <= arrival_s < _END_OF_TIME_S:
+        raise ValueError("no time of a recording")
+    return arrival_s
 
 
 def _fields(headers: list[dict[str, str]]) -> tuple[Field, ...]:
