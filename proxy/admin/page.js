@@ -27,7 +27,7 @@ async function show() {
   const workers = `${config.workers_running} of ${config.settings.workers} ${config.settings.workers === 1 ? "worker" : "workers"}`;
   at("process").textContent = `Version ${config.version}, in front of ${config.settings.upstream}, since ${since}, ${workers}.`;
   const unmatched = rules.unmatched === 1 ? "1 request" : `${number(rules.unmatched)} requests`;
-  at("source").textContent = `${rules.source}, version ${rules.digest}. ${unmatched} matched no rule.`;
+  at("source").textContent = `${rules.source}, digest ${rules.digest}. ${unmatched} matched no rule.`;
   at("rules").replaceChildren(...rules.rules.map((rule) => {
     const texts = [rule.name, rule.policy, rule.mode, number(rule.hits), rule.because ?? ""];
     const row = element("tr", {}, ...texts.map((textContent) => element("td", { textContent })));
