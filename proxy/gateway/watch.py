@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,6 +34,8 @@ _MAX_FIELDS: Final = 3072  # bytes of the fields of one head as they are shown
 _MAX_TAKEN: Final = 8192  # bytes of one head as it is kept: cookies are hidden later, and may take half of it
 _LINE_END: Final = b"\r\n"
 _CUT: Final = "..."
+
+_log = logging.getLogger(__name__)
 
 
 class _Ended:
@@ -109,7 +112,10 @@ class Watch:
         ended, self._ended = list(self._ended), deque(maxlen=KEPT)
         rows: list[bytes] = []
         for one in ended:
-            rows.append(_row(one))
+            try:
+                rows.append(_row(one))
+            except Exception:  # noqa: BLE001 - nobody is to lose a worker by looking at what passes
+                _log.exception("showing an exchange failed")
             await asyncio.sleep(
                 0
             )  # a quarter of a millisecond each, 8 ms where every value is full of parameters

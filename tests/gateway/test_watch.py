@@ -8,13 +8,13 @@ import re
 
 import pytest
 
-from proxy.gateway import clock
+from proxy.gateway import clock, watch
 from proxy.gateway.failures import UPSTREAM_TIMEOUT
 from proxy.gateway.record import Record
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.watch import KEPT, WATCHED_S, Watch
 from proxy.message.request import KeepingTable, RequestTable
-from tests.gateway.fakes import request, response
+from tests.gateway.fakes import broken, request, response
 from tests.support.gateway import Bench, bench
 from tests.support.peer import XHR_LINE
 from tests.support.upstream import answering
@@ -234,6 +234,15 @@ class TestNobody:
                 await peer.send(b"GET /a HTTP/1.1\r\nHost: app\r\n\r\n")
                 assert (await peer.read_response()).status == 200
             assert "watching an exchange failed" in caplog.text
+
+    async def test_exchange_that_cannot_be_shown_is_left_out(self, monkeypatch, caplog):
+        monkeypatch.setattr(watch, "masked", lambda text: text if b"/good" in text else broken())
+        watching = Watch(NOW_S)
+        for target in (b"/good", b"/bad"):
+            watching.take(Record(method="GET", target=target))
+        (row,) = await watching.hand_over(NOW_S)
+        assert json.loads(row)["target"] == "/good"
+        assert "showing an exchange failed" in caplog.text
 
 
 class TestBounds:
