@@ -6,6 +6,7 @@ from typing import Final, Generic, TypeVar
 
 _MOST: Final = 256
 _MOST_BYTES: Final = 2048  # of a key
+_MOST_LINES: Final = 64  # of a key; a browser sends some 14, and each takes 200 bytes as it is remembered
 _SEEN_PLACES: Final = 256
 
 ValueT = TypeVar("ValueT")
@@ -15,7 +16,7 @@ class Memory(Generic[ValueT]):
     """Values by the bytes that they were made of: of those that came twice, as most never come again.
 
     Attributes:
-        known: at most 256 values, whose keys have at most 2 KiB; emptied when full.
+        known: at most 256 values, whose keys have at most 2 KiB and 64 lines, so 4 MiB; emptied when full.
     """
 
     __slots__ = ("_seen", "known")
@@ -32,6 +33,8 @@ class Memory(Generic[ValueT]):
         place = seen % _SEEN_PLACES
         if self._seen[place] != seen:
             self._seen[place] = seen
+            return
+        if key.count(b"\n") > _MOST_LINES:
             return
         if len(self.known) >= _MOST:
             self.known.clear()

@@ -27,7 +27,7 @@ _TEXT: Final = all_but(CONTROLS.replace(b"\t", b""))
 _LINE_END: Final = b"\r\n"
 _BAD_BYTE: Final = "a control character, or a line that does not end with CRLF"
 _LINE: Final = b": ".join
-# Peers choose lines and names, so the caches of them are bounded: 2 MiB for a side.
+# Peers choose lines and names, so the caches of them are bounded: 2 MiB for a side, beside its `Memory`.
 _MAX_REMEMBERED_LINES: Final = 512
 _MAX_REMEMBERED_LINE: Final = 512
 _MAX_REMEMBERED_ORDERS: Final = 256
