@@ -87,7 +87,8 @@ class Context:
         self.clock = clock
         self.loop = loop
         self.audit = None if collector is None else AuditFeed(collector, ruleset, loop, recorder)
-        self.ruleset = ruleset
+        self._ruleset = ruleset
+        self.requests = self._request_table()
         self.responses = ResponseTable()
         self.peers = Peers(settings.trusted_proxies, says_distrusted=settings.forwarded == "append")
         self.outbox = Outbox(loop)
@@ -112,7 +113,7 @@ class Context:
         self._ruleset = ruleset
         if self.audit is not None:
             self.audit.use_rules(ruleset)
-        self.requests = self._request_table()
+        self._read_anew()
 
     def use_watch(self, watch: Watch | None) -> None:
         """Tell a watch what ends from now on; `None` for nobody. Requests are read in another way meanwhile."""
@@ -123,6 +124,10 @@ class Context:
             else WatchedRecorder(recorder, watch)
         )
         self.watch = watch
+        self._read_anew()
+
+    def _read_anew(self) -> None:
+        """Read requests in another way, after what the one before has counted is told."""
         self.tell_dropped()
         self.requests = self._request_table()
 

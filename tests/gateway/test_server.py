@@ -236,6 +236,10 @@ async def test_fields_dropped_for_their_underscore_are_counted_and_each_name_is_
         await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nX_User: a\r\n\r\n")
         await peer.read_response()
         await until(lambda: b.gateway.stats.underscore_fields_dropped_total == 10)
+        await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nX_User: a\r\n\r\n")
+        await peer.read_response()
+        b.gateway.ruleset = Ruleset()  # before the next tick
+        assert b.gateway.stats.underscore_fields_dropped_total == 11
     told = [
         record.getMessage() for record in caplog.records if "dropped the request field" in record.getMessage()
     ]
