@@ -28,6 +28,9 @@ MAX_PROTECTED_PER_TICK: Final = 32
 MAX_CONTENT_BYTES: Final = 1 << 18
 """Content up to this size is compared."""
 
+COMPARED_BYTES_PER_TICK: Final = 16 << 20
+"""Content that is compared between two ticks; the checksum of so much takes some 7 ms."""
+
 _MAX_HEAD_BYTES: Final = 8192  # of request and response together: what waits for the tick takes some 1 MiB
 _MAX_RULES: Final = 8  # that were in force within a tick
 _SLICE: Final = 8  # entries that are worked off at a time
@@ -85,6 +88,9 @@ class Collector:
 
     Args:
         secret: see `Keys`; the workers of a service share it.
+
+    Attributes:
+        bytes_to_compare: of content that may still be compared before the next tick.
     """
 
     __slots__ = (
@@ -95,6 +101,7 @@ class Collector:
         "_queue",
         "_rules",
         "_secret",
+        "bytes_to_compare",
         "evidence",
     )
 
@@ -106,6 +113,7 @@ class Collector:
         self._protected: dict[bytes, _Entry] = {}
         self._queue: list[tuple[_Entry, bool]] = []
         self._next_tick_s = -math.inf
+        self.bytes_to_compare = COMPARED_BYTES_PER_TICK
         self._rules: list[tuple[float, str]] = []
 
     def use_rules(self, at_s: float, digest: str) -> None:
@@ -182,6 +190,7 @@ class Collector:
         if now_s < self._next_tick_s:
             return False
         self._next_tick_s = now_s + TICK_S
+        self.bytes_to_compare = COMPARED_BYTES_PER_TICK
         for entry, _ in self._queue:
             self._only_count(entry.times)
         self.evidence.unexamined += self._only_counted
