@@ -76,7 +76,7 @@ def audit(
     more: tuple[Path, ...],
     as_rules: bool,
     as_json: bool,
-    fail_on: Any,  # noqa: ANN401
+    fail_on: Any,  # noqa: ANN401 - one of the words above, or None
 ) -> None:
     """Say what caches may reuse, what went stale while they might, and the rule that cures it.
 

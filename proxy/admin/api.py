@@ -102,9 +102,9 @@ def _rows(rules: list[Rule], snapshot: Snapshot, hits: Counter[str]) -> list[dic
 async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Response:
     async for (name,) in in_slices(_TO_EXPLAIN, 1):
         import_module(name)  # the first time, each takes some ms
-    from proxy.audit.explained import caches_of  # noqa: PLC0415 - likewise
-    from proxy.rules.tools import dry_run, explain_text  # noqa: PLC0415 - not at the start: most never ask
-    from proxy.rules.tools.explain import begin  # noqa: PLC0415 - likewise
+    from proxy.audit.explained import caches_of
+    from proxy.rules.tools import dry_run, explain_text
+    from proxy.rules.tools.explain import begin
 
     def place_of(index: int) -> str:
         return f"{rules_file.source}:{rules_file.document.place_of(('rules', index))[0]}"
@@ -132,8 +132,8 @@ def _trial(query: MultiMapping[str]) -> tuple[TrialRequest, TrialResponse]:
     Raises:
         ValueError: it describes no request and response; the text says what was found and what is allowed.
     """
-    from proxy.rules.tools.commands import parse_field  # noqa: PLC0415 - as in `_explain`
-    from proxy.rules.tools.dry_run import TrialRequest, TrialResponse  # noqa: PLC0415 - likewise
+    from proxy.rules.tools.commands import parse_field
+    from proxy.rules.tools.dry_run import TrialRequest, TrialResponse
 
     if unknown := [name for name in query if name not in _PARAMETERS]:
         raise ValueError(f"found parameter {unknown[0]}, allowed: {', '.join(_PARAMETERS)}")

@@ -78,7 +78,7 @@ class _Connection(web.RequestHandler):
     __slots__ = ("_deadline", "_is_refused", "_server")
 
     def __init__(self, server: AdminServer) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)  # noqa: SLF001 - as its base does
+        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)  # noqa: SLF001 - aiohttp has no other way to hand its options to a handler of one's own
         self._server = server
         self._deadline: asyncio.TimerHandle | None = None
         self._is_refused = False

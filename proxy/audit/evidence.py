@@ -124,11 +124,11 @@ class Evidence:
     def from_frames(cls, frames: Iterable[bytes]) -> Self:
         """Read what `frames` has written; by the same program, so that `pickle` is safe."""
         head, *rest = frames
-        scalars, shape = pickle.loads(head)  # noqa: S301 - our own
+        scalars, shape = pickle.loads(head)  # noqa: S301 - written by `frames`, of a process of this service
         made = cls(b"not needed any more")
         for name, value in scalars.items():
             setattr(made, name, value)
-        made.routes.restore(shape, (route for frame in rest for route in pickle.loads(frame)))  # noqa: S301 - our own
+        made.routes.restore(shape, (route for frame in rest for route in pickle.loads(frame)))  # noqa: S301 - written by `frames`, of a process of this service
         return made
 
     def _note_time(self, since_s: float, until_s: float) -> None:

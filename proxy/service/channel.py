@@ -94,7 +94,7 @@ class Channel:
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         try:
-            frame: Order | Report = pickle.loads(data)  # noqa: S301 - our own
+            frame: Order | Report = pickle.loads(data)  # noqa: S301 - sent by the parent or a child of this process
         except Exception:  # noqa: BLE001 - what `pickle` raises has no common class
             _log.exception("cannot read a frame; treating its sender as gone")
             return None

@@ -49,7 +49,7 @@ async def asked_as(connect, host: str) -> int:
     return (await peer.read_response()).status
 
 
-class Test_Host:  # noqa: N801
+class Test_Host:
     """A page of any site can have its name resolve to this address, and then read what is answered here."""
 
     @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ class Test_Host:  # noqa: N801
             peer.close()
 
 
-class Test_What_is_not_HTTP:  # noqa: N801
+class Test_What_is_not_HTTP:
     @pytest.mark.parametrize(
         "garbage",
         [
@@ -130,7 +130,7 @@ class Test_What_is_not_HTTP:  # noqa: N801
             assert (await peer.read_response()).field("Server") == [b"nocache-proxy"]
 
 
-class Test_Connections:  # noqa: N801
+class Test_Connections:
     async def test_those_over_the_limit_take_the_place_of_the_ones_longest_at_rest(self, connect, server):
         peers = [await connect() for _ in range(listener._MAX_CONNECTIONS)]
         for peer in peers:

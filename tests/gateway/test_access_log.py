@@ -112,7 +112,7 @@ def wait_until(holds) -> None:
 json_line = json_renderer()
 
 
-class Test_Json:  # noqa: N801 - read as a sentence
+class Test_Json:
     def test_line_is_an_object_with_exactly_the_documented_keys_in_their_order(self, path):
         failure = failed("upstream_closed").with_detail("EOF")
         (line,) = lines("json", record(failure=failure), path=path)
@@ -232,7 +232,7 @@ class Test_Json:  # noqa: N801 - read as a sentence
         ]
 
 
-class Test_Text:  # noqa: N801
+class Test_Text:
     START = "2026-11-23T12:00:00.250Z 203.0.113.7 GET /a?b=c 200 12.3ms in=5 out=512"
 
     @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ class Test_Text:  # noqa: N801
         assert second.startswith("2026-11-23T12:00:00.250Z 203.0.113.7 GET /a?b=c ")
 
 
-class Test_File:  # noqa: N801
+class Test_File:
     def test_off_opens_and_writes_nothing(self, path):
         log = AccessLog("off", path)
         log.write(record())

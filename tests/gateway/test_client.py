@@ -81,7 +81,7 @@ class Stage:
         return self.client.deadline_s - NOW_S
 
 
-class Test_Reading:  # noqa: N801 - read as a sentence
+class Test_Reading:
     def test_head_begins_an_exchange(self):
         stage = Stage()
         assert stage.say(GET) == ["begin GET /a"]
@@ -218,7 +218,7 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         assert stage.say(GET) == ["begin GET /a"]
 
 
-class Test_Silence:  # noqa: N801
+class Test_Silence:
     """The table in `proxy.gateway.request_reader`."""
 
     def test_of_a_connection_at_rest_closes_it(self):
@@ -344,7 +344,7 @@ class Test_Silence:  # noqa: N801
         assert stage.transport.end == "closed"
 
 
-class Test_Writing:  # noqa: N801
+class Test_Writing:
     @pytest.mark.parametrize(("version", "is_told"), [(b"1.1", True), (b"1.0", False)])
     def test_informational_response_is_for_who_knows_it(self, version, is_told):
         """RFC 9110 section 15.2."""
@@ -413,7 +413,7 @@ class Test_Writing:  # noqa: N801
         assert stage.transport.end == "closed"
 
 
-class Test_Tunnel:  # noqa: N801
+class Test_Tunnel:
     def make(self, early: bytes = b""):
         stage = Stage()
         stage.say(GET + early)
@@ -468,7 +468,7 @@ class Test_Tunnel:  # noqa: N801
         assert stage.around.take() == []
 
 
-class Test_Pinned:  # noqa: N801
+class Test_Pinned:
     def make(self):
         stage = Stage()
         stage.upstream = FakeUpstream(stage.around.told)
@@ -515,7 +515,7 @@ class Test_Pinned:  # noqa: N801
         assert stage.transport.end == "closed"
 
 
-class Test_End:  # noqa: N801
+class Test_End:
     def test_one_connection_too_many_is_told_so_and_closed_at_once(self):
         """Issue 14.6: to linger would hold the descriptors that the limit is to save."""
         stage = Stage(max_connections=0)
@@ -636,7 +636,7 @@ class Test_End:  # noqa: N801
         assert stage.say(GET) == []
 
 
-class Test_Own_mistake:  # noqa: N801
+class Test_Own_mistake:
     @pytest.mark.parametrize("callback", ["pause_writing", "resume_writing", "timed_out"])
     def test_in_any_callback_fails_the_exchange(self, callback, caplog):
         stage = Stage()

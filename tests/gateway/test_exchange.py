@@ -64,7 +64,7 @@ PHASES = {
 }
 
 
-class Test_Course:  # noqa: N801 - read as a sentence
+class Test_Course:
     def test_request_without_content_and_its_response(self):
         stage = Stage()
         assert stage.told == ["pool: take", "upstream: GET /a"]
@@ -184,7 +184,7 @@ class Test_Course:  # noqa: N801 - read as a sentence
         assert stage.told[2:] == ["client: head 200", "client: end"]
 
 
-class Test_Rules:  # noqa: N801
+class Test_Rules:
     RULES = (Rule("all", CLASSIC, conditions()),)
 
     def test_decide_before_the_request_leaves_and_are_named_in_the_record(self):
@@ -256,7 +256,7 @@ NOT_MODIFIED = response(b"304 Not Modified")
 PART = (b"206 Partial Content", b"Content-Range: bytes 0-1/9", b"Content-Length: 2")
 
 
-class Test_Condition_that_travels:  # noqa: N801
+class Test_Condition_that_travels:
     """Issue 16.11: where only the response can tell whether a rule applies, the app is asked with conditions first."""
 
     RULES = (Rule("data", CLASSIC, conditions(response=response_keys(content_types=["application/json"]))),)
@@ -355,7 +355,7 @@ class Test_Condition_that_travels:  # noqa: N801
         assert stage.told[-1] == "client: answer upstream_closed"
 
 
-class Test_Second_try:  # noqa: N801
+class Test_Second_try:
     def test_is_made_on_a_new_connection_when_a_used_one_ended_as_the_request_met_it(self):
         stage = Stage()
         stage.exchange.upstream_lost(may_retry=True, detail="reset")
@@ -404,7 +404,7 @@ class Test_Second_try:  # noqa: N801
         assert stage.told[-1] == "client: answer upstream_closed"
 
 
-class Test_Silence:  # noqa: N801
+class Test_Silence:
     """The table in the module's docstring."""
 
     @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ class Test_Silence:  # noqa: N801
         assert stage.client.deadline_s == 0
 
 
-class Test_Failure:  # noqa: N801
+class Test_Failure:
     @pytest.mark.parametrize("phase", ["connecting", "sending", "awaiting"])
     def test_is_answered_before_the_response(self, phase):
         stage = PHASES[phase]()
@@ -536,7 +536,7 @@ class Test_Failure:  # noqa: N801
         assert stage.told[2:] == ["upstream: content ab", "upstream: content cd"]
 
 
-class Test_Switch:  # noqa: N801
+class Test_Switch:
     ASKED = request(b"GET /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: echo")
 
     def test_hands_both_sides_to_a_tunnel(self):
@@ -577,7 +577,7 @@ class Test_Switch:  # noqa: N801
             stage.exchange.response_head(response(b"101 Switching Protocols", b"Upgrade: echo"))
 
 
-class Test_Authenticated_connection:  # noqa: N801
+class Test_Authenticated_connection:
     def test_is_pinned_by_a_challenge_before_the_client_hears_of_it(self):
         stage = Stage()
         challenge = response(b"401 Unauthorized", b"WWW-Authenticate: NTLM", b"Content-Length: 2")
@@ -605,7 +605,7 @@ class Test_Authenticated_connection:  # noqa: N801
         assert around.told == ["pinned: GET /a", "client: pin"]
 
 
-class Test_Audit:  # noqa: N801
+class Test_Audit:
     """It is shown what passes whole, by whatever way."""
 
     @pytest.mark.parametrize("way", ["response_content", "large_content"])

@@ -80,7 +80,7 @@ def fifo(tmp_path):
     return path
 
 
-class Test_File:  # noqa: N801
+class Test_File:
     def test_lines_arrive_in_order_and_all_of_them_before_the_end(self, tmp_path):
         path = tmp_path / "log"
         target = open_target(path)
@@ -125,7 +125,7 @@ class Test_File:  # noqa: N801
             open_target(path)
 
 
-class Test_Open_that_hangs:  # noqa: N801
+class Test_Open_that_hangs:
     """As on a network file system whose server is gone."""
 
     @pytest.fixture
@@ -168,7 +168,7 @@ class Test_Open_that_hangs:  # noqa: N801
         target.close()
 
 
-class Test_Stalled_reader:  # noqa: N801
+class Test_Stalled_reader:
     @pytest.fixture(params=["pipe", "fifo", "socket", "terminal", "standard error", "pipe by its name"])
     def stalled(self, request, monkeypatch, tmp_path):
         """A target of each kind, and the descriptor at which nobody reads."""
@@ -244,7 +244,7 @@ def read_until_quiet(target, descriptor: int) -> bytes:
     return data
 
 
-class Test_Pipe:  # noqa: N801
+class Test_Pipe:
     def test_slow_reader_still_gets_the_last_lines_at_the_end(self, pipe, monkeypatch):
         monkeypatch.setattr(log_target, "_CLOSE_S", 60)
         target = open_target(None)
@@ -302,7 +302,7 @@ def refuse(*_, **__):
     raise PermissionError
 
 
-class Test_Fifo:  # noqa: N801
+class Test_Fifo:
     def test_lines_wait_for_a_first_reader_and_for_one_that_comes_after_it(self, fifo):
         target = open_target(fifo)
         for number in range(3):

@@ -57,7 +57,7 @@ def make_pool(gateway):
     return made
 
 
-class Test_At_rest:  # noqa: N801 - read as a sentence
+class Test_At_rest:
     def test_connection_used_last_is_lent_first_and_each_once(self):
         """The others grow old and are closed: the pool shrinks to what the load needs."""
         gateway = make_context()
@@ -150,7 +150,7 @@ class Test_At_rest:  # noqa: N801 - read as a sentence
         assert all(connection.was_aborted for connection in connections)
 
 
-class Test_App_that_closes_after_an_answer:  # noqa: N801
+class Test_App_that_closes_after_an_answer:
     """Issue 16.3: without a word, as uWSGI does. What cannot be sent twice needs proof that it does not."""
 
     def make(self):
@@ -258,7 +258,7 @@ class Test_App_that_closes_after_an_answer:  # noqa: N801
         assert sum(not one.was_aborted for one in connections) == 43
 
 
-class Test_Tls:  # noqa: N801
+class Test_Tls:
     def test_certificate_and_name_of_the_app_are_verified(self):
         context = dialing.tls_context(make_context("https://app.example").settings)
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -273,7 +273,7 @@ class Test_Tls:  # noqa: N801
         assert dialing.tls_context(make_context(upstream).settings) is None
 
 
-class Test_On_the_wire:  # noqa: N801
+class Test_On_the_wire:
     async def test_requests_in_turn_share_one_connection(self):
         async with bench() as b:
             peer = await b.connect()

@@ -41,7 +41,7 @@ class Holding:
             await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
-class Test_Peers:  # noqa: N801 - read as a sentence
+class Test_Peers:
     @pytest.mark.parametrize(
         ("peername", "address", "is_trusted"),
         [
@@ -159,7 +159,7 @@ async def test_new_rules_apply_to_the_next_request_head_on_the_same_connection()
         assert b"post-check=0" in after.field("Cache-Control")[0]
 
 
-class Test_Sweep:  # noqa: N801
+class Test_Sweep:
     async def test_client_at_rest_is_closed_in_its_time(self):
         async with bench(keepalive_timeout_s=0.02) as b:
             peer = await b.connect()
@@ -173,7 +173,7 @@ class Test_Sweep:  # noqa: N801
             await until(lambda: not b.gateway.stats.upstream_connections)
 
 
-class Test_Drain:  # noqa: N801
+class Test_Drain:
     async def test_without_clients_it_ends_at_once_and_nothing_listens(self):
         async with bench() as b:
             assert await b.gateway.drain(3600) == 0
@@ -264,7 +264,7 @@ async def test_names_that_a_client_makes_up_fill_neither_memory_nor_the_log(capl
     assert max(map(len, told)) < 200
 
 
-class Test_Probe:  # noqa: N801
+class Test_Probe:
     async def test_app_that_listens_is_reachable_and_gets_no_request(self):
         async with bench() as b:
             assert await b.gateway.probe_upstream() is None

@@ -126,7 +126,7 @@ TEXT = b"\x81\x04ping"
 MASKED = b"\x81\x84\0\0\0\0ping"
 
 
-class Test_Drain:  # noqa: N801 - read as a sentence
+class Test_Drain:
     def test_ends_frames_of_websocket_with_a_close_frame_to_either_side(self):
         """RFC 6455 section 5.5.1: 1001, going away; a client masks its frames."""
         stage = Stage(is_websocket=True)

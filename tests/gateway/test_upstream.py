@@ -92,7 +92,7 @@ class Stage:
         return self.connection in self.pool.resting
 
 
-class Test_Reading:  # noqa: N801 - read as a sentence
+class Test_Reading:
     def test_head_and_content(self):
         stage = Stage()
         assert stage.hear(OK) == ["head 200", "response_content ok", "response_end"]
@@ -233,7 +233,7 @@ class Test_Reading:  # noqa: N801 - read as a sentence
         assert stage.hear(OK) == ["head 200"]
 
 
-class Test_Writing:  # noqa: N801
+class Test_Writing:
     def test_content_of_a_known_length_goes_as_it_is_and_other_content_in_chunks(self):
         for framing, expected in (
             (b"Content-Length: 2", b"hi"),
@@ -275,7 +275,7 @@ def reply(*fields: bytes, content: bytes = b"ok") -> bytes:
     return b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"", content])
 
 
-class Test_Rest:  # noqa: N801
+class Test_Rest:
     """Issue 14.1 and 14.3: no byte of an answer may come when somebody else listens."""
 
     @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ class Owner:
         self.lost += 1
 
 
-class Test_Pinned:  # noqa: N801
+class Test_Pinned:
     def make(self, head=GET):
         stage, owner = Stage(head), Owner()
         stage.connection.belong_to(owner)
@@ -399,7 +399,7 @@ class Test_Pinned:  # noqa: N801
         assert may_rest == [False]
 
 
-class Test_Tunnel:  # noqa: N801
+class Test_Tunnel:
     def make(self):
         stage = Stage(request(b"GET /a HTTP/1.1", b"Connection: upgrade", b"Upgrade: echo"))
         stage.listener.on_head = lambda _response: stage.connection.switch_protocols(stage.listener)
@@ -435,7 +435,7 @@ class Test_Tunnel:  # noqa: N801
         assert stage.around.take() == [f"upstream_gone was_reset={was_reset}"]
 
 
-class Test_Own_mistake:  # noqa: N801
+class Test_Own_mistake:
     """A callback that fails is logged, and the client answered."""
 
     @pytest.mark.parametrize("callback", ["data_received", "eof_received", "pause_writing", "resume_writing"])

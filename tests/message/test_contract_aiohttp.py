@@ -61,7 +61,7 @@ def test_c_parsers_are_the_ones_in_use_unless_told_otherwise() -> None:
     assert http_parser.HttpResponseParser is RESPONSE_PARSERS[expected]
 
 
-class Test_Heads_alone:  # noqa: N801
+class Test_Heads_alone:
     """With `response_with_body=False` a head is a whole message: content never goes through the parser."""
 
     @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ class Test_Heads_alone:  # noqa: N801
         assert messages[0][0].upgrade
 
 
-class Test_Fields:  # noqa: N801
+class Test_Fields:
     LINES = b'Host: a\r\nX-Odd:   two  words \t\r\nset-cookie: a=1\r\nSET-COOKIE: b=\xe9\xff\r\nEmpty:\r\nQuoted: "a, b"\r\n\r\n'
     FIELDS = (
         (b"Host", b"a"),

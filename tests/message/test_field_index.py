@@ -18,7 +18,7 @@ from proxy.message.fields import FieldSection
 FIELDS = ((b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Age", b"7"), (b"X_B", b"3"))
 
 
-class Test_Walk:  # noqa: N801 - read as a sentence
+class Test_Walk:
     def test_every_field_becomes_a_line_in_order_and_as_spelt(self):
         lines, noted, left_out = LineTable(()).walk(FieldSection(FIELDS))
         assert lines == [b"Host: a", b"X-A: 1", b"x-a: 2", b"Age: 7", b"X_B: 3"]
@@ -109,7 +109,7 @@ class Test_Walk:  # noqa: N801 - read as a sentence
         assert not table._shapes
 
 
-class Test_Hop_by_hop:  # noqa: N801
+class Test_Hop_by_hop:
     """RFC 9110 section 7.6.1."""
 
     def walked(self, *fields):

@@ -49,7 +49,7 @@ def test_upgrade_that_is_no_list_of_protocols_may_not(value):
     assert not is_upgrade_token_list(value)
 
 
-class Test_Vary:  # noqa: N801
+class Test_Vary:
     """RFC 9110 section 12.5.5; one line, no duplicates, `*` kept and never made."""
 
     @pytest.mark.parametrize(

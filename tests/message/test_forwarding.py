@@ -38,7 +38,7 @@ def forwarded(*lines: bytes, **how) -> list[bytes]:
     return data[:-4].split(b"\r\n")[2:]
 
 
-class Test_Of_a_trusted_peer:  # noqa: N801 - read as a sentence
+class Test_Of_a_trusted_peer:
     @pytest.mark.parametrize("name", SCHEME_FIELDS)
     def test_no_scheme_is_written_beside_one_that_came(self, name):
         """Whatever its value: `off` beside `http` need not mean the same to the app."""
@@ -101,7 +101,7 @@ class Test_Of_a_trusted_peer:  # noqa: N801 - read as a sentence
         assert forwarded(host=b"", start=b"GET / HTTP/1.0", peer=CLIENT) == FRESH[:2]
 
 
-class Test_Of_any_other_peer:  # noqa: N801
+class Test_Of_any_other_peer:
     @pytest.mark.parametrize(
         "name",
         [
@@ -134,7 +134,7 @@ class Test_Of_any_other_peer:  # noqa: N801
         assert forwarded(*lines, peer=CLIENT) == [*lines, *FRESH]
 
 
-class Test_Modes:  # noqa: N801
+class Test_Modes:
     def test_replace_believes_nobody(self):
         said = [name + b": x" for name in sorted(FAMILY)]
         assert forwarded(*said, mode="replace") == [b"X-Forwarded-For: 10.0.0.1", *FRESH[1:]]
@@ -146,7 +146,7 @@ class Test_Modes:  # noqa: N801
         assert read(*said, mode="off", peer=peer).distrusted == 0
 
 
-class Test_Rules_read_what_the_app_gets:  # noqa: N801
+class Test_Rules_read_what_the_app_gets:
     """Issue 16.21: a client must not be excepted for what never reaches the app."""
 
     NAMES = (

@@ -9,7 +9,7 @@ from proxy.message.framing import LAST_CHUNK, Framing, chunk, response_framing, 
 from tests.message.response_heads import DATE, lines_of, read, render
 
 
-class Test_Of_a_response:  # noqa: N801
+class Test_Of_a_response:
     CHUNKED = b"Transfer-Encoding: chunked"
     LENGTH = b"Content-Length: 5"
 
@@ -105,7 +105,7 @@ def test_chunks_are_written_as_the_grammar_says():
     assert chunk(b"x" * 300) + LAST_CHUNK == b"12c\r\n" + b"x" * 300 + b"\r\n0\r\n\r\n"
 
 
-class Test_Length:  # noqa: N801 - read as a sentence
+class Test_Length:
     @pytest.mark.parametrize(
         ("values", "left"),
         [

@@ -28,7 +28,7 @@ def rendered(request, *, strips=False) -> list[bytes]:
     return data[:-4].split(b"\r\n")
 
 
-class Test_Refused:  # noqa: N801 - read as a sentence
+class Test_Refused:
     @pytest.mark.parametrize(
         ("start", "status"),
         [
@@ -123,7 +123,7 @@ class Test_Refused:  # noqa: N801 - read as a sentence
             assert "Secret" not in str(refused.value)
 
 
-class Test_Read:  # noqa: N801
+class Test_Read:
     @pytest.mark.parametrize(
         "method",
         [*sorted(METHODS - {"CONNECT"}), "QUERY", "M-SEARCH", "VERSION-CONTROL", "X", "MY_OWN-2", "X" * 32],
@@ -206,7 +206,7 @@ class Test_Read:  # noqa: N801
         assert request.values == (b"", (b"a", b"b"), None, b"1")
 
 
-class Test_Values_for_rules:  # noqa: N801
+class Test_Values_for_rules:
     """Rules decide on what reaches the app, or a client could tell them one thing and the app another."""
 
     def test_host_of_absolute_form_counts_where_no_field_was_sent(self):
@@ -237,7 +237,7 @@ class Test_Values_for_rules:  # noqa: N801
         assert b"X-Other: 1" not in rendered(request)
 
 
-class Test_Underscores:  # noqa: N801
+class Test_Underscores:
     """WSGI folds `_` and `-` into one: `X_Requested_With` would be another `X-Requested-With` to the app."""
 
     def test_dropped_as_nginx_does(self):
@@ -266,7 +266,7 @@ class Test_Underscores:  # noqa: N801
         assert read(b"X_A: 1", names=(b"x-a",)).values == (None,)
 
 
-class Test_Rendered:  # noqa: N801
+class Test_Rendered:
     def test_fields_go_out_in_order_as_sent_and_via_last(self):
         request = read(b"b: 1", b"A: 2", b"b: 3", b"Cookie: a=\xe9", via="on")
         assert rendered(request) == [
@@ -313,7 +313,7 @@ class Test_Rendered:  # noqa: N801
         assert lines[2:] == [b"Connection: Upgrade", b"Upgrade: websocket"]
 
 
-class Test_Conditions:  # noqa: N801
+class Test_Conditions:
     """Validation preconditions go, those that protect updates stay (RFC 9110 section 13.1)."""
 
     LINES = (b'If-None-Match: "v"', b"If-Modified-Since: x", b'If-Match: "v"', b"If-Unmodified-Since: x")

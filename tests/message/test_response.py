@@ -13,7 +13,7 @@ from proxy.message.rewrite import Treatment
 from tests.message.response_heads import DATE, NOW, lines_of, read, render
 
 
-class Test_Read:  # noqa: N801 - read as a sentence
+class Test_Read:
     @pytest.mark.parametrize(
         ("start", "status", "reason", "minor"),
         [
@@ -57,7 +57,7 @@ class Test_Read:  # noqa: N801 - read as a sentence
         assert read(start=b"HTTP/1.1 %d X" % status).is_final is is_final
 
 
-class Test_Untouched:  # noqa: N801
+class Test_Untouched:
     def test_lines_go_out_as_they_came(self):
         lines = [
             DATE,
@@ -102,7 +102,7 @@ class Test_Untouched:  # noqa: N801
         assert lines_of(render(b"Content-Length: 0010", DATE, treatment=treatment))[1:] == [DATE]
 
 
-class Test_Informational:  # noqa: N801
+class Test_Informational:
     def test_passes_as_it_came_without_framing(self):
         head = read(
             b"Link: </a>", b"Connection: x", b"X: y", b"Content-Length: 5", start=b"HTTP/1.1 103 Hints!"
@@ -113,7 +113,7 @@ class Test_Informational:  # noqa: N801
         assert render_informational(read(start=b"HTTP/1.1 100 Continue")) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Test_Switch:  # noqa: N801
+class Test_Switch:
     """RFC 9110 section 7.8: a server switches only to what it was asked for."""
 
     START = b"HTTP/1.1 101 Switching Protocols"

@@ -28,7 +28,7 @@ def treated(
     return left, outgoing.changed
 
 
-class Test_Treatment:  # noqa: N801
+class Test_Treatment:
     def test_fields_that_are_set_stand_last_in_place_of_all_lines_of_their_names(self):
         setting = [(b"Pragma", b"no-cache"), (b"X-A", b"1")]
         lines = [b"x-a: 0", b"B: c", b"PRAGMA: x", b"X-A: 2"]

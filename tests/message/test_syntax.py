@@ -30,7 +30,7 @@ def implementation(request, monkeypatch):
 
 
 @pytest.mark.parametrize("side", START)
-class Test_Head:  # noqa: N801 - read as a sentence
+class Test_Head:
     def test_fields_come_in_order_as_sent_without_surrounding_white_space(self, side):
         lines = b"B:  two  words \t\r\na: 1\r\nA: \xe9\xff\r\nEmpty:\r\n\r\n"
         line, section = HeadParser(side).parse(START[side] + lines)

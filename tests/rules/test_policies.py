@@ -96,7 +96,7 @@ def test_policy_protects_if_no_copy_is_used_unasked(cache_control, expected):
     assert not protects(Policy("own"))
 
 
-class Test_Extend:  # noqa: N801 - read as a sentence
+class Test_Extend:
     BASE = Policy(
         "base",
         set_fields=(("Cache-Control", "no-store"), ("Pragma", "no-cache")),

@@ -63,7 +63,7 @@ def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "TICK_S", 0.02)
 
 
-class Test_Upstream_fails_before_its_response:  # noqa: N801 - read as a sentence
+class Test_Upstream_fails_before_its_response:
     @pytest.mark.parametrize("request_name", REQUESTS)
     @pytest.mark.parametrize(
         ("steps", "status"),
@@ -119,7 +119,7 @@ class Test_Upstream_fails_before_its_response:  # noqa: N801 - read as a sentenc
             assert b.gateway.stats.upstream_errors == {"connect_refused": 1}
 
 
-class Test_Upstream_fails_inside_its_response:  # noqa: N801
+class Test_Upstream_fails_inside_its_response:
     @pytest.mark.parametrize("request_name", ["GET", "HTTP/1.0", "POST", "POST chunked", "upgrade"])
     @pytest.mark.parametrize(("framing", "how"), CUTS)
     async def test_client_can_tell_that_the_response_was_cut(
@@ -179,7 +179,7 @@ class Test_Upstream_fails_inside_its_response:  # noqa: N801
             assert (answer.status, answer.is_protected) == (502, True)
 
 
-class Test_Upstream_answers_before_it_has_read:  # noqa: N801
+class Test_Upstream_answers_before_it_has_read:
     @pytest.mark.parametrize("framing", [b"Content-Length: 3000000\r\n\r\n", CHUNKS])
     @pytest.mark.parametrize("end", ["close", "hold"])
     async def test_early_response_is_delivered_whole(self, leaves_nothing, framing, end):
@@ -195,7 +195,7 @@ class Test_Upstream_answers_before_it_has_read:  # noqa: N801
             assert b.gateway.stats.upstream_errors == b.gateway.stats.client_errors == {}
 
 
-class Test_Idle_connection_closes_under_a_request:  # noqa: N801
+class Test_Idle_connection_closes_under_a_request:
     @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE"])
     async def test_safe_or_idempotent_request_is_sent_again_on_a_new_connection(self, leaves_nothing, method):
         async with leaves_nothing(closing_under_the_second_request()) as b:
@@ -245,7 +245,7 @@ class Test_Idle_connection_closes_under_a_request:  # noqa: N801
             assert (await b.exchange(closing(REQUESTS[name]))).status == 200
 
 
-class Test_Client_fails:  # noqa: N801
+class Test_Client_fails:
     @pytest.mark.parametrize("leave", ["close", "reset"])
     @pytest.mark.parametrize("name", REQUESTS)
     @pytest.mark.parametrize("response", [None, *HALVES])
@@ -370,7 +370,7 @@ class Test_Client_fails:  # noqa: N801
             assert len(b.recorder.heads) == 1
 
 
-class Test_Tunnel_fails:  # noqa: N801
+class Test_Tunnel_fails:
     @pytest.mark.parametrize("end", ["close", "reset"])
     async def test_end_of_the_upstream_ends_the_client(self, leaves_nothing, end):
         """After the bytes that came before it."""

@@ -45,7 +45,7 @@ async def forwarded(
         return head[:-4].split(b"\r\n")
 
 
-class Test_Forwarding_fields:  # noqa: N801 - read as a sentence
+class Test_Forwarding_fields:
     @PIECES
     @pytest.mark.parametrize(
         ("mode", "trust", "sent", "expected"),
@@ -105,7 +105,7 @@ class Test_Forwarding_fields:  # noqa: N801 - read as a sentence
         assert lines[1:] == [b"Host: a", *([] if mode == "off" else OURS)]
 
 
-class Test_Other_fields_of_a_request:  # noqa: N801
+class Test_Other_fields_of_a_request:
     @PIECES
     @pytest.mark.parametrize(
         ("start", "sent", "expected"),
@@ -176,7 +176,7 @@ class Test_Other_fields_of_a_request:  # noqa: N801
         assert lines[2:] == OURS[:2]
 
 
-class Test_Fields_of_a_response:  # noqa: N801
+class Test_Fields_of_a_response:
     @PIECES
     @pytest.mark.parametrize(
         ("version", "asked", "told"),

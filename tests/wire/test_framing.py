@@ -33,7 +33,7 @@ CLIENTS = {
 }
 
 
-class Test_Content_is_framed_anew:  # noqa: N801
+class Test_Content_is_framed_anew:
     @PIECES
     async def test_chunks_of_a_request_lose_extensions_and_trailers(self, piece):
         """RFC 9112 section 7.1: what the app gets is strict; trailers are dropped, and so is their announcement."""
@@ -203,7 +203,7 @@ async def test_response_without_content_ends_with_its_head(piece, asked, method,
         assert b.recorder.connections == 2, "the app's content may follow all the same"
 
 
-class Test_Upstream_connection:  # noqa: N801
+class Test_Upstream_connection:
     @pytest.mark.parametrize(
         ("response", "is_reused"),
         [

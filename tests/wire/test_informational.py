@@ -58,7 +58,7 @@ class Upstream:
             await peer.send(self.final, piece=self.piece)
 
 
-class Test_Expect_100_continue:  # noqa: N801 - read as a sentence
+class Test_Expect_100_continue:
     @PIECES
     @pytest.mark.parametrize("framing", CONTENTS)
     async def test_is_the_upstream_s_to_answer(self, piece, framing):
@@ -168,7 +168,7 @@ class Test_Expect_100_continue:  # noqa: N801 - read as a sentence
             assert (answer.status, answer.is_protected, answer.end) == (504, True, "open")
 
 
-class Test_Informational_response:  # noqa: N801
+class Test_Informational_response:
     @PIECES
     @pytest.mark.parametrize(
         "responses",

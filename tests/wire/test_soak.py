@@ -136,7 +136,7 @@ async def _is_stable(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
-class Test_After_mixed_traffic:  # noqa: N801 - read as a sentence
+class Test_After_mixed_traffic:
     async def test_nothing_is_left(self, tmp_path):
         await compare(tmp_path / "rules.yaml", warm_up_s=2, length_s=5)
 

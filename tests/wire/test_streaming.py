@@ -70,7 +70,7 @@ def dialling(monkeypatch: pytest.MonkeyPatch) -> Dialling:
     return held
 
 
-class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
+class Test_Peer_that_does_not_read:
     @pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n\r\n", CHUNKED])
     async def test_upload_waits_for_the_upstream(self, narrow, framing):
         """The gateway stops to read from the client; whatever the size of the content, little is held."""
@@ -310,7 +310,7 @@ class Test_Peer_that_does_not_read:  # noqa: N801 - read as a sentence
             assert [head.split(b" ")[1] for head in b.recorder.heads] == [b"/late"]
 
 
-class Test_Content_that_is_still_coming:  # noqa: N801
+class Test_Content_that_is_still_coming:
     @PIECES
     @pytest.mark.parametrize("framing", ["fixed", "chunked", "until close"])
     async def test_event_is_with_the_client_before_the_next_is_sent(self, piece, framing):

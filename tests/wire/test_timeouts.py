@@ -42,7 +42,7 @@ def is_own(answer: Answer, status: int, error: str) -> bool:
     )
 
 
-class Test_Time_to_connect:  # noqa: N801 - read as a sentence
+class Test_Time_to_connect:
     @pytest.mark.parametrize("request_head", [GET, POST + b"Content-Length: 5\r\n\r\nhello"])
     async def test_passes_where_nobody_accepts(self, request_head):
         """504 under the strict policy; the client's connection goes on. It is not tried a second time."""
@@ -70,7 +70,7 @@ class Test_Time_to_connect:  # noqa: N801 - read as a sentence
                 assert b.gateway.stats.upstream_errors == {}
 
 
-class Test_Time_for_a_request_s_head:  # noqa: N801
+class Test_Time_for_a_request_s_head:
     @pytest.mark.parametrize("is_first", [True, False])
     async def test_begins_with_its_first_byte_and_is_not_put_off_by_more(self, hands, is_first):
         """Slowloris: each byte in time, the head never complete. 10 s from the first byte, then 408."""
@@ -115,7 +115,7 @@ class Test_Time_for_a_request_s_head:  # noqa: N801
             assert (await peer.read_to_end()).status in (0, 408)
 
 
-class Test_Time_at_rest:  # noqa: N801
+class Test_Time_at_rest:
     @pytest.mark.parametrize("served", [0, 1, 3])
     async def test_ends_a_client_s_connection_without_a_word(self, hands, served):
         """75 s, from the last response or the start."""
@@ -148,7 +148,7 @@ class Test_Time_at_rest:  # noqa: N801
             assert b.gateway.stats.retries_total == 0
 
 
-class Test_Time_for_a_response_s_head:  # noqa: N801
+class Test_Time_for_a_response_s_head:
     @pytest.mark.parametrize(
         "trickled", [b"", b"HTTP/1.1 200 OK\r\nA: bcdefg\r\n", b"HTTP/1.1 100 C\r\n\r\n" * 2]
     )
@@ -176,7 +176,7 @@ class Test_Time_for_a_response_s_head:  # noqa: N801
             assert b.gateway.stats.upstream_errors == {"upstream_timeout": 1}
 
 
-class Test_Time_without_a_byte:  # noqa: N801
+class Test_Time_without_a_byte:
     @pytest.mark.parametrize(
         "head",
         [
@@ -257,7 +257,7 @@ class Test_Time_without_a_byte:  # noqa: N801
             holds.set()
 
 
-class Test_Limit:  # noqa: N801
+class Test_Limit:
     async def test_of_connections_is_a_503_for_the_next_one(self):
         """RFC 9209 `connection_limit_reached`; those that are open are served, and each that closes makes room."""
         async with bench(max_connections=2) as b:

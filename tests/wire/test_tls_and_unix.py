@@ -81,7 +81,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
+class Test_App_behind_TLS:
     @pytest.mark.parametrize(("host", "sni"), [("localhost", "localhost"), ("127.0.0.1", None)])
     async def test_that_has_the_name_s_certificate_is_spoken_to(self, authority, host, sni):
         """By name or by address; it is asked for HTTP/1.1, and gets the `Host` of the client."""
@@ -275,7 +275,7 @@ class Test_App_behind_TLS:  # noqa: N801 - read as a sentence
             assert b.gateway.stats.upstream_errors == {}
 
 
-class Test_App_on_a_Unix_socket:  # noqa: N801
+class Test_App_on_a_Unix_socket:
     @PIECES
     async def test_is_spoken_to(self, tmp_path, piece):
         path = tmp_path / "app"
@@ -332,7 +332,7 @@ async def unix_bench(path: Path, script: Script | None = None) -> AsyncIterator[
             yield b
 
 
-class Test_Client_on_a_Unix_socket:  # noqa: N801
+class Test_Client_on_a_Unix_socket:
     @PIECES
     async def test_is_served_like_any_other(self, tmp_path, piece):
         """And trusted, as whoever may open the socket: what it says of others' addresses is added to."""

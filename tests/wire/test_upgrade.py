@@ -47,7 +47,7 @@ def echoing(
     return script
 
 
-class Test_Switch:  # noqa: N801 - read as a sentence
+class Test_Switch:
     @PIECES
     @pytest.mark.parametrize(
         ("token", "answer"),
@@ -178,7 +178,7 @@ class Test_Switch:  # noqa: N801 - read as a sentence
             assert (answer.status, answer.is_protected) == (200, True)
 
 
-class Test_Upgrade_that_does_not_happen:  # noqa: N801
+class Test_Upgrade_that_does_not_happen:
     @PIECES
     @pytest.mark.parametrize(
         "response",
@@ -255,7 +255,7 @@ class Test_Upgrade_that_does_not_happen:  # noqa: N801
             assert (answer.status, answer.is_protected) == (502, True)
 
 
-class Test_Tunnel:  # noqa: N801
+class Test_Tunnel:
     async def test_passes_the_client_s_half_close_on_and_still_carries_the_other_direction(self):
         async def upstream(peer: Peer) -> None:
             await peer.read_head()

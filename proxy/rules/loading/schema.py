@@ -135,7 +135,7 @@ class ConditionsModel(_Model):
 
     @field_validator("script_request")
     @classmethod
-    def _check_is_possible(cls, value: bool | None, info: ValidationInfo) -> bool | None:  # noqa: FBT001
+    def _check_is_possible(cls, value: bool | None, info: ValidationInfo) -> bool | None:  # noqa: FBT001 - pydantic passes it by position
         if value is False and _asks_for_ajax(info.data.get("x_requested_with")):
             raise wrong(
                 "found false, but x_requested_with asks for XMLHttpRequest: never both; leave one out"

@@ -33,7 +33,7 @@ def check(path: Path, *, strict: bool = False, as_json: bool = False) -> tuple[i
     Returns:
         The exit code (0 or 1) and the text.
     """
-    from proxy.rules.tools import lint, rule_tests  # noqa: PLC0415
+    from proxy.rules.tools import lint, rule_tests
 
     try:
         rules_file = _load(path)
@@ -55,7 +55,7 @@ def against(
     Returns:
         The exit code (0, or 1 when a file cannot be used) and the text.
     """
-    from proxy.rules.tools.against import changes  # noqa: PLC0415
+    from proxy.rules.tools.against import changes
 
     try:
         found = changes(_load(old), _load(path), also)
@@ -100,9 +100,9 @@ def explain(
     Returns:
         The exit code (0, or 1 when the file cannot be used or the request is refused) and the text.
     """
-    from proxy.rules.loading import loader  # noqa: PLC0415
-    from proxy.rules.tools import dry_run, explain_text  # noqa: PLC0415
-    from proxy.rules.tools.explain import explain as explain_request  # noqa: PLC0415
+    from proxy.rules.loading import loader
+    from proxy.rules.tools import dry_run, explain_text
+    from proxy.rules.tools.explain import explain as explain_request
 
     try:
         rules_file = loader.load(path)
@@ -145,13 +145,13 @@ def parse_field(text: str) -> Field:
 
 def schema() -> str:
     """Return the JSON Schema of a rules file, as `config/rules.schema.json` holds it."""
-    from proxy.rules.loading.json_schema import json_schema  # noqa: PLC0415
+    from proxy.rules.loading.json_schema import json_schema
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False)
 
 
 def _load(path: Path) -> RulesFile:
-    from proxy.rules.loading import loader  # noqa: PLC0415
+    from proxy.rules.loading import loader
 
     if str(path) == "-":
         return loader.loads(sys.stdin.buffer.read(loader.MAX_SIZE_BYTES + 1), "-")

@@ -47,7 +47,7 @@ def decided(rules, path=b"/a", method="GET", status=200, response=(), **fields) 
     return resolution.rule.name if resolution.rule else "-"
 
 
-class Test_Order:  # noqa: N801 - read as a sentence
+class Test_Order:
     def test_first_rule_that_matches_decides(self):
         rules = [rule("a", paths=("/a/**",)), rule("b", PASS, paths=("/**",)), rule("c", paths=("/c",))]
         assert [decided(rules, path) for path in (b"/a/x", b"/x", b"/c")] == ["a", "b", "b"]
@@ -83,7 +83,7 @@ class Test_Order:  # noqa: N801 - read as a sentence
 
 
 @pytest.mark.parametrize("policy", [STRICT, CLASSIC, REVALIDATE, PASS], ids=lambda policy: policy.name)
-class Test_Readings:  # noqa: N801
+class Test_Readings:
     """What enforces takes any reading, what weakens needs all."""
 
     @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_get_in_a_rules_file_implies_head():
     ]
 
 
-class Test_Fields:  # noqa: N801
+class Test_Fields:
     @pytest.mark.parametrize("wanted", [True, False])
     def test_rule_may_ask_for_either_answer(self, wanted):
         rules = [rule("r", script_request=wanted)]
@@ -177,7 +177,7 @@ class Test_Fields:  # noqa: N801
         assert decided(ruleset, accept="a") == "r"
 
 
-class Test_Response:  # noqa: N801
+class Test_Response:
     """Conditions that can be told only from the response's head."""
 
     @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ class Test_Response:  # noqa: N801
         assert verdict.resolve(500, ()) is verdict.settled is not None
 
 
-class Test_Observe:  # noqa: N801
+class Test_Observe:
     """A rule that is only watched decides nothing and hides nothing."""
 
     def test_observed_rule_does_not_shadow_those_after_it(self):
@@ -255,7 +255,7 @@ class Test_Observe:  # noqa: N801
         assert resolve(200, [(b"Content-Type", b"application/json")]).observed.name == "watched"
 
 
-class Test_Vary:  # noqa: N801
+class Test_Vary:
     """Names of the request fields that could decide for this method and path, matched or not."""
 
     RULES = (
@@ -309,7 +309,7 @@ class Test_Vary:  # noqa: N801
         assert lines == [b"Vary: X-Requested-With"]
 
 
-class Test_Path_too_odd_to_be_spelt:  # noqa: N801
+class Test_Path_too_odd_to_be_spelt:
     """It may be any path: what protects holds, what weakens does not."""
 
     ODD = b"/x" + b"/%zz" * 1000
@@ -331,7 +331,7 @@ class Test_Path_too_odd_to_be_spelt:  # noqa: N801
         assert ruleset.examine("GET", self.ODD, (None,) * len(ruleset.field_names)).spellings == []
 
 
-class Test_Memory:  # noqa: N801
+class Test_Memory:
     """What is remembered is a matter of speed alone, and bounded whatever a peer sends."""
 
     @pytest.mark.interpreted
@@ -395,7 +395,7 @@ def test_path_of_which_one_spelling_takes_too_long_may_be_any(monkeypatch):
     assert decided(rules, b"/a%2Fb") == "api"
 
 
-class Test_RE2_out_of_memory:  # noqa: N801
+class Test_RE2_out_of_memory:
     """A set that fails answers "no match"; an expression of its own tells that from the truth."""
 
     RULES = (
