@@ -234,7 +234,7 @@ class _Threaded:
         path: by which it is opened again; `None` where it is not.
     """
 
-    # Each order makes two threads take turns: of 64 KiB at a time, that costs a request a twentieth more CPU.
+    # Each order makes two threads take turns, so fewer and larger ones cost less.
     batch_bytes = 256 * 1024
 
     def __init__(self, opening: Future[_Opened], path: Path | None = None) -> None:

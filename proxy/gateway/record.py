@@ -74,8 +74,8 @@ class Record:
     def let_go(self) -> None:
         """Keep of the heads what the log says, and nothing else.
 
-        A batch of records waits for the log. With their heads they would take some 300 KB, and each new request memory
-        that the processor's caches do not hold: a tenth more CPU a request. A head may also be as large as 64 KiB.
+        A batch of records waits for the log. With their heads it would hold some 300 KB, so that new requests would get
+        memory that is not in the processor's caches: a tenth more CPU a request. A head may also be as large as 64 KiB.
         """
         request = self.request
         if request is not None:
