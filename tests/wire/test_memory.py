@@ -251,7 +251,9 @@ async def test_client_that_takes_nothing_of_a_download_costs_64_kib(tmp_path, ki
     listening = socket.create_server(("127.0.0.1", 0), backlog=count)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     server = await asyncio.start_server(app, sock=listening)
-    flags = ["--listen", f"unix:{tmp_path}/listen"] if kind == "unix" else []
+    flags = ["--max-connections", str(2 * count)]
+    if kind == "unix":
+        flags += ["--listen", f"unix:{tmp_path}/listen"]
     with contextlib.ExitStack() as held:
         async with (
             server,
