@@ -54,7 +54,7 @@ from proxy.rules.policies import PASS, treatment
 # when full, and nothing long is put there. A path in plain spelling is not remembered: what is found out in less than a
 # microsecond costs more to keep, as all that was kept long ago has left the processor's caches.
 _MAX_PLANS: Final = 1024
-_MAX_VERDICTS: Final = 4096
+_MAX_VERDICTS: Final = 2048
 _MAX_REMEMBERED_BYTES: Final = 1024
 
 _FEW_RULES: Final = 32  # of so many it costs less to collect the patterns than to ask all that the file has

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.message.fields import Field
 from proxy.message.methods import RETRIEVALS
 from proxy.message.rewrite import Treatment
 from proxy.message.status import NOT_MODIFIED
-from proxy.rules.keys.facts import Reading, ResponseFacts
+from proxy.rules.keys.facts import Reading, ResponseFacts, ResponseKind, kind_of
 from proxy.rules.keys.key import ResponseKey
 from proxy.rules.model import Policy, Rule
 from proxy.rules.policies import STRICT, treatment
+
+# An app gives few types of content; what it makes up is not kept.
+_MAX_KINDS: Final = 16  # of responses, for a verdict
+_MAX_KIND_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +79,30 @@ class Verdict:
         vary: names of request fields that decide here, for `Vary`.
         strips_conditionals: some outcome strips them: the app must not be able to answer 304.
         settled: the resolution when no response can change it.
+        resolved: else, by what the keys read in a response: the last ones, as a matter of speed only.
     """
 
     outcomes: tuple[Outcome, ...]
     vary: tuple[str, ...]
     strips_conditionals: bool
     settled: Resolution | None = None
+    resolved: dict[ResponseKind, Resolution] = field(default_factory=dict, compare=False, repr=False)
 
     def resolve(self, status: int, fields: Sequence[Field]) -> Resolution:
         """Decide for a final response with this status and these fields."""
         if self.settled is not None:
             return self.settled
-        return resolve(self.outcomes, ResponseFacts(status, fields))
+        kind = kind_of(status, fields)
+        found = self.resolved.get(kind)
+        return self._resolve_anew(kind) if found is None else found
+
+    def _resolve_anew(self, kind: ResponseKind) -> Resolution:
+        resolution = resolve(self.outcomes, ResponseFacts(kind))
+        if sum(map(len, kind[1] + kind[2])) <= _MAX_KIND_BYTES:
+            if len(self.resolved) >= _MAX_KINDS:
+                del self.resolved[next(iter(self.resolved))]
+            self.resolved[kind] = resolution
+        return resolution
 
     def strips(self, method: str) -> bool:
         """Tell whether a request with this method loses the conditions that let the app answer 304."""

@@ -6,7 +6,7 @@ counts. So each thing that a key reads has one or more readings, and a condition
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from proxy.message.fields import Field
@@ -27,6 +27,11 @@ PRESENT: Final = "present"
 ABSENT: Final = "absent"
 
 NO_PATTERNS: Final[Patterns] = frozenset()
+
+_TYPE: Final = b"content-type"
+_TYPE_SIZE: Final = len(_TYPE)
+_DISPOSITION: Final = b"content-disposition"
+_DISPOSITION_SIZE: Final = len(_DISPOSITION)
 
 
 def field_subject(name: str) -> Subject:
@@ -101,6 +106,24 @@ class RequestFacts:
         return hits.of_any if reading == "any" else hits.of_every
 
 
+ResponseKind = tuple[int, tuple[bytes, ...], tuple[bytes, ...]]
+"""All that keys read in a response's head: its status, the lines of `Content-Type`, those of `Content-Disposition`."""
+
+
+def kind_of(status: int, fields: Iterable[Field]) -> ResponseKind:
+    """Take what keys read out of a response's head."""
+    types: tuple[bytes, ...] = ()
+    dispositions: tuple[bytes, ...] = ()
+    for name, value in fields:
+        size = len(name)
+        if size == _TYPE_SIZE:
+            if name.lower() == _TYPE:
+                types += (value,)
+        elif size == _DISPOSITION_SIZE and name.lower() == _DISPOSITION:
+            dispositions += (value,)
+    return status, types, dispositions
+
+
 class ResponseFacts:
     """A response's head as keys see it.
 
@@ -108,25 +131,20 @@ class ResponseFacts:
     neither its status nor its type. What it leaves out is unknown: that holds in the reading `any`, and not in `every`.
 
     Attributes:
+        kind: what it is made of.
         content_types: media types in lower case without parameters: of each line, and of each member where lines
             were joined into one (RFC 9110 section 5.3).
         dispositions: what each `Content-Disposition` says before its parameters, in lower case.
     """
 
-    __slots__ = ("content_types", "dispositions", "fields", "is_renewal", "status")
+    __slots__ = ("content_types", "dispositions", "is_renewal", "kind", "status")
 
-    def __init__(self, status: int, fields: Sequence[Field]) -> None:
-        self.status = status
-        self.fields = fields
-        self.is_renewal = status == NOT_MODIFIED
-        self.content_types: list[str] = []
-        self.dispositions: list[str] = []
-        for name, value in fields:
-            lower = name.lower()
-            if lower == b"content-type":
-                self.content_types += map(_before_parameters, value.split(b","))
-            elif lower == b"content-disposition":
-                self.dispositions.append(_before_parameters(value))
+    def __init__(self, kind: ResponseKind) -> None:
+        self.kind = kind
+        self.status, types, dispositions = kind
+        self.is_renewal = self.status == NOT_MODIFIED
+        self.content_types = [_before_parameters(each) for value in types for each in value.split(b",")]
+        self.dispositions = [_before_parameters(value) for value in dispositions]
 
 
 def _before_parameters(value: bytes) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
-from proxy.message.fields import values_of
 from proxy.rules.keys.facts import ABSENT, Reading, ResponseFacts
 from proxy.rules.keys.globs import value_matches
 from proxy.rules.keys.key import Key, ResponseKey
@@ -57,7 +57,7 @@ class ContentTypes(ResponseKey):
         return any(matching) if reading == "any" else all(matching)
 
     def seen(self, facts: ResponseFacts) -> str:
-        return _lines(facts, b"content-type")
+        return _text(facts.kind[1])
 
     def is_apart_from(self, other: Key) -> bool:
         return isinstance(other, ContentTypes) and not any(
@@ -84,15 +84,14 @@ class Attachment(ResponseKey):
         return self.is_wanted is ("attachment" in facts.dispositions[:1])
 
     def seen(self, facts: ResponseFacts) -> str:
-        return _lines(facts, b"content-disposition")
+        return _text(facts.kind[2])
 
     def is_apart_from(self, other: Key) -> bool:
         return self != other
 
 
-def _lines(facts: ResponseFacts, name: bytes) -> str:
-    lines = [value.decode("latin-1") for value in values_of(facts.fields, name)]
-    return ", ".join(lines) if lines else ABSENT
+def _text(lines: Sequence[bytes]) -> str:
+    return ", ".join([line.decode("latin-1") for line in lines]) if lines else ABSENT
 
 
 @lru_cache(maxsize=4096)  # lint asks again and again about the same pairs

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from proxy.message.fields import HOP_BY_HOP, Field, values_of
 from proxy.rules.engine.compiled import CompiledRule
 from proxy.rules.engine.matching import Ruleset
-from proxy.rules.keys.facts import Reading, RequestFacts, ResponseFacts
+from proxy.rules.keys.facts import Reading, RequestFacts, ResponseFacts, kind_of
 from proxy.rules.keys.key import Conditions
 from proxy.rules.loading.cases import TrialRequest, TrialResponse
 from proxy.rules.model import Rule
@@ -106,7 +106,9 @@ def begin(
         rules=(),
         changes=tuple(_changes(response.fields, trial)),
     )
-    return explanation, _report_rules(ruleset, trial, facts, ResponseFacts(response.status, response.fields))
+    return explanation, _report_rules(
+        ruleset, trial, facts, ResponseFacts(kind_of(response.status, response.fields))
+    )
 
 
 def _report_rules(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.rules.engine.verdict import FAIL_SAFE, Verdict
+from proxy.rules.engine.verdict import FAIL_SAFE, Verdict, resolve
+from proxy.rules.keys.facts import ResponseFacts, kind_of
+from tests.rules.engine.test_matching import decide, rule
+from tests.rules.making import response_keys
 
 
 def verdict(*, strips: bool) -> Verdict:
@@ -39,3 +42,43 @@ def test_deciding_that_failed_protects_whatever_the_response():
         assert (resolution.rule, resolution.policy.name) == (None, "strict")
     assert FAIL_SAFE.strips("GET")
     assert FAIL_SAFE.rule is None
+
+
+class Test_Memory:
+    """What is remembered is a matter of speed alone, and bounded whatever an app sends."""
+
+    VERDICT = decide(
+        [
+            rule("data", response=response_keys(content_types=("application/json",), attachment=False)),
+            rule("errors", response=response_keys(statuses=("5xx",))),
+        ]
+    )
+
+    @pytest.mark.parametrize("turn", range(2))
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            (),
+            ((b"Content-Type", b"application/json"),),
+            ((b"CONTENT-TYPE", b"application/json"),),
+            ((b"Content-Tyqe", b"application/json"),),
+            ((b"Content-Type", b"text/html"), (b"Content-Type", b"application/json")),
+            ((b"Content-Type", b"text/html, application/json"),),
+            ((b"Content-Disposition", b"attachment"), (b"Content-Type", b"application/json")),
+            ((b"Content-Disposition", b"application/json"),),
+            ((b"Content-Type", b"attachment"),),
+        ],
+    )
+    @pytest.mark.parametrize("status", [200, 304, 503])
+    def test_a_response_is_resolved_as_if_it_were_the_first(self, status, fields, turn):
+        kept = self.VERDICT.resolve(status, fields)
+        anew = resolve(self.VERDICT.outcomes, ResponseFacts(kind_of(status, fields)))
+        assert (kept.rule, kept.policy, kept.treatment) == (anew.rule, anew.policy, anew.treatment)
+
+    def test_few_responses_are_kept_and_none_that_is_long(self):
+        found = decide([rule("data", response=response_keys(content_types=("application/json",)))])
+        for number in range(100):
+            assert found.resolve(200, [(b"Content-Type", b"text/%d" % number)]).rule is None
+            assert found.resolve(200, [(b"Content-Type", b"application/json; a=%0300d" % number)]).rule
+        assert len(found.resolved) <= 16
+        assert max(len(line) for kind in found.resolved for line in kind[1]) <= 256

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.rules.engine.value_sets import MAX_COMPARED, MAX_MEMBERS
-from proxy.rules.keys.facts import ResponseFacts
+from proxy.rules.keys.facts import ResponseFacts, kind_of
 from proxy.rules.keys.fields import ScriptRequest
 from proxy.rules.keys.globs import full_match, value_expression, value_matches
 from tests.rules.making import field_key, readings_that_hold, response_keys
@@ -141,7 +141,7 @@ IMAGE = ((b"Content-Type", b"image/png"),)
 
 
 def response_readings(keys, status, fields) -> tuple[bool, bool]:
-    facts = ResponseFacts(status, fields)
+    facts = ResponseFacts(kind_of(status, fields))
     return all(key.holds(facts, "any") for key in keys), all(key.holds(facts, "every") for key in keys)
 
 
@@ -201,3 +201,16 @@ def test_of_several_types_any_reading_takes_one(lines):
     """On lines of their own or joined into one, RFC 9110 section 5.3: an enforcing rule is not walked around."""
     fields = [(b"Content-Type", line) for line in lines]
     assert response_readings(response_keys([], ["application/json"]), 200, fields) == ONE
+
+
+def test_kind_of_a_response_is_what_keys_read():
+    """Names of the same length are not the same names."""
+    fields = [
+        (b"CONTENT-type", b"a"),
+        (b"Content-Tyqe", b"b"),
+        (b"content-dispositiom", b"c"),
+        (b"Content-Disposition", b"d"),
+        (b"Content-Type", b"e"),
+    ]
+    assert kind_of(200, fields) == (200, (b"a", b"e"), (b"d",))
+    assert kind_of(304, ()) == (304, (), ())
