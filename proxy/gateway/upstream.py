@@ -39,6 +39,7 @@ from proxy.gateway.response_reader import Phase, ResponseReader
 from proxy.gateway.sides import ExchangeListener, TunnelListener, UpstreamOwner
 from proxy.message.framing import Framing
 from proxy.message.request import RequestHead
+from proxy.message.syntax import HEAD_END
 
 _SENDING: Final = Phase.SENDING
 _AWAITING: Final = Phase.AWAITING
@@ -46,6 +47,11 @@ _RELAYING: Final = Phase.RELAYING
 _TUNNEL: Final = Phase.TUNNEL
 _RESTING: Final = Phase.RESTING
 _CLOSED: Final = Phase.CLOSED
+
+# A response is likely to be as large as the last one: its first read asks for room as the last one's did.
+_LIKE_BEFORE_BYTES: Final = SMALL_BYTES // 2
+# Where much content came together with its head, the head ends within so many bytes, or content is copied.
+_HEAD_BYTES: Final = 4096
 
 
 class RestingPlace(Protocol):
@@ -143,7 +149,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         inbox = self._context.inbox
-        if self._most_read < SMALL_BYTES:
+        if self._most_read < _LIKE_BEFORE_BYTES:
             return inbox.small
         try:
             listener = self._exchange or self._tunnel
@@ -191,6 +197,8 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             Whether its buffer is still in use.
         """
         listener = self._exchange or self._tunnel
+        if self.phase is _AWAITING:
+            data = self._read_head_before_content(data)
         if self._exchange is not None and self.phase is _RELAYING and self._framing == Framing.FIXED:
             self._exchange.touch()
             self.read_fixed(self._exchange, data)
@@ -200,6 +208,15 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
             self.data_received(bytes(data))
             return False
         return listener is not None and listener.has_unsent_content()
+
+    def _read_head_before_content(self, data: memoryview) -> memoryview:
+        """Read the head that much content comes with; return the content, or all if the head is not whole."""
+        beginning = bytes(data[:_HEAD_BYTES])
+        size = beginning.find(HEAD_END) + len(HEAD_END)
+        if size < len(HEAD_END) or self._partial:
+            return data
+        self.data_received(beginning[:size])
+        return data[size:]
 
     @guarded
     def eof_received(self) -> bool:

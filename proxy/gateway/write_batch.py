@@ -17,6 +17,10 @@ LARGE_BYTES: Final = 16 * 1024
 
 _SO_MEMINFO: Final = 55  # Linux; the socket module does not name it
 _MEMINFO: Final = struct.Struct("9I")
+# As much room as this is not asked for again before it is used up: to ask costs a tenth of a 64 KiB download.
+_AMPLE_BYTES: Final = 512 * 1024
+# What the operating system counts for a write beside its bytes, at the most.
+_WRITE_BYTES: Final = 4096
 
 
 class Outbox:
@@ -52,12 +56,13 @@ class Sender(asyncio.BaseProtocol):
         unwritten: what was sent in this turn and waits for its end.
     """
 
-    __slots__ = ("_outbox", "transport", "unwritten")
+    __slots__ = ("_outbox", "_room", "transport", "unwritten")
 
     transport: asyncio.Transport
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self._room = 0  # bytes: as last asked for, less what was written since
         self.unwritten: list[bytes | memoryview] = []
 
     def send(self, data: bytes | memoryview) -> None:
@@ -76,10 +81,12 @@ class Sender(asyncio.BaseProtocol):
     def send_now(self, data: bytes | memoryview) -> None:
         """Write what was sent before, and this; a view's buffer is in use until the transport has taken it."""
         unwritten = self.unwritten
+        self._room -= len(data) + _WRITE_BYTES
         if self.transport.is_closing():
             unwritten.clear()
         elif unwritten:
             self.unwritten = []
+            self._room -= sum(map(len, unwritten))
             self.transport.writelines([*unwritten, data])
         else:
             self.transport.write(data)
@@ -90,18 +97,22 @@ class Sender(asyncio.BaseProtocol):
 
     def room(self) -> int:
         """How many bytes the operating system is sure to take at once, so none of them stays in this process."""
+        if self.transport.get_write_buffer_size():
+            return 0
+        if self._room < _AMPLE_BYTES:
+            self._room = self._ask_for_room()
+        return self._room
+
+    def _ask_for_room(self) -> int:
         connection: socket.socket | None = self.transport.get_extra_info("socket")
-        if connection is None or self.transport.get_write_buffer_size():
+        if connection is None:
             return 0
         try:
             memory = _MEMINFO.unpack(connection.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
         except (OSError, struct.error):
             return 0
-        allocated, limit, queued = (
-            memory[2],
-            memory[3],
-            memory[5],
-        )  # Unix sockets count the first, TCP the last
+        # Unix sockets count what is allocated, TCP what is queued.
+        allocated, limit, queued = memory[2], memory[3], memory[5]
         return max(int(limit - max(allocated, queued)), 0)
 
     def push(self) -> None:
@@ -112,4 +123,7 @@ class Sender(asyncio.BaseProtocol):
         self.unwritten = []
         if not self.transport.is_closing():
             # Of what is small, one piece is cheaper than two.
-            self.transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+            data = unwritten[0] if len(unwritten) == 1 else b"".join(unwritten)
+            if self._room:
+                self._room -= len(data) + _WRITE_BYTES
+            self.transport.write(data)

@@ -376,6 +376,23 @@ class Test_Writing:
         stage.transport.get_extra_info("socket").getsockopt = lambda *_: meminfo
         assert stage.client.room() == room
 
+    def test_ample_room_is_asked_for_once_until_it_is_used_up(self):
+        """To ask costs two system calls; what is written meanwhile is taken off, and more than its bytes."""
+        stage = Stage()
+        answers = [1_000_000, 2_000_000]
+        stage.transport.get_extra_info("socket").getsockopt = lambda *_: struct.pack(
+            "9I", 0, 0, 0, answers.pop(0), 0, 0, 0, 0, 0
+        )
+        assert stage.client.room() == 1_000_000
+        stage.client.send_bytes(b"a")
+        stage.around.loop.run()
+        assert 990_000 < stage.client.room() < 1_000_000
+        stage.client.send_bytes(b"a" * 10_000)
+        stage.client.send_bytes(b"b" * 90_000)
+        assert 880_000 < stage.client.room() < 900_000
+        stage.client.send_bytes(b"c" * 400_000)
+        assert stage.client.room() == 2_000_000
+
     def test_room_is_none_where_the_kernel_does_not_tell(self):
         assert Stage().client.room() == 0
 

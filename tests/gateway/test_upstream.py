@@ -92,6 +92,20 @@ class Stage:
         return self.connection in self.pool.resting
 
 
+HEADS_WITH_CONTENT = {
+    "a head": (b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n", ["head 200"]),
+    "a head that began before": (b"K\r\nContent-Length: 9000000\r\n\r\n", ["head 200"]),
+    "two heads": (
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n",
+        ["informational 103", "head 200"],
+    ),
+    "a long head": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\nA: %b\r\n\r\n" % (b"x" * 5000),
+        ["head 200"],
+    ),
+}
+
+
 class Test_Reading:
     def test_head_and_content(self):
         stage = Stage()
@@ -197,6 +211,74 @@ class Test_Reading:
         name = {"fixed": "large_content", "chunked": "response_content", "tunnel": "from_upstream"}[framing]
         assert told == f"{name} {data.decode().rpartition(chr(10))[2]}"
         assert (inbox.buffer is buffer) is (framing == "chunked" or not is_in_use)
+
+    @pytest.mark.parametrize("kind", HEADS_WITH_CONTENT)
+    def test_much_content_is_not_copied_when_it_comes_with_its_head(self, kind):
+        stage = Stage()
+        head, told = HEADS_WITH_CONTENT[kind]
+        if kind == "a head that began before":
+            stage.hear(b"HTTP/1.1 200 O")
+        stage.listener.has_unsent_content = lambda: False
+        passed = []
+        stage.listener.large_content = lambda data: passed.append((type(data), bytes(data)))
+        size = 2 * SMALL_BYTES
+        content = b"x" * (size - len(head))
+        stage.around.context.inbox.buffer[:size] = head + content
+        stage.connection.buffer_updated(size)
+        assert stage.around.take() == told
+        assert passed == [(memoryview if kind == "a head" else bytes, content)]
+
+    @pytest.mark.parametrize(
+        ("beginning", "told"),
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ["head 200", "response_end"]),
+            (b"HTTP/1.1 304 Not Modified\r\n\r\n", ["head 304", "response_end"]),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
+                ["head 200", "large_content xxx", "response_end"],
+            ),
+        ],
+    )
+    def test_connection_ends_when_much_comes_behind_the_end(self, beginning, told):
+        stage = Stage()
+        size = 2 * SMALL_BYTES
+        stage.listener.has_unsent_content = lambda: False
+        stage.around.context.inbox.buffer[:size] = beginning.ljust(size, b"x")
+        stage.connection.buffer_updated(size)
+        assert stage.around.take() == told
+        assert stage.transport.end == "aborted"
+        assert not stage.rests
+
+    def test_bad_head_before_much_content_fails_once(self):
+        stage = Stage()
+        size = 2 * SMALL_BYTES
+        stage.listener.fail = lambda failure: (
+            stage.around.told.append(failure.reason),
+            stage.connection.abort(),
+        )
+        stage.around.context.inbox.buffer[:size] = b"HTTP/1.1 200 OK\r\nA B: c\r\n\r\n".ljust(size, b"x")
+        stage.connection.buffer_updated(size)
+        assert stage.around.take() == ["upstream_malformed"]
+
+    def test_after_a_large_answer_the_next_is_read_as_large_and_after_small_ones_no_more(self):
+        stage = Stage()
+        inbox = stage.around.context.inbox
+        size = len(inbox.buffer)
+        stage.listener.room = lambda: 10 * size
+        stage.listener.has_unsent_content = lambda: False
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+        asked = []
+        for length in (66_000, 66_000, 2, 2):
+            buffer = stage.connection.get_buffer(1)
+            asked.append(len(buffer))
+            data = (answer % length).ljust(len(answer % length) + length, b"x")
+            while data:
+                buffer = stage.connection.get_buffer(1)
+                part, data = data[: len(buffer)], data[len(buffer) :]
+                buffer[: len(part)] = part
+                stage.connection.buffer_updated(len(part))
+            stage.ask(GET)
+        assert asked == [SMALL_BYTES, size, size, SMALL_BYTES]
 
     def test_exchange_that_ends_as_its_content_is_passed_on_is_not_told_of_the_end(self):
         stage = Stage()
