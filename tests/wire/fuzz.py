@@ -120,6 +120,7 @@ class FakeTransport(asyncio.Transport):
         self.is_lost = False
         self.is_paused = False
         self.half_closed = False
+        self.large_reads_with_a_head = 0
 
     def write(self, data: Any) -> None:
         assert isinstance(data, bytes | bytearray | memoryview), type(data)
@@ -145,6 +146,9 @@ class FakeTransport(asyncio.Transport):
             buffer = self.protocol.get_buffer(-1)
             size = min(len(buffer), len(data))
             buffer[:size] = data[:size]
+            connection = self.protocol
+            if size > SMALL_BYTES and isinstance(connection, UpstreamConnection):
+                self.large_reads_with_a_head += connection.phase is Phase.AWAITING
             self.protocol.buffer_updated(size)
             return data[size:]
         self.protocol.data_received(data)
@@ -261,9 +265,12 @@ class _Upstream:
         owner: whose it is, and how many requests had come when it became so.
     """
 
-    def __init__(self, connection: UpstreamConnection, transport: FakeTransport) -> None:
+    def __init__(
+        self, connection: UpstreamConnection, transport: FakeTransport, *, large_share: float
+    ) -> None:
         self.connection = connection
         self.transport = transport
+        self._large_share = large_share
         self.to_send = b""
         self.late = b""
         self.late_answers = 0
@@ -289,7 +296,11 @@ class _Upstream:
             response, self.closes = challenge(asker), False
         else:
             response, self.closes = random_response(
-                chance, method, asker, asks_to_switch=b"\r\nUpgrade: " in last
+                chance,
+                method,
+                asker,
+                asks_to_switch=b"\r\nUpgrade: " in last,
+                large_share=self._large_share,
             )
         self.to_send += self.late + response
         status = response[9:12]
@@ -421,7 +432,8 @@ class _Episode:
             return
         connection = UpstreamConnection(self._world.gateway.context, self._world.pool)
         transport = FakeTransport(self._world.loop, connection)
-        upstream = _Upstream(connection, transport)
+        # One large answer after the other is read otherwise than one among small ones.
+        upstream = _Upstream(connection, transport, large_share=0.9 if self._chance.random() < 0.1 else 0.02)
         self._upstreams.append(upstream)
         connection.connection_made(transport)
         if self._chance.random() < 0.02:  # speaks first, or goes at once
@@ -545,6 +557,9 @@ class _Episode:
             "authenticated connections": sum(upstream.owner is not None for upstream in self._upstreams),
             "connections lent to another client": sum(
                 len(set(upstream.askers)) > 1 for upstream in self._upstreams
+            ),
+            "large reads with a head": sum(
+                upstream.transport.large_reads_with_a_head for upstream in self._upstreams
             ),
         }
 

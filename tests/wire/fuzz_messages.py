@@ -86,7 +86,7 @@ def random_requests(chance: random.Random) -> bytes:
 
 
 def random_response(
-    chance: random.Random, method: str, asker: bytes, *, asks_to_switch: bool
+    chance: random.Random, method: str, asker: bytes, *, asks_to_switch: bool, large_share: float
 ) -> tuple[bytes, bool]:
     """Make what an upstream sends for one request; most answers name who has asked.
 
@@ -110,7 +110,7 @@ def random_response(
         lines += [b"Connection: Upgrade", chance.choice((b"Upgrade: websocket", b"Upgrade: foo/2"))]
     elif chance.random() < 0.3:
         lines.append(b"Connection: " + chance.choice(_CONNECTION))
-    is_large = chance.random() < 0.02
+    is_large = chance.random() < large_share
     content = _large(chance) if is_large else chance.randbytes(chance.choice((0, 1, 5, 300)))
     closes = chance.random() < 0.1
     framing = chance.random()

@@ -41,7 +41,10 @@ def test_no_bytes_from_either_side_break_a_guarantee(count: int) -> None:
     assert {"200", "204", "304", "101", "408", "414", "499", "501", "502", "504"} <= {
         outcome.partition(" ")[0] for outcome in episodes.seen
     }, "the traffic no longer reaches every kind of end"
-    assert all(times > count // 50 for times in episodes.steps.values()), episodes.steps
+    rare = {"large reads with a head"}
+    assert all(times > count // (1000 if step in rare else 50) for step, times in episodes.steps.items()), (
+        episodes.steps
+    )
     assert episodes.seen["200"] > count // 20, "too little of it is well-formed to mean anything"
     assert count < MANY or episodes.steps["requests"] >= 300_000
 
