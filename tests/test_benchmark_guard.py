@@ -40,9 +40,8 @@ def test_a_regression_by_a_fifth_is_seen(costs, monkeypatch):
     """Burn a fifth of a request's bytecodes in one function of the hot path: the count shows it."""
     decide = Ruleset.decide
     unit, _ = guard.count(guard.reference)
-    rounds = (
-        int(costs["json"].references * unit * (REGRESSION - 1)) // 3 + 1
-    )  # an empty loop's turn is 3 bytecodes
+    # An empty loop's turn is 3 bytecodes.
+    rounds = int(costs["json"].references * unit * (REGRESSION - 1)) // 3 + 1
 
     def slower(self, method, target, values):
         for _ in range(rounds):

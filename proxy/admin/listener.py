@@ -20,9 +20,8 @@ _HEAD_S: Final = 5.0  # from the connection to the end of its first request's he
 _ANSWER_S: Final = 30.0  # to compute an answer
 _REST_S: Final = 15.0  # to read an answer and to ask again
 _MAX_LOGGED: Final = 200
-_MAX_LINE: Final = (
-    1 << 16
-)  # bytes of a request line: a question to explain holds all fields of a request and a response
+# Bytes of a request line: a question to explain holds all fields of a request and a response.
+_MAX_LINE: Final = 1 << 16
 
 _log = logging.getLogger(__name__)
 

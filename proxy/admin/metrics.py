@@ -32,9 +32,8 @@ from proxy.stats import BY_REASON, BY_RULE, COUNTERS, DURATION_BOUNDS_S, GAUGES,
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX: Final = "nocache_proxy_"
-_PATIENCE_S: Final = (
-    1.0  # an app that takes longer to accept counts as not ready; the scrape must not time out
-)
+# An app that takes longer to accept counts as not ready; the scrape must not time out.
+_PATIENCE_S: Final = 1.0
 
 _FAILURES: Final = [known for known in vars(failures).values() if isinstance(known, failures.Failure)]
 _REASONS: Final = {

@@ -38,13 +38,11 @@ _PLAIN_CACHE_CONTROL: Final = re.compile(
     r"(?:(?:max-age|s-maxage|stale-while-revalidate|stale-if-error)=[0-9]{1,10}"
     r"|public|private|no-cache|must-revalidate|proxy-revalidate|immutable|no-transform|, *)+"
 )
-_MAX_TESTS: Final = (
-    5  # of one rule: files of a directory are alike; all of them are tried before the rule is shown
-)
+# Of one rule: files of a directory are alike; all of them are tried before the rule is shown.
+_MAX_TESTS: Final = 5
 _FIRST_WORD: Final = {"strict": "no-store, *", "revalidate": "no-cache, *"}
-_MAX_NAME: Final = (
-    50  # of the 64 that a rule's name may have: `audit-` comes before, and a number may come after
-)
+# Of the 64 that a rule's name may have: `audit-` comes before, and a number may come after.
+_MAX_NAME: Final = 50
 _HEADER: Final = """\
 # Rules that the audit proposes. Append the members of `rules` and of `tests` to those of your file, or use this
 # one as it is. `mode: observe` in a rule counts and logs what it would change, and changes nothing.

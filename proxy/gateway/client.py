@@ -51,9 +51,8 @@ class ClientConnection(RequestReader, asyncio.Protocol):
     @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(
-            high=0
-        )  # nothing more is read for a client that does not take all
+        # Nothing more is read for a client that does not take all.
+        self.transport.set_write_buffer_limits(high=0)
         context = self._context
         peername = transport.get_extra_info("peername")
         self._peer, self.address = context.peers.of(peername)
@@ -249,9 +248,8 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             self._close(sends_on=bool(self._buffer) or self.phase is _CONTENT)
             return
         self.enter(_IDLE)
-        if (
-            self._pause_reasons
-        ):  # an exchange that ended before its content was sent on pauses nobody any more
+        # An exchange that ended before its content was sent on pauses nobody any more.
+        if self._pause_reasons:
             self.resume_reading("connecting")
             self.resume_reading("upstream")
         if self._buffer:

@@ -13,9 +13,8 @@ from proxy.settings import IPNetwork
 _log = logging.getLogger(__name__)
 
 _MAX_PEERS: Final = 4096  # addresses remembered with whether they are trusted
-_MAX_DISTRUSTED: Final = (
-    64  # told of in the log: some are proxies that were forgotten, a thousand are clients
-)
+# Told of in the log: some are proxies that were forgotten, a thousand are clients.
+_MAX_DISTRUSTED: Final = 64
 
 
 class Peers:

@@ -92,9 +92,7 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         stripped = self.write_head(head, strips=strips)
         self._exchange = exchange
         if self._most_read:
-            self._most_read >>= (
-                1  # as much at a time may come again; after some small answers that is forgotten
-            )
+            self._most_read >>= 1  # as much may come again; after some small answers that is forgotten
         self.phase = _AWAITING if head.content_length == 0 else _SENDING
         self.may_rest = True
         return stripped

@@ -116,9 +116,8 @@ class Watch:
                 rows.append(_row(one))
             except Exception:  # noqa: BLE001 - nobody is to lose a worker by looking at what passes
                 _log.exception("showing an exchange failed")
-            await asyncio.sleep(
-                0
-            )  # a quarter of a millisecond each, 8 ms where every value is full of parameters
+            # A quarter of a millisecond each, 8 ms where every value is full of parameters.
+            await asyncio.sleep(0)
         return rows
 
 

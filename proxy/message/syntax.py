@@ -121,9 +121,8 @@ class HeadParser:
         """
         first: dict[bytes, int] = {}
         for place, (name, _) in enumerate(fields):
-            if not is_token(
-                name
-            ):  # aiohttp's parsers accept more: white space before the colon of a response
+            # The parsers of aiohttp accept more: white space before the colon of a response.
+            if not is_token(name):
                 raise MalformedHeadError("a field name that is not a token")
             first.setdefault(name.lower(), place)
         if len(first) < len(fields):

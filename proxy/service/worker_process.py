@@ -30,9 +30,8 @@ def main() -> None:
     """Run a worker on the descriptors that it inherits."""
     channel_end, *listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # the supervisor handles these; Ctrl-C reaches the whole process group
+        # The supervisor handles these; Ctrl-C reaches the whole process group.
+        signal.signal(number, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(channel_end, listening))
 

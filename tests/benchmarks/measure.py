@@ -169,9 +169,8 @@ def _run(stage: _Stage, peer: Peer, proxy: _Running, workload: Workload, samples
         stage.upstream.pid,
     )
     figures = _load(job, stage.cores)
-    processes.wait_until_idle(
-        proxy.pid
-    )  # or the next proxy on this core shares it with what is left to answer
+    # Else the next proxy on this core shares it with what is left to answer.
+    processes.wait_until_idle(proxy.pid)
     if figures.mistake:
         samples.mistakes.append(f"{workload.name}: {figures.mistake}")
         stage.done(f"{peer.title:18} {workload.name:20} WRONG: {figures.mistake}")

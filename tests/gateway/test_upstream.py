@@ -149,9 +149,8 @@ class Test_Reading:
     def test_reset_is_no_end_of_content(self):
         stage = Stage()
         stage.hear(b"HTTP/1.1 200 OK\r\n\r\nok")
-        stage.transport.get_extra_info = lambda _name, _default=None: (
-            object()
-        )  # TLS: nothing more can be read
+        # TLS: nothing more can be read.
+        stage.transport.get_extra_info = lambda _name, _default=None: object()
         stage.connection.connection_lost(ConnectionResetError("reset"))
         assert stage.around.take() == ["fail upstream_truncated reset"]
 
@@ -289,9 +288,8 @@ class Test_Reading:
         stage = Stage()
         stage.hear(b"HTTP/1.1 200 OK\r\n\r\nok")
         stage.connection._has_ended = True
-        stage.transport.get_extra_info = lambda _name, _default=None: (
-            object()
-        )  # TLS: nothing more can be read
+        # TLS: nothing more can be read.
+        stage.transport.get_extra_info = lambda _name, _default=None: object()
         stage.connection.connection_lost(ConnectionResetError("reset"))
         assert stage.around.take() == ["fail upstream_truncated reset"]
 

@@ -90,9 +90,8 @@ def check(query: bytes) -> Counter[str]:
         is_weakened = applies(WEAKENED[wanted], query)
         is_enforced = applies(EXCEPTED[wanted], query)
         for app, values in read_by_apps(query).items():
-            for value in (
-                (values[0], values[-1]) if values else (None,)
-            ):  # Flask takes the first, Django the last
+            # Flask takes the first, Django the last.
+            for value in (values[0], values[-1]) if values else (None,):
                 where = f"{query!r}: {app} reads {value!r}, the rule asks for {wanted}"
                 if takes(wanted, value):
                     counted[app] += 1

@@ -88,9 +88,8 @@ async def test_worker_without_a_descriptor_left_closes_who_comes_and_recovers(ap
     async with limited(app.url, rules, 4096) as running:
         pid = running.process.pid
         held: list[Peer] = []
-        while len(held) < 20 or has_gaps(
-            pid
-        ):  # the limit is on the number of a descriptor, and the lowest is taken
+        # The limit is on the number of a descriptor, and the lowest is taken.
+        while len(held) < 20 or has_gaps(pid):
             held.append(await connect(running.listen))
             await held[-1].send(request("/slow"))
             await held[-1].read_head()

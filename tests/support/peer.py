@@ -203,9 +203,8 @@ async def connect(place: Place, **options: Any) -> Peer:
 async def ask(place: Place, data: bytes, *, piece: int = 0) -> Answer:
     """Send bytes on a connection of their own and read until it ends. The request should ask for a close."""
     async with await connect(place) as peer:
-        with contextlib.suppress(
-            ConnectionError
-        ):  # refused while it is sent: the answer may be there all the same
+        # Refused while it is sent: the answer may be there all the same.
+        with contextlib.suppress(ConnectionError):
             await peer.send(data, piece=piece)
         return await peer.read_to_end()
 

@@ -256,10 +256,8 @@ PASSED: dict[str, tuple[bytes, bytes]] = {
     "chunk extensions": (CHUNKED + b'5;a=b;c="d"\r\nhello\r\n0;e\r\n\r\n', CODED),
     "chunk extension of some length": (CHUNKED + b"5;" + b"a" * 5000 + b"\r\n" + HELLO_CHUNKS[3:], CODED),
     "chunk sizes that are padded": (CHUNKED + b"5   \r\nhello\r\n0   \r\n\r\n", CODED),
-    "chunk that ends with a line feed alone": (
-        CHUNKED + b"5\r\nhello\n0\r\n\r\n",
-        CODED,
-    ),  # as nginx takes it
+    # As nginx takes it.
+    "chunk that ends with a line feed alone": (CHUNKED + b"5\r\nhello\n0\r\n\r\n", CODED),
     "chunk sizes with noughts": (CHUNKED + b"0005\r\nhello\r\n000\r\n\r\n", CODED),
     "trailers": (CHUNKED + HELLO_CHUNKS[:-2] + b"X: a\r\nSet-Cookie: a=b\r\n\r\n", CODED),
     "CL with noughts": (ok(D, b"content-length: 0005"), ok(D, b"content-length: 5")),

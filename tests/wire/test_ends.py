@@ -134,9 +134,8 @@ async def test_app_has_its_idle_time_anew_once_a_slow_client_takes_more():
         await peer.read_head()
         await peer.read_exactly(4 * MIB)
         await until(lambda: not client.is_congested)
-        client.deadline_s = (
-            b.gateway.context.clock.now_s + 1
-        )  # as it would stand after nearly all of the idle time
+        # As it would stand after nearly all of the idle time.
+        client.deadline_s = b.gateway.context.clock.now_s + 1
         client.pause_writing()
         client.resume_writing()
         assert client.deadline_s > b.gateway.context.clock.now_s + 200

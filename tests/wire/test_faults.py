@@ -343,9 +343,8 @@ class Test_Client_fails:
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(b.address)
-            peer = Peer(
-                *await asyncio.open_connection(sock=connection, limit=1)
-            )  # takes no more until it is asked
+            # Takes no more until it is asked.
+            peer = Peer(*await asyncio.open_connection(sock=connection, limit=1))
             b._peers.append(peer)
             await peer.send(closing(REQUESTS[name]))
             if framing == "until close":  # the end is read when the client has taken what came before

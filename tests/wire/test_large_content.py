@@ -229,9 +229,8 @@ async def test_client_that_takes_nothing_holds_64_kib_at_the_most(framing, socke
         await until(lambda: any(client.is_congested for client in b.gateway.clients))
         (client,) = b.gateway.clients
         unsent, before = client.transport.get_write_buffer_size(), -1
-        while (
-            unsent != before or not client.is_congested
-        ):  # the last of it may still find a place in the kernel
+        # The last of it may still find a place in the kernel.
+        while unsent != before or not client.is_congested:
             assert unsent <= SMALL_BYTES + 1024
             await asyncio.sleep(0.05)
             unsent, before = client.transport.get_write_buffer_size(), unsent

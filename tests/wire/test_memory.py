@@ -222,9 +222,8 @@ ENDLESS = {
 @pytest.mark.parametrize(
     ("kind", "count", "framing"),
     [
-        *(
-            ("tcp", 100, framing) for framing in ENDLESS if framing != "tiny chunks"
-        ),  # the kernel takes 4 MB of these
+        # The kernel takes 4 MB of these.
+        *(("tcp", 100, framing) for framing in ENDLESS if framing != "tiny chunks"),
         *(("unix", 200, framing) for framing in ENDLESS),
         *(
             pytest.param("unix", 1000, framing, marks=[pytest.mark.slow, pytest.mark.timeout(300)])

@@ -53,9 +53,8 @@ async def test_request_is_answered(monkeypatch, tracebacks, part):
             broken.setattr(b.gateway.pool if part == "take" else b.gateway.context, part, Broken())
             peer = await b.connect()
             await peer.send(ASK)
-            answer = (
-                await peer.read_to_end()
-            )  # nobody knows what else of the connection is not as it should be
+            # Nobody knows what else of the connection is not as it should be.
+            answer = await peer.read_to_end()
             assert answer.status == 502
             assert answer.is_protected
             assert answer.field("Proxy-Status") == [b"nocache-proxy; error=proxy_internal_error"]

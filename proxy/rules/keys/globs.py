@@ -10,9 +10,8 @@ import re2
 
 _PARTS = re.compile(r"/\*\*(?=/)|\*\*|\*|\?|[^*?]+?(?=/\*\*/|[*?]|$)", re.DOTALL)
 
-_GLOB_MEMORY_BYTES: Final = (
-    1 << 17
-)  # of one glob, for cached states; RE2 works without a cache where this is too little
+# Of one glob, for cached states; RE2 works without a cache where this is too little.
+_GLOB_MEMORY_BYTES: Final = 1 << 17
 
 
 class PatternError(ValueError):
