@@ -211,6 +211,7 @@ def read_body(reader: BufferedReader, mebibytes: int, framing: str, sample: Call
 
 
 STALLED_KIB = 64
+LARGE = bytes(100_000)
 ENDLESS = {
     "fixed": (b"Content-Length: %d\r\n\r\n" % (1 << 40), bytes(MIB)),
     "chunked": (b"Transfer-Encoding: chunked\r\n\r\n", b"2000\r\n" + bytes(8192) + b"\r\n"),
@@ -224,6 +225,8 @@ ENDLESS = {
     [
         # The kernel takes 4 MB of these.
         *(("tcp", 100, framing) for framing in ENDLESS if framing != "tiny chunks"),
+        # What the kernel takes at once is known of these from before.
+        ("tcp after large answers", 100, "fixed"),
         *(("unix", 200, framing) for framing in ENDLESS),
         *(
             pytest.param("unix", 1000, framing, marks=[pytest.mark.slow, pytest.mark.timeout(300)])
@@ -238,13 +241,13 @@ async def test_client_that_takes_nothing_of_a_download_costs_64_kib(tmp_path, ki
 
     async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            if b"/small" in await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            else:
-                writer.write(b"HTTP/1.1 200 OK\r\n" + fields)
-                while True:
-                    writer.write(content)
-                    await writer.drain()
+            while b"/endless" not in (head := await reader.readuntil(b"\r\n\r\n")):
+                answer = LARGE if b"/large" in head else b"ok"
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+            writer.write(b"HTTP/1.1 200 OK\r\n" + fields)
+            while True:
+                writer.write(content)
+                await writer.drain()
         writer.close()
 
     listening = socket.create_server(("127.0.0.1", 0), backlog=count)
@@ -259,12 +262,17 @@ async def test_client_that_takes_nothing_of_a_download_costs_64_kib(tmp_path, ki
             sidecar(f"http://127.0.0.1:{listening.getsockname()[1]}", SHIPPED_RULES, *flags) as running,
         ):
             pid = running.process.pid
-            stalled = [held.enter_context(stalled_client(running.listen)) for _ in range(8)]
+            large = 3 if kind == "tcp after large answers" else 0
+
+            async def begin() -> socket.socket:
+                client = await asyncio.to_thread(stalled_client, running.listen, large)
+                return held.enter_context(client)
+
+            stalled = [await begin() for _ in range(8)]
             await settle(pid)
             before, _ = memory_kib(pid)
             for _ in range(count):
-                stalled.append(held.enter_context(stalled_client(running.listen)))
-                await asyncio.sleep(0)
+                stalled.append(await begin())
             after = await settle(pid)
             most = memory_kib(pid)[1]
             for client in stalled:  # all of them were answered, and none was let go
@@ -279,15 +287,20 @@ async def test_client_that_takes_nothing_of_a_download_costs_64_kib(tmp_path, ki
     assert after - before <= STALLED_KIB * count
 
 
-def stalled_client(place: Place) -> socket.socket:
-    """Ask, and read nothing."""
+def stalled_client(place: Place, large: int) -> socket.socket:
+    """Take a number of large answers, then ask for one without end, and read nothing."""
     if isinstance(place, Path):
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(place))
     else:
         client = socket.create_connection(place)
     client.settimeout(LIMIT_S)
-    client.sendall(b"GET /download HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ in range(large):
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        with client.makefile("rb") as reader:
+            read_head(reader)
+            assert reader.read(len(LARGE)) == LARGE
+    client.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
     return client
 
 
