@@ -94,9 +94,8 @@ sub vcl_recv {{ return (hash); }}
 """
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.peer
-@pytest.mark.timeout(180)
 async def test_what_varnish_nginx_and_browsers_show_wrongly_is_found(tmp_path):
     evidence, shown, browsers = Evidence(b"secret"), Shown(), PrivateCaches()
     async with AsyncExitStack() as stack:

@@ -121,15 +121,13 @@ def hold(examples: int) -> Counter[str]:
     return counted
 
 
-def test_whatever_an_app_reads_in_a_parameter_decides() -> None:
-    counted = hold(1500)
+@pytest.mark.parametrize(
+    "examples", [1500, pytest.param(200_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_whatever_an_app_reads_in_a_parameter_decides(examples: int) -> None:
+    counted = hold(examples)
+    print(dict(counted))
     assert min(counted[app] for app in ("Werkzeug", "Django", "cgi", "latin-1")) > counted["queries"], counted
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_whatever_an_app_reads_in_a_parameter_decides_in_200000_queries() -> None:
-    print(dict(hold(200_000)))
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,9 @@ async def ask_many(server: str, directory: Path, requests: int, kinds: Sequence[
 
 def bounded(short: int, long: int) -> pytest.MarkDecorator:
     """Run with few requests, and with many in the slow runs."""
-    slow = pytest.param(long, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
-    return pytest.mark.parametrize("requests", [short, slow])
+    return pytest.mark.parametrize(
+        "requests", [short, pytest.param(long, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    )
 
 
 @bounded(400, 10_000)

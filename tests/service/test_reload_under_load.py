@@ -356,23 +356,17 @@ async def swap_under_load(app: App, root: Path, *, count: int, workers: int, wit
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_no_swap_is_noticed_but_by_the_rules(app, tmp_path, workers):
-    await swap_under_load(app, tmp_path, count=22 // workers, workers=workers, with_mounts=False)
-
-
-async def test_no_bind_mount_is_noticed_but_by_the_rules(app, tmp_path):
-    if not may_mount(tmp_path):
+@pytest.mark.parametrize(
+    ("workers", "count", "with_mounts"),
+    [
+        (1, 22, False),
+        (2, 11, False),
+        (1, 26, True),
+        *(pytest.param(n, 200, True, marks=[pytest.mark.slow, pytest.mark.timeout(600)]) for n in (1, 2)),
+    ],
+)
+async def test_no_swap_is_noticed_but_by_the_rules(app, tmp_path, workers, count, with_mounts):
+    """Two hundred take about a minute; prints its figures."""
+    if with_mounts and not may_mount(tmp_path):
         pytest.skip("bind mounts are not permitted here")
-    await swap_under_load(app, tmp_path, count=26, workers=1, with_mounts=True)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_no_swap_of_two_hundred_is_noticed_but_by_the_rules(app, tmp_path, capsys, workers):
-    """About a minute each; prints its figures."""
-    with_mounts = may_mount(tmp_path)
-    figures = await swap_under_load(app, tmp_path, count=200, workers=workers, with_mounts=with_mounts)
-    with capsys.disabled():
-        print(f"\n{figures}")
+    print("\n" + await swap_under_load(app, tmp_path, count=count, workers=workers, with_mounts=with_mounts))
