@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CacheKind = Literal["private", "shared"]
 Freshness = Literal["explicit", "heuristic", "none"]
-StaleReuse = Literal["forbidden", "when disconnected", "permitted"]
 
 HEURISTICALLY_CACHEABLE = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501))
 """Statuses that need no word of the origin to be stored and reused, RFC 9110 section 15.1."""
@@ -62,7 +61,6 @@ class Assessment:
         initial_age_s: age on arrival, RFC 9111 section 4.2.3.
         may_reuse_without_validation: some time from now on the stored response may answer another
             request unasked. A heuristic lifetime is the cache's own choice, so it always counts.
-        stale_reuse: whether it may do so once it is stale, RFC 9111 section 4.2.4.
         reasons: every finding, those about storing first.
     """
 
@@ -71,7 +69,6 @@ class Assessment:
     freshness_lifetime_s: int | None
     initial_age_s: int
     may_reuse_without_validation: bool
-    stale_reuse: StaleReuse
     reasons: tuple[Reason, ...]
 
     @property
@@ -88,7 +85,6 @@ def assess(
     *,
     cache: CacheKind,
     received_at_s: int,
-    implements_must_understand: bool = True,
 ) -> Assessment:
     """Tell what a private or a shared cache may do with a response.
 
@@ -102,11 +98,9 @@ def assess(
         response_fields: field lines in wire order, duplicates kept.
         cache: `private` as in a browser, or `shared`.
         received_at_s: Unix time of arrival; stands in for a missing or invalid `Date`.
-        implements_must_understand: the cache knows `must-understand` (RFC 9111 section 5.2.2.3) and the
-            caching rules of every status; it then ignores `no-store` beside that directive.
     """
     response = _Response.read(status, response_fields, received_at_s)
-    storing = _Storing(method, cache, implements_must_understand=implements_must_understand)
+    storing = _Storing(method, cache)
     permissions = storing.permissions(response)
     prohibitions = storing.prohibitions(response, _Lines(request_fields))
     may_store = bool(permissions) and not prohibitions
@@ -122,7 +116,6 @@ def assess(
         freshness_lifetime_s=lifetime.seconds,
         initial_age_s=age_s,
         may_reuse_without_validation=may_store and not obstacles,
-        stale_reuse=_stale_reuse(response.directives, cache) if may_store else "forbidden",
         reasons=(
             *(permissions if may_store else prohibitions),
             lifetime.reason,
@@ -138,7 +131,6 @@ class _Storing:
 
     method: str
     cache: CacheKind
-    implements_must_understand: bool
 
     def permissions(self, response: _Response) -> list[Reason]:
         """List what permits a cache to store; an empty list forbids it."""
@@ -182,9 +174,8 @@ class _Storing:
         return [Reason("POST needs explicit freshness and a Content-Location", "RFC 9110 section 9.3.3")]
 
     def _forbidden_by_no_store(self, response: _Response) -> list[Reason]:
-        if "no-store" not in response.directives:
-            return []
-        if "must-understand" in response.directives and self.implements_must_understand:
+        """Section 5.2.2.3: a cache that knows `must-understand` and the status ignores `no-store` beside it."""
+        if "no-store" not in response.directives or "must-understand" in response.directives:
             return []
         return [Reason("no-store forbids to store", "RFC 9111 section 5.2.2.5")]
 
@@ -264,16 +255,6 @@ def _obstacles_to_unasked_reuse(response: _Response, lifetime: _Lifetime, age_s:
     ):
         found.append(Reason(f"stale at age {age_s} s", "RFC 9111 section 4.2"))
     return found
-
-
-def _stale_reuse(directives: _Directives, cache: CacheKind) -> StaleReuse:
-    if directives.is_unqualified("no-cache") or "must-revalidate" in directives:
-        return "forbidden"
-    if cache == "shared" and directives.any_of("proxy-revalidate", "s-maxage"):
-        return "forbidden"
-    if directives.any_of("stale-while-revalidate", "stale-if-error"):  # RFC 5861
-        return "permitted"
-    return "when disconnected"
 
 
 def _remarks(response: _Response) -> list[Reason]:
