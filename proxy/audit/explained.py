@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from proxy.audit.assess import Assessment, CacheKind, assess
 from proxy.message.directives import parse_directives
-from proxy.message.fields import Field, Fields, list_members
+from proxy.message.fields import Fields, list_members, values_of
 from proxy.rules.tools.dry_run import SOME_DATE
 from proxy.rules.tools.explain import Explanation
 
@@ -38,10 +38,10 @@ def _general(cache: CacheKind) -> Callable[[str, Fields, int, Fields], str]:
 
 def _internet_explorer(method: str, request_fields: Fields, status: int, fields: Fields) -> str:
     """Its habits, all legal but the last: one response a URL, `Pragma` counts, and no lifetime means for ever."""
-    if any(d.name == "no-cache" for d in parse_directives(_values(fields, b"pragma"))):
+    if any(d.name == "no-cache" for d in parse_directives(values_of(fields, b"pragma"))):
         return "must not store it"
     assessment = _assess(method, request_fields, status, fields, "private")
-    members = [member.lower() for value in _values(fields, b"vary") for member in list_members(value)]
+    members = [member.lower() for value in values_of(fields, b"vary") for member in list_members(value)]
     if assessment.may_store and not _IE_KEYS_BY.issuperset(members):
         return "may store it, and asks before each use, because of Vary"
     if assessment.may_reuse_without_validation and assessment.freshness_lifetime_s is None:
@@ -70,7 +70,3 @@ def _words(assessment: Assessment) -> str:
         return f"may reuse it for {seconds} s"
     chosen = "" if seconds is None else f", typically {seconds} s"
     return f"may reuse it as long as it chooses{chosen}, as no lifetime is given"
-
-
-def _values(fields: Sequence[Field], name: bytes) -> list[bytes]:
-    return [value for key, value in fields if key.lower() == name]

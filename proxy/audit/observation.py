@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Literal
 
-from proxy.message.fields import Field, Fields, list_members
+from proxy.message.fields import Field, Fields, list_members, values_of
 
 Asker = Literal["xhr", "fetch", "page", "other"]
 ASKERS: Final[tuple[Asker, ...]] = ("xhr", "fetch", "page", "other")
@@ -118,13 +118,13 @@ class Keys:
 
 def changes_cookies(seen: Observation) -> bool:
     """Tell whether an answer gives its client other cookies than it sent: it comes back with other credentials."""
-    given = (value.partition(b";")[0] for value in _values(seen.response_fields, b"set-cookie"))
+    given = (value.partition(b";")[0] for value in values_of(seen.response_fields, b"set-cookie"))
     return not _that_count(given) <= _cookies(seen.request_fields)
 
 
 def _cookies(fields: Fields) -> set[bytes]:
     """Return the cookies of a request, as pairs of name and value."""
-    return _that_count(pair for value in _values(fields, b"cookie") for pair in value.split(b";"))
+    return _that_count(pair for value in values_of(fields, b"cookie") for pair in value.split(b";"))
 
 
 def _that_count(pairs: Iterable[bytes]) -> set[bytes]:
@@ -191,12 +191,8 @@ _MEDIA_TYPE: Final = re.compile(rb"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,6
 
 
 def _joined(fields: Fields, name: bytes) -> bytes | None:
-    values = _values(fields, name)
+    values = values_of(fields, name)
     return b", ".join(values) if values else None
-
-
-def _values(fields: Fields, name: bytes) -> list[bytes]:
-    return [value for key, value in fields if key.lower() == name]
 
 
 def _members(fields: Sequence[Field], name: bytes) -> list[bytes]:
