@@ -14,7 +14,7 @@ from proxy.message.framing import Framing, response_framing, rewrites_length
 from proxy.message.memory import Memory
 from proxy.message.mending import find_head_end, mend
 from proxy.message.rewrite import AGE, UNTOUCHED, Treatment
-from proxy.message.status import NO_CONTENT, OK, SWITCHING_PROTOCOLS
+from proxy.message.status import NO_CONTENT, OK
 from proxy.message.syntax import HEAD_END, HeadParser
 
 _CONNECTION_TABLE: Final = LineTable((b"content-length", b"www-authenticate"))
@@ -75,11 +75,6 @@ class ResponseHead:
             self.keep_alive = minor == 1
         if b"www-authenticate" in noted:
             self.authenticates_connection = authenticates_connection(noted[b"www-authenticate"])
-
-    @property
-    def is_final(self) -> bool:
-        """Whether no other response to the same request follows (101 ends HTTP altogether)."""
-        return self.status >= OK or self.status == SWITCHING_PROTOCOLS
 
 
 class OutgoingHead:

@@ -49,13 +49,6 @@ class Test_Read:
         with pytest.raises(MalformedHeadError):
             read(b"A: b", start=start)
 
-    @pytest.mark.parametrize(
-        ("status", "is_final"),
-        [(100, False), (102, False), (103, False), (101, True), (200, True), (999, True)],
-    )
-    def test_informational_responses_are_not_final_but_101_is(self, status, is_final):
-        assert read(start=b"HTTP/1.1 %d X" % status).is_final is is_final
-
 
 class Test_Untouched:
     def test_lines_go_out_as_they_came(self):
