@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from proxy import __version__
-from proxy.cli_audit import AdminAddress, audit, init, report_of
+from proxy.cli_audit import audit, init, report_of
 from proxy.cli_flags import (
     ADDRESS,
     ADMIN,
+    ADMIN_URL,
     HOSTS,
     LOG_FIELDS,
     NETWORKS,
@@ -251,7 +252,7 @@ def demo(keep: bool) -> None:
 )
 @click.option(
     "--admin",
-    type=AdminAddress(),
+    type=ADMIN_URL,
     metavar="URL",
     help="With --against: compare also on the routes that the audit of a running proxy has seen.",
 )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
+from proxy.cli_flags import ADMIN_URL
+
 if TYPE_CHECKING:
     from proxy.settings import Address
 
@@ -20,26 +22,10 @@ _STANDARD_INPUT: Final = Path("-")
 _SCHEMA_NAME: Final = "rules.schema.json"
 
 
-class AdminAddress(click.ParamType["Address"]):
-    """An admin listener: `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:  # noqa: ANN401 - click's
-        from proxy.settings import Address
-
-        if isinstance(value, Address):
-            return value
-        try:
-            return Address.parse(value.removeprefix("http://").rstrip("/"))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command(short_help="Say what caches may reuse, and the rule that cures it.")
 @click.option(
     "--admin",
-    type=AdminAddress(),
+    type=ADMIN_URL,
     default="127.0.0.1:9901",
     envvar="NOCACHE_PROXY_ADMIN",
     show_default=True,
@@ -127,7 +113,7 @@ def audit(
 )
 @click.option(
     "--admin",
-    type=AdminAddress(),
+    type=ADMIN_URL,
     metavar="URL",
     help="Add the rules that the audit of a running proxy proposes, in mode observe.",
 )

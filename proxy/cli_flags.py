@@ -39,6 +39,10 @@ def _admin(text: str) -> object:
     return None if text == "off" else _address(text)
 
 
+def _admin_url(text: str) -> object:
+    return _address(text.removeprefix("http://").rstrip("/"))
+
+
 def _upstream(text: str) -> object:
     from proxy.settings import Upstream
 
@@ -90,6 +94,7 @@ def seconds(default: float, long: str, text: str, *, least: float = 0.001) -> Ca
 
 ADDRESS: Final = Parsed("address", _address)
 ADMIN: Final = Parsed("address", _admin)
+ADMIN_URL: Final = Parsed("address", _admin_url)
 UPSTREAM: Final = Parsed("address", _upstream)
 HOSTS: Final = Parsed("names", _hosts)
 LOG_FIELDS: Final = Parsed("names", _log_fields)

@@ -28,7 +28,7 @@ MAY_IMPORT = {
         "audit",
         "proxy",
     },
-    "cli_audit": {"service", "demo", "audit", "rules", "settings"},
+    "cli_audit": {"cli_flags", "service", "demo", "audit", "rules", "settings"},
     "cli_flags": {"settings"},
     "__main__": {"cli"},
     "service": {"admin", "gateway", "audit", "rules", "message", "settings", "stats", "proxy"},
