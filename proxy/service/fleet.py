@@ -12,7 +12,7 @@ from proxy.gateway.access_log import open_access_log
 from proxy.gateway.server import Gateway
 from proxy.service.audit_reports import SECRET_BYTES, Frames, collector_for, frames_of
 from proxy.service.sockets import bind
-from proxy.stats import Snapshot, Stats, merge
+from proxy.stats import Snapshot, Stats
 
 if TYPE_CHECKING:
     from proxy.service.rules_source import RulesSource
@@ -95,7 +95,7 @@ class InProcess:
         self._gateway.ruleset = self._source.rules_file.ruleset
 
     async def snapshot(self) -> Snapshot:
-        return merge([self._stats.snapshot()])
+        return self._stats.snapshot()
 
     async def probe_upstream(self) -> str | None:
         return await self._gateway.probe_upstream()
