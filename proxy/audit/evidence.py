@@ -36,7 +36,7 @@ _BAD_REQUEST: Final = 400
 
 
 _ROUTES_A_FRAME: Final = 10
-_SCALARS: Final = ("since_s", "until_s", "responses", "unexamined", "dropped", "_threshold")
+_SCALARS: Final = ("since_s", "responses", "unexamined", "dropped", "_threshold")
 
 
 class Evidence:
@@ -59,7 +59,6 @@ class Evidence:
         keys_per_route: int = KEYS_PER_ROUTE,
     ) -> None:
         self.since_s = math.inf
-        self.until_s = 0.0
         self.responses = 0
         self.unexamined = 0
         self.dropped = 0
@@ -74,7 +73,7 @@ class Evidence:
 
     def add(self, seen: Observation, times: int = 1) -> None:
         """Take in one answer, which was given so many times in a row."""
-        self._note_time(seen.at_s, seen.at_s)
+        self.since_s = min(self.since_s, seen.at_s)
         self.responses += times
         path = seen.target.partition(b"?")[0]
         method = "GET" if seen.method == "HEAD" else seen.method
@@ -102,7 +101,7 @@ class Evidence:
 
     def merge(self, other: Evidence) -> None:
         """Take in what another worker saw; it must not be used any more."""
-        self._note_time(other.since_s, other.until_s)
+        self.since_s = min(self.since_s, other.since_s)
         self.responses += other.responses
         self.unexamined += other.unexamined
         self.dropped += other.dropped + self.routes.merge(other.routes)
@@ -130,10 +129,6 @@ class Evidence:
             setattr(made, name, value)
         made.routes.restore(shape, (route for frame in rest for route in pickle.loads(frame)))  # noqa: S301 - written by `frames`, of a process of this service
         return made
-
-    def _note_time(self, since_s: float, until_s: float) -> None:
-        self.since_s = min(self.since_s, since_s)
-        self.until_s = max(self.until_s, until_s)
 
     def _add_version(
         self, route: RouteEvidence, key: int, seen: Observation, permission: Permission, credentials: int

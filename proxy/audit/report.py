@@ -29,7 +29,6 @@ class Report:
     """
 
     since_s: float
-    until_s: float
     responses: int
     dropped: int
     findings: tuple[Finding, ...]
@@ -43,7 +42,6 @@ def report_on(evidence: Evidence, notes: Sequence[str] = ()) -> Report:
     proposals = propose(findings)
     return Report(
         since_s=evidence.since_s,
-        until_s=evidence.until_s,
         responses=evidence.responses,
         dropped=evidence.dropped,
         findings=tuple(findings),

@@ -28,13 +28,11 @@ class Directive:
     Attributes:
         name: lower case.
         argument: without quotes and escapes, `None` when there is none.
-        was_quoted: the argument came as a quoted string (`private="x, no-store"`).
         rest: what stands between its end and the next comma, and belongs to no directive; empty as a rule.
     """
 
     name: str
     argument: str | None = None
-    was_quoted: bool = False
     rest: str = ""
 
 
@@ -69,6 +67,6 @@ def _directive(match: re.Match[bytes]) -> Directive:
     rest = match["rest"].strip(b" \t").decode("latin-1")
     if match["quoted"] is not None:
         unescaped = re.sub(rb"\\(.)", rb"\1", match["quoted"], flags=re.DOTALL)
-        return Directive(name, unescaped.decode("latin-1"), was_quoted=True, rest=rest)
+        return Directive(name, unescaped.decode("latin-1"), rest=rest)
     token = match["token"]
     return Directive(name, None if token is None else token.decode("latin-1"), rest=rest)

@@ -14,13 +14,13 @@ from proxy.message.directives import Directive, has_no_transform, parse_directiv
         (b"no-store", [Directive("no-store")]),
         (b"No-Store , MAX-AGE=60", [Directive("no-store"), Directive("max-age", "60")]),
         (b"max-age = 60", [Directive("max-age", "60")]),
-        (b'max-age="60"', [Directive("max-age", "60", was_quoted=True)]),
+        (b'max-age="60"', [Directive("max-age", "60")]),
         (
             b'private="x, no-store", max-age=1',
-            [Directive("private", "x, no-store", was_quoted=True), Directive("max-age", "1")],
+            [Directive("private", "x, no-store"), Directive("max-age", "1")],
         ),
-        (b'no-cache="Set-Cookie"', [Directive("no-cache", "Set-Cookie", was_quoted=True)]),
-        (b'a="q\\"q, no-store", b', [Directive("a", 'q"q, no-store', was_quoted=True), Directive("b")]),
+        (b'no-cache="Set-Cookie"', [Directive("no-cache", "Set-Cookie")]),
+        (b'a="q\\"q, no-store", b', [Directive("a", 'q"q, no-store'), Directive("b")]),
         (b"a=, b", [Directive("a", ""), Directive("b")]),
         (b",, no-store ,,", [Directive("no-store")]),
         (b"community=UCI, no-store", [Directive("community", "UCI"), Directive("no-store")]),
@@ -30,7 +30,7 @@ from proxy.message.directives import Directive, has_no_transform, parse_directiv
         (b"no-store; private , a", [Directive("no-store", rest="; private"), Directive("a")]),
         (
             b'a="b" c, max-age: 0',
-            [Directive("a", "b", was_quoted=True, rest="c"), Directive("max-age", rest=": 0")],
+            [Directive("a", "b", rest="c"), Directive("max-age", rest=": 0")],
         ),
     ],
 )
