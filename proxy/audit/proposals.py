@@ -1,4 +1,4 @@
-"""A rule for each route that needs one: written, loaded, linted and tried on the evidence before anybody sees it."""
+"""Writes a rule for each route that needs one, and tries it on the evidence before anybody sees it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,8 @@ from proxy.message.errors import MessageError
 from proxy.message.fields import Field
 from proxy.rules.loading.diagnostics import RulesError
 from proxy.rules.loading.loader import RulesFile, loads
-from proxy.rules.tools import lint, rule_tests
-from proxy.rules.tools.dry_run import (
-    Trial,
-    TrialRequest,
-    TrialResponse,
-    run_trial,
-)
+from proxy.rules.tools import rule_tests
+from proxy.rules.tools.dry_run import Trial, TrialRequest, TrialResponse, run_trial
 
 REQUEST_FIELDS: Final[dict[Asker, tuple[Field, ...]]] = {
     "xhr": ((b"X-Requested-With", b"XMLHttpRequest"),),
@@ -146,12 +141,10 @@ class Proposals:
     """All rules that are proposed, those for the most special routes first.
 
     Attributes:
-        warnings: of the linter about them.
         refused: routes for which no rule could be made, with the reason.
     """
 
     proposals: tuple[Proposal, ...]
-    warnings: tuple[str, ...] = ()
     refused: tuple[tuple[tuple[str, ...], str], ...] = ()
 
     def to_yaml(self) -> str:
@@ -171,7 +164,7 @@ def as_observed(rules: str) -> str:
 def propose(findings: Sequence[Finding]) -> Proposals:
     """Make a rule for every finding that needs one, and try all of them together on the evidence.
 
-    What is returned has been loaded, linted and tested; it protects every sample of the evidence, and decides no
+    What is returned has been loaded and tested; it protects every sample of the evidence, and decides no
     answer of a route that is fine.
     """
     made = sorted(_group(findings), key=lambda proposal: _generality(proposal.place))
@@ -180,13 +173,12 @@ def propose(findings: Sequence[Finding]) -> Proposals:
     while made:
         reasons = _try_out(made, fine)
         if isinstance(reasons, RulesFile):
-            warnings = tuple(str(warning) for warning in lint.lint(reasons))
-            return Proposals(tuple(made), warnings, tuple(refused.items()))
+            return Proposals(tuple(made), tuple(refused.items()))
         for proposal in made:
             if proposal.routes[0] in reasons:
                 refused |= dict.fromkeys(proposal.routes, reasons[proposal.routes[0]])
         made = [proposal for proposal in made if proposal.routes[0] not in reasons]
-    return Proposals((), (), tuple(refused.items()))
+    return Proposals((), tuple(refused.items()))
 
 
 def _group(findings: Sequence[Finding]) -> list[Proposal]:
