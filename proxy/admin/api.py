@@ -120,7 +120,7 @@ async def _explain(rules_file: RulesFile, query: MultiMapping[str]) -> web.Respo
     if query.get("format") == "text":
         lines = explain_text.lines(replace(explanation, rules=tuple(explained)), place_of, caches)
         return web.Response(text="".join([f"{line}\n" async for some in in_slices(lines) for line in some]))
-    body = explain_text.to_json(explanation, caches=caches)
+    body = explain_text.to_json(explanation, place_of, caches)
     rows = (explain_text.rule_to_json(report, place_of) for report in explained)
     body["rules"] = [row async for some in in_slices(rows) for row in some]
     return json_answer(body)

@@ -57,6 +57,10 @@ def explained(rules_file, target="/file/last", fields=XHR, response=None, method
     return explain(rules_file.ruleset, request, response or TrialResponse())
 
 
+def place_of(index: int) -> str:
+    return f"rules.yaml:{index}"
+
+
 def results(explanation) -> dict[str, str]:
     return {report.rule.name: report.result for report in explanation.rules}
 
@@ -203,7 +207,7 @@ def test_a_304_that_nobody_asked_for_becomes_a_502_of_the_gateway(rules_file):
         "the app answers 304 to a request without a condition",
     )
     assert "no-store" in change(explanation, "Cache-Control").after[0]
-    assert "Response: 502 instead of the app's 304" in to_text(explanation)
+    assert "Response: 502 instead of the app's 304" in to_text(explanation, place_of)
 
 
 def test_a_request_that_is_not_forwarded_is_not_explained(rules_file):
@@ -227,7 +231,7 @@ def test_the_text_is_a_table_a_decision_and_the_fields():
     )
     request = TrialRequest("GET", b"/a/b?c=d", ((b"X-Requested-With", b"XMLHttpRequest"),))
     response = TrialResponse(200, ((b"Cache-Control", b"max-age=60"), (b"Date", SOME_DATE)))
-    text = to_text(explain(rules_file.ruleset, request, response), lambda index: f"rules.yaml:{index}")
+    text = to_text(explain(rules_file.ruleset, request, response), place_of)
     assert text == dedent("""\
         GET /a/b?c=d
 
@@ -253,7 +257,7 @@ def test_the_text_is_a_table_a_decision_and_the_fields():
 
 
 def test_the_text_says_what_is_observed_and_what_the_app_does_not_get(rules_file):
-    text = to_text(explained(rules_file, fields=(*XHR, (b"If-None-Match", b'"v"'))))
+    text = to_text(explained(rules_file, fields=(*XHR, (b"If-None-Match", b'"v"'))), place_of)
     assert "Observed: rule tried-out would have decided, with policy strict." in text
     assert "=> would decide, but mode is observe: policy strict is only counted" in text
     assert "Request:  the app does not get If-None-Match, so that it must answer in full." in text
@@ -263,7 +267,7 @@ def test_the_text_says_what_is_observed_and_what_the_app_does_not_get(rules_file
 def test_the_text_names_some_of_many_spellings(rules_file):
     explanation = explained(rules_file, "/x/%2e%2e//file;v=1/./%2e/last/")
     assert len(explanation.paths) > 8
-    text = to_text(explanation)
+    text = to_text(explanation, place_of)
     assert f" and {len(explanation.paths) - 8} more" in text
     assert "(/file/** matches the spelling " in text
 
@@ -275,7 +279,9 @@ def test_a_response_that_cannot_be_passed_on_is_explained_as_what_the_client_get
     assert {found.reason for found in explanation.changes} == {
         "the proxy's own response, under the strict policy"
     }
-    assert "Response: 502 instead of the app's 200: ambiguous framing: Content-Length" in to_text(explanation)
+    assert "Response: 502 instead of the app's 200: ambiguous framing: Content-Length" in to_text(
+        explanation, place_of
+    )
 
 
 def test_a_204_loses_its_content_length(rules_file):
@@ -287,14 +293,14 @@ def test_without_rules_the_text_says_that_nothing_changes():
     explanation = explain(
         loads(b"{version: 1, rules: []}", "r").ruleset, TrialRequest("GET", b"/"), TrialResponse()
     )
-    text = to_text(explanation)
+    text = to_text(explanation, place_of)
     assert "There are no rules." in text
     assert "Decision: no rule matches; the response is passed through." in text
 
 
 def test_the_json_says_all_that_the_text_says(rules_file):
     explanation = explained(rules_file, "//file/last", response=TrialResponse(200, ((b"Age", b"1"),)))
-    found = json.loads(json.dumps(to_json(explanation, lambda index: f"rules.yaml:{index}")))
+    found = json.loads(json.dumps(to_json(explanation, place_of)))
     assert found["decision"]["rule"] == "ajax"
     assert found["decision"]["observed"] == "tried-out"
     assert found["request"]["paths"] == list(explanation.paths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from proxy.message.fields import Field
@@ -20,14 +20,12 @@ Caches = Mapping[str, Mapping[str, str]]
 """What each kind of cache may do with the response, `before` and `after` the rules."""
 
 
-def to_text(explanation: Explanation, place_of: PlaceOf | None = None, caches: Caches | None = None) -> str:
+def to_text(explanation: Explanation, place_of: PlaceOf, caches: Caches | None = None) -> str:
     """Write an explanation for a person: the table of rules, the decision, the fields before and after, the caches."""
     return "\n".join(lines(explanation, place_of, caches))
 
 
-def to_json(
-    explanation: Explanation, place_of: PlaceOf | None = None, caches: Caches | None = None
-) -> dict[str, Any]:
+def to_json(explanation: Explanation, place_of: PlaceOf, caches: Caches | None = None) -> dict[str, Any]:
     """Return an explanation as values for `json.dumps`."""
     trial, resolution = explanation.trial, explanation.trial.resolution
     return {
@@ -60,11 +58,11 @@ def to_json(
     }
 
 
-def rule_to_json(report: RuleReport, place_of: PlaceOf | None = None) -> dict[str, Any]:
+def rule_to_json(report: RuleReport, place_of: PlaceOf) -> dict[str, Any]:
     """Return one member of `rules` of `to_json`."""
     return {
         "name": report.rule.name,
-        "place": place_of(report.index) if place_of else None,
+        "place": place_of(report.index),
         "policy": report.rule.policy.name,
         "mode": report.rule.mode,
         "result": report.result,
@@ -79,9 +77,7 @@ def _pairs(fields: Iterable[Field]) -> list[list[str]]:
     return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in fields]
 
 
-def lines(
-    explanation: Explanation, place_of: PlaceOf | None = None, caches: Caches | None = None
-) -> Iterator[str]:
+def lines(explanation: Explanation, place_of: PlaceOf, caches: Caches | None = None) -> Iterator[str]:
     """Write the lines of `to_text`, lazily."""
     yield f"{explanation.request.method} {_text(explanation.request.target)}"
     if len(explanation.paths) > 1:
@@ -148,14 +144,13 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= _LONGEST_CELL else cell[: _LONGEST_CELL - 3] + "..."
 
 
-def _decision(explanation: Explanation, place_of: PlaceOf | None) -> Iterator[str]:
+def _decision(explanation: Explanation, place_of: PlaceOf) -> Iterator[str]:
     trial, resolution = explanation.trial, explanation.trial.resolution
     if resolution.rule is None:
         yield "Decision: no rule matches; the response is passed through."
     else:
         index = next(report.index for report in explanation.rules if report.result == "decides")
-        place = f" ({place_of(index)})" if place_of else ""
-        yield f"Decision: rule {resolution.rule.name}{place}, policy {resolution.policy.name}."
+        yield f"Decision: rule {resolution.rule.name} ({place_of(index)}), policy {resolution.policy.name}."
         if resolution.rule.because:
             yield f"Because:  {resolution.rule.because}"
     if resolution.observed is not None:
@@ -205,6 +200,3 @@ _CACHES: Final = {
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
-
-
-__all__: Sequence[str] = ["Caches", "PlaceOf", "lines", "rule_to_json", "to_json", "to_text"]
