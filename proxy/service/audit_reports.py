@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -13,6 +11,7 @@ from typing import Final
 from proxy.audit.collector import Collector
 from proxy.audit.reporting import ReportError, encode
 from proxy.service.channel import Channel, Report
+from proxy.service.runtime import start_process
 from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -115,14 +114,8 @@ async def frames_of(collector: Collector) -> Frames:
 
 
 async def _make(workers: Sequence[Frames]) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "proxy.audit.reporting"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        # The code that runs here, whatever lies in the current directory.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    pipe = asyncio.subprocess.PIPE
+    process = await start_process("proxy.audit.reporting", stdin=pipe, stdout=pipe, stderr=pipe)
     try:
         async with asyncio.timeout(_MAX_REPORT_S):
             report, errors = await process.communicate(encode(workers))

@@ -1,12 +1,14 @@
-"""Tune the interpreter and the C library so that neither delays requests."""
+"""Tune the interpreter and the C library so that neither delays requests, and start processes of this program."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import sys
-from typing import Final
+from typing import Any, Final
 
 _SWITCH_S: Final = 2e-4
 
@@ -45,3 +47,13 @@ def keep_buffers() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+
+
+async def start_process(module: str, *arguments: str, **options: Any) -> asyncio.subprocess.Process:  # noqa: ANN401 - of `create_subprocess_exec`
+    """Run a module of this program as a process.
+
+    It gets this process's import path, so that nothing in the current directory is imported.
+    """
+    command = (sys.executable, "-P", "-m", module, *arguments)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return await asyncio.create_subprocess_exec(*command, env=environment, **options)

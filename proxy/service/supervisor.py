@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import socket
-import sys
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from proxy.gateway.server import Gateway
 from proxy.gateway.watch import WATCHED_S
 from proxy.service.audit_reports import SECRET_BYTES, Frames
 from proxy.service.channel import Channel, Drain, Question, Report, Start, UseRules
+from proxy.service.runtime import start_process
 from proxy.service.sockets import ListenError, Listening, bind
 from proxy.settings import Address
 from proxy.stats import GAUGES, Snapshot, Stats, merge
@@ -195,12 +194,8 @@ class Processes:
         """Run one process until it ends; return how it ended."""
         ours, theirs = socket.socketpair()
         descriptors = [theirs.fileno(), *(one.fileno() for one in worker.listening.sockets)]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "proxy.service.worker_process"),
-            *map(str, descriptors),
-            pass_fds=descriptors,
-            # The supervisor's own import path, so that nothing in the current directory is imported.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        process = await start_process(
+            "proxy.service.worker_process", *map(str, descriptors), pass_fds=descriptors
         )
         theirs.close()
         worker.process = process
