@@ -42,59 +42,47 @@ def doubts_about_paths(conditions: Conditions) -> Iterator[Doubt]:
 def _about_glob(glob: str) -> Iterator[tuple[str, str]]:
     foreign = _FOREIGN.search(glob)
     if foreign:
-        yield (
-            "foreign-pattern",
-            (
-                f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** for any number "
-                "of them, list several globs, or use path_regexes"
-            ),
+        text = (
+            f"{show_text(foreign[0])} means only itself in a glob; write * for one segment and ** for any number "
+            "of them, list several globs, or use path_regexes"
         )
+        yield "foreign-pattern", text
     yield from _about_escapes(glob)
 
 
 def _about_regex(regex: str) -> Iterator[tuple[str, str]]:
     shown, rest = show_text(regex), regex.removeprefix("^")
     if not may_match_a_path(regex):
-        yield (
-            "regex-without-slash",
-            (
-                f"{shown} is compared with the whole path, which begins with '/', so it matches none; did you mean "
-                f"{show_text('/' + rest)} or {show_text('.*' + rest)}?"
-            ),
+        text = (
+            f"{shown} is compared with the whole path, which begins with '/', so it matches none; did you mean "
+            f"{show_text('/' + rest)} or {show_text('.*' + rest)}?"
         )
+        yield "regex-without-slash", text
     if _BEGINNING.fullmatch(regex):
-        yield (
-            "unfinished-regex",
-            (
-                f"{shown} is compared with the whole path, so it matches {show_text(rest)} alone; write "
-                f"{show_text(regex + '.*')} for all below it"
-            ),
+        text = (
+            f"{shown} is compared with the whole path, so it matches {show_text(rest)} alone; write "
+            f"{show_text(regex + '.*')} for all below it"
         )
+        yield "unfinished-regex", text
     if _SEGMENT_OF_GLOB.search(regex):
-        yield (
-            "glob-in-regex",
-            (
-                f"{shown} is a regular expression, in which /* stands for slashes; write it under paths, or '[^/]*' "
-                "for one segment and '.*' for any number of them"
-            ),
+        text = (
+            f"{shown} is a regular expression, in which /* stands for slashes; write it under paths, or '[^/]*' "
+            "for one segment and '.*' for any number of them"
         )
+        yield "glob-in-regex", text
     if _QUERY.search(regex):
-        yield (
-            "query-in-path",
-            (
-                f"{shown} is compared with the path, without a query, so it matches no request with one; write the "
-                "path alone"
-            ),
+        text = (
+            f"{shown} is compared with the path, without a query, so it matches no request with one; write the "
+            "path alone"
         )
+        yield "query-in-path", text
     yield from _about_escapes(regex)
 
 
 def _about_escapes(pattern: str) -> Iterator[tuple[str, str]]:
     if _ESCAPE.search(pattern):
-        yield (
-            "encoded-path",
-            (
-                f"paths are compared decoded, so {show_text(pattern)} matches only what is encoded twice; write the "
-                "character itself"
-            ),
+        text = (
+            f"paths are compared decoded, so {show_text(pattern)} matches only what is encoded twice; write the "
+            "character itself"
         )
+        yield "encoded-path", text
