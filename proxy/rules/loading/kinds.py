@@ -263,21 +263,16 @@ def _field_value(value: str) -> str:
 def _parameter_name(value: str) -> str:
     if not value:
         raise wrong("found an empty text, allowed: the name of a parameter of the query")
-    _refuse_encoded(value)
-    return value
+    return _parameter_value(value)
 
 
 def _parameter_value(value: str) -> str:
-    _refuse_encoded(value)
-    return value
-
-
-def _refuse_encoded(value: str) -> None:
     _refuse_line_end(value)
     if re.search("%[0-9A-Fa-f]{2}", value):
         raise wrong(
             f"found {show_text(value)}, allowed: text as the app decodes it; write the character itself"
         )
+    return value
 
 
 def _set_value(value: Value) -> object:
