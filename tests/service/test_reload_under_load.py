@@ -366,7 +366,7 @@ async def swap_under_load(app: App, root: Path, *, count: int, workers: int, wit
     ],
 )
 async def test_no_swap_is_noticed_but_by_the_rules(app, tmp_path, workers, count, with_mounts):
-    """Two hundred take about a minute; prints its figures."""
+    """Two hundred take two to three minutes; prints its figures."""
     if with_mounts and not may_mount(tmp_path):
         pytest.skip("bind mounts are not permitted here")
     print("\n" + await swap_under_load(app, tmp_path, count=count, workers=workers, with_mounts=with_mounts))
