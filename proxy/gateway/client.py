@@ -21,6 +21,7 @@ from proxy.gateway.request_reader import LINGER_S, BeginExchange, Phase, Request
 from proxy.gateway.response_writer import NEVER
 from proxy.gateway.sides import TunnelListener, UpstreamSide
 from proxy.message.framing import LAST_CHUNK
+from proxy.message.negotiation import prefers_json
 from proxy.message.request import RequestHead
 
 _IDLE: Final = Phase.IDLE
@@ -154,6 +155,7 @@ class ClientConnection(RequestReader, asyncio.Protocol):
             keep_alive=keep_alive,
             vary=vary,
             date=self._context.clock.date,
+            as_json=prefers_json(head.lines),
         )
         self.send(b"".join(answer))
         self._exchange_done(keep_alive=keep_alive)

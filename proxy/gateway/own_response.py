@@ -5,6 +5,7 @@ They are not the app's, and no cache may keep them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
@@ -19,9 +20,16 @@ _STRICT: Final = treatment(STRICT)
 
 
 def render_failure(
-    failure: Failure, *, method: str, client_minor: int, keep_alive: bool, vary: Iterable[str], date: bytes
+    failure: Failure,
+    *,
+    method: str,
+    client_minor: int,
+    keep_alive: bool,
+    vary: Iterable[str],
+    date: bytes,
+    as_json: bool = False,
 ) -> tuple[bytes, bytes]:
-    """Render the answer to a request that failed: its head, and one line of text, which is empty for HEAD.
+    """Render the answer to a request that failed: its head, and one line of content, which is empty for HEAD.
 
     Args:
         method: of the request, as far as it could be read.
@@ -29,12 +37,19 @@ def render_failure(
         keep_alive: the client's connection may serve another request.
         vary: names of the request fields that decide at this target.
         date: an IMF-fixdate.
+        as_json: the content is an object with the members of RFC 9457 instead of text.
     """
     phrase = HTTPStatus(failure.status).phrase
-    content = f"{failure.status} {phrase}: {failure.text}\n".encode()
+    if as_json:
+        media_type = b"application/json"
+        problem = {"status": failure.status, "title": phrase, "detail": failure.text}
+        content = json.dumps(problem).encode() + b"\n"
+    else:
+        media_type = b"text/plain; charset=utf-8"
+        content = f"{failure.status} {phrase}: {failure.text}\n".encode()
     names = tuple(vary)
     fields = [
-        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Type", media_type),
         (b"Content-Length", b"%d" % len(content)),
         (b"Date", date),
     ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import ssl
+from http import HTTPStatus
 
 import pytest
 
@@ -18,9 +20,15 @@ ANSWERED = {name: failure for name, failure in ALL.items() if failure.status != 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 
 
-def render(failure, *, method="GET", client_minor=1, keep_alive=True, vary=()):
+def render(failure, *, method="GET", client_minor=1, keep_alive=True, vary=(), as_json=False):
     head, content = render_failure(
-        failure, method=method, client_minor=client_minor, keep_alive=keep_alive, vary=vary, date=DATE
+        failure,
+        method=method,
+        client_minor=client_minor,
+        keep_alive=keep_alive,
+        vary=vary,
+        date=DATE,
+        as_json=as_json,
     )
     status_line, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
     return status_line, [tuple(line.split(": ", 1)) for line in lines], content
@@ -45,6 +53,18 @@ def test_content_is_one_line_of_plain_text(name):
     assert dict(fields)["Content-Type"] == "text/plain; charset=utf-8"
     assert content.decode().splitlines() == [content.decode().removesuffix("\n")]
     assert ANSWERED[name].text in content.decode()
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_content_is_one_line_of_json_for_who_asked_for_json(name):
+    failure = ANSWERED[name]
+    _, fields, content = render(failure, as_json=True)
+    assert dict(fields)["Content-Type"] == "application/json"
+    assert dict(fields)["Content-Length"] == str(len(content))
+    assert set(STRICT.set_fields) <= set(fields)
+    assert content.count(b"\n") == 1
+    phrase = HTTPStatus(failure.status).phrase
+    assert json.loads(content) == {"status": failure.status, "title": phrase, "detail": failure.text}
 
 
 def test_failure_says_whose_it_is():

@@ -118,6 +118,26 @@ class Test_Upstream_fails_before_its_response:
             assert (answer.status, answer.is_protected) == (502, True)
             assert b.gateway.stats.upstream_errors == {"connect_refused": 1}
 
+    @pytest.mark.parametrize(
+        ("accept", "content"),
+        [
+            (
+                b"application/json, text/plain, */*",
+                b'{"status": 502, "title": "Bad Gateway", "detail": "the app does not accept connections"}\n',
+            ),
+            (b"text/html, */*;q=0.8", b"502 Bad Gateway: the app does not accept connections\n"),
+        ],
+        ids=["script", "page"],
+    )
+    async def test_answer_in_place_of_the_app_is_json_for_who_asks_for_json(
+        self, leaves_nothing, accept, content
+    ):
+        async with leaves_nothing([], upstream="http://127.0.0.1:1") as b:
+            answer = await b.exchange(
+                closing(b"GET /a HTTP/1.1\r\nHost: a\r\nAccept: " + accept + b"\r\n\r\n")
+            )
+            assert (answer.status, answer.is_protected, answer.content) == (502, True, content)
+
 
 class Test_Upstream_fails_inside_its_response:
     @pytest.mark.parametrize("request_name", ["GET", "HTTP/1.0", "POST", "POST chunked", "upgrade"])
