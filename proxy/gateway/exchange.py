@@ -58,6 +58,7 @@ class Exchange(RequestHalf):
     """Moves one request to the upstream and its response to the client."""
 
     _informational: int = 0
+    _first_upstream_s: float = 0.0
     _passing: Passing | None = None
 
     # The response
@@ -82,8 +83,8 @@ class Exchange(RequestHalf):
         if response.authenticates_connection and self._upstream is not None:
             self._client.pin(self._upstream)
         self._resolution = resolution = resolve(self._context, self._verdict, response)
-        if self._first_answer is not None and self._is_first_answer_given(self._first_answer, resolution):
-            return
+        if self._first_answer is not None:
+            response = self._given(self._first_answer, response, resolution)
         audit = self._context.audit
         if audit is not None:
             self._passing = audit.begin(self._head, response, resolution)
@@ -98,6 +99,8 @@ class Exchange(RequestHalf):
             stats.fields_changed[resolution.rule.name] += outgoing.changed
         if resolution.observed is not None:
             stats.observed[resolution.observed.name] += 1
+        if self._upstream is None:  # it was the first answer, and that has ended
+            self.response_end()
 
     def _is_put_aside(self, response: ResponseHead) -> bool:
         """Whether an answer to a condition must not be passed on, or not yet.
@@ -116,23 +119,22 @@ class Exchange(RequestHalf):
                 return True
         if not must_ask:
             return False
-        self._first_answer = response
+        self._first_answer, self._first_upstream_s = response, self._record.upstream_s
         if response.status == PARTIAL_CONTENT:  # else it has no content, and ends at once
             self.drop_upstream()
             self.ask()
         return True
 
-    def _is_first_answer_given(self, first: ResponseHead, resolution: Resolution) -> bool:
-        """Whether the client gets the 304 that was put aside: no rule that takes conditions away applies after all."""
+    def _given(self, first: ResponseHead, second: ResponseHead, resolution: Resolution) -> ResponseHead:
+        """Return what the client gets after two answers: the 304 that was put aside, unless its conditions are taken away."""
         if first.status != NOT_MODIFIED or resolution.policy.conditionals == "strip":
-            return False
+            return second
         self.drop_upstream()
         record = self._record
-        record.upstream_status = record.status = first.status
-        record.changed = self._client.send_head(first, resolution.treatment).changed
-        self._finish(None)
-        self._client.end()
-        return True
+        record.response = first
+        record.upstream_status = first.status
+        record.upstream_s = self._first_upstream_s
+        return first
 
     def response_content(self, data: bytes) -> None:
         self._record.bytes_out += len(data)

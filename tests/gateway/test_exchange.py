@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from proxy.audit.collector import Collector
@@ -9,8 +11,9 @@ from proxy.audit.report import report_on
 from proxy.gateway import failures
 from proxy.gateway.audit_feed import AuditFeed
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.watch import Watch
 from proxy.message.errors import MalformedHeadError
-from proxy.rules.model import Rule
+from proxy.rules.model import Policy, Rule
 from proxy.rules.policies import CLASSIC
 from tests.gateway.fakes import FakeClient, FakePool, FakeUpstream, Surroundings, broken, request, response
 from tests.rules.making import conditions, response_keys
@@ -253,6 +256,7 @@ class Test_Rules:
 
 JSON = response(b"200 OK", b"Content-Type: application/json", b"Content-Length: 2")
 NOT_MODIFIED = response(b"304 Not Modified")
+SOFT = Policy("soft")
 PART = (b"206 Partial Content", b"Content-Range: bytes 0-1/9", b"Content-Length: 2")
 
 
@@ -261,8 +265,10 @@ class Test_Condition_that_travels:
 
     RULES = (Rule("data", CLASSIC, conditions(response=response_keys(content_types=["application/json"]))),)
 
-    def make(self, *fields: bytes, method: bytes = b"GET", resting: int = 2):
-        return Stage(request(method + b" /a HTTP/1.1", *fields), resting=resting, rules=self.RULES)
+    def make(self, *fields: bytes, method: bytes = b"GET", resting: int = 2, others=()):
+        return Stage(
+            request(method + b" /a HTTP/1.1", *fields), resting=resting, rules=(*self.RULES, *others)
+        )
 
     def test_goes_to_the_app(self):
         assert self.make(b'If-None-Match: "a"').told == ["pool: take", "upstream: GET /a"]
@@ -287,6 +293,43 @@ class Test_Condition_that_travels:
         record = stage.around.record
         assert (record.rule, record.status, record.upstream_status) == ("", 304, 304)
         assert stage.around.stats.in_flight == 0
+
+    def test_304_that_is_passed_on_after_all_is_what_is_counted_and_recorded(self):
+        """Its record was a mix of both answers, the audit did not hear of it, and its rule's counters stood still."""
+        others = (Rule("watched", CLASSIC, mode="observe"), Rule("kept", SOFT))
+        stage = self.make(b'If-None-Match: "a"', others=others)
+        collector = Collector(b"secret")
+        around = stage.around
+        around.context.audit = AuditFeed(
+            collector, around.context.ruleset, around.context.loop, around.context.recorder
+        )
+        stage.client.was_cached = True
+        stage.exchange.response_head(NOT_MODIFIED)
+        first_s = stage.exchange._record.upstream_s
+        stage.exchange.response_end()
+        stage.exchange.response_head(OK)
+        record, stats = around.record, around.stats
+        assert (record.rule, record.policy, record.observed, record.changed) == (
+            *("kept", "soft", "watched"),
+            stage.client.changed,
+        )
+        assert (record.upstream_status, record.upstream_s) == (304, first_s)
+        assert stats.fields_changed == {"kept": stage.client.changed}
+        assert stats.observed == {"watched": 1}
+        assert stats.upstream_cache_hits_total == 1
+        collector.tick(0)
+        collector.work()
+        assert collector.evidence.responses == 1
+
+    async def test_304_that_is_passed_on_after_all_is_what_is_shown_as_received(self):
+        stage = self.make(b'If-None-Match: "a"')
+        watch = Watch(0)
+        stage.around.context.use_watch(watch)
+        stage.exchange.response_head(NOT_MODIFIED)
+        stage.exchange.response_end()
+        stage.exchange.response_head(OK)
+        (row,) = await watch.hand_over(0)
+        assert json.loads(row)["response"]["received"] == ["HTTP/1.1 304 Not Modified"]
 
     def test_304_comes_once(self):
         """The second time nothing was asked that it could answer."""
