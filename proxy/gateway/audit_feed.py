@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Final
 from zlib import crc32
@@ -17,6 +18,7 @@ from proxy.rules.engine.verdict import Resolution
 from proxy.rules.policies import STRICT, protects
 
 _PAUSE_S: Final = 0.01  # between two slices of work: requests come in between
+_TOLD_EACH_S: Final = 60.0  # every answer may fail by the same mistake
 
 
 class Passing:
@@ -75,6 +77,7 @@ class AuditFeed:
         self._collector = collector
         self._loop = loop
         self._recorder = recorder
+        self._next_telling_s = -math.inf
         self._protecting: frozenset[str]
         self.use_rules(ruleset)
 
@@ -107,9 +110,17 @@ class AuditFeed:
             self._work()
 
     def failed_by_itself(self) -> None:
-        self._recorder.own_mistake("the audit")
+        now_s = time.monotonic()
+        is_told = now_s >= self._next_telling_s
+        if is_told:
+            self._next_telling_s = now_s + _TOLD_EACH_S
+        self._recorder.own_mistake("the audit", is_told=is_told)
 
     @guarded
     def _work(self) -> None:
-        if self._collector.work():
-            self._loop.call_later(_PAUSE_S, self._work)
+        has_more = True  # an entry that fails has left the queue; those behind it have not
+        try:
+            has_more = self._collector.work()
+        finally:
+            if has_more:
+                self._loop.call_later(_PAUSE_S, self._work)

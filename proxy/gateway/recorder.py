@@ -65,14 +65,16 @@ class Recorder:
         except Exception:  # noqa: BLE001 - a line that cannot be written must not break the exchange that it is about
             self.own_mistake("writing the access log")
 
-    def own_mistake(self, what: str, error: BaseException | None = None) -> None:
-        """Log and count a mistake of this program that ends no exchange.
+    def own_mistake(self, what: str, error: BaseException | None = None, *, is_told: bool = True) -> None:
+        """Count a mistake of this program that ends no exchange, and log it.
 
         Args:
             what: has failed.
             error: `None` for the exception that is being handled.
+            is_told: whether to log it.
         """
-        _log.error("%s failed", what, exc_info=error or True)
+        if is_told:
+            _log.error("%s failed", what, exc_info=error or True)
         self.stats.count_failure(INTERNAL.source, INTERNAL.reason)
 
     def flush(self) -> None:

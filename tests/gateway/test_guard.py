@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import proxy
+from proxy.audit import evidence
 from proxy.audit.collector import Collector
+from proxy.audit.observation import Observation
+from proxy.audit.permission import Permission
 from proxy.gateway.audit_feed import AuditFeed
 from proxy.rules.engine.matching import Ruleset
-from tests.gateway.fakes import Log, Surroundings, broken
+from tests.gateway.fakes import Log, Loop, Surroundings, broken
 from tests.support.gateway import make_gateway
 
 PACKAGE = Path(proxy.__file__).parent
@@ -128,13 +132,38 @@ async def test_step_of_a_tick_that_fails_keeps_no_other_from_being_done(monkeypa
     assert all(record.exc_info for record in caplog.records)
 
 
+class Later(Loop):
+    """Runs what is called later at once, after what is running."""
+
+    def call_later(self, _delay_s: float, callback: Callable[[], object]) -> Any:
+        self.call_soon(callback)
+
+
 @pytest.mark.interpreted
-def test_mistake_of_the_audit_is_counted_and_its_work_goes_on_with_the_next_tick(monkeypatch, caplog):
+def test_answer_on_which_the_audit_fails_is_lost_alone_and_told_once_a_minute(monkeypatch, caplog):
+    """All that waited behind it was given up, and each failure was a traceback in the log."""
     around = Surroundings()
-    feed = AuditFeed(Collector(b""), Ruleset(), around.loop, around.context.recorder)
-    monkeypatch.setattr(Collector, "tick", lambda _collector, _now_s: True)
-    monkeypatch.setattr(Collector, "work", broken)
+    loop, collector = Later(), Collector(b"secret")
+    feed = AuditFeed(collector, Ruleset(), loop, around.context.recorder)
+    permission_of = evidence.permission_of
+
+    def failing(seen: Observation) -> Permission:
+        if seen.target.startswith(b"/bad"):
+            raise RuntimeError("broken")
+        return permission_of(seen)
+
+    monkeypatch.setattr(evidence, "permission_of", failing)
+    now_s = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    for target in (b"/bad1", b"/a", b"/b", b"/bad2", b"/c"):
+        collector.take(1.0, "GET", b"app", target, 200, [], [], 1, 1)
     feed.tick(1.0)
-    feed.tick(2.0)
+    loop.run()
+    assert {route[1] for route, _ in collector.evidence.routes.items()} >= {"a", "b", "c"}
     assert around.stats.proxy_errors == {"internal_error": 2}
+    now_s += 60
+    collector.take(1.0, "GET", b"app", b"/bad3", 200, [], [], 1, 1)
+    feed.tick(2.0)
+    loop.run()
+    assert around.stats.proxy_errors == {"internal_error": 3}
     assert [record.getMessage() for record in caplog.records] == ["the audit failed"] * 2
