@@ -248,7 +248,7 @@ class Exchange(RequestHalf):
             rule = self._verdict.rule
         else:
             rule = resolution.rule
-            if resolution.policy is not PASS:
+            if rule is not None or resolution.policy is not PASS:
                 record.policy = resolution.policy.name
             if resolution.observed is not None:
                 record.observed = resolution.observed.name

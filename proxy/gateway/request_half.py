@@ -94,7 +94,7 @@ class RequestHalf(ExchangeListener):
         )
         stripped = upstream.send_head(self, head, strips=strips)
         if stripped and not self._is_replay:
-            rule = verdict.rule
+            rule = verdict.stripping_rule
             self._context.stats.conditionals_stripped[rule.name if rule is not None else ""] += stripped
         if client.pinned is not None or (
             b"authorization" in head.noted and authenticates_connection(head.noted[b"authorization"])

@@ -14,7 +14,7 @@ from proxy.gateway.exchange import Exchange
 from proxy.gateway.watch import Watch
 from proxy.message.errors import MalformedHeadError
 from proxy.rules.model import Policy, Rule
-from proxy.rules.policies import CLASSIC
+from proxy.rules.policies import CLASSIC, PASS
 from tests.gateway.fakes import FakeClient, FakePool, FakeUpstream, Surroundings, broken, request, response
 from tests.rules.making import conditions, response_keys
 
@@ -199,6 +199,12 @@ class Test_Rules:
         assert stage.around.stats.conditionals_stripped == {"all": 2}
         assert stage.around.stats.fields_changed == {"all": 3}
 
+    def test_rule_that_lets_pass_is_named_with_its_policy(self):
+        stage = Stage(rules=(Rule("downloads", PASS, conditions()),))
+        stage.exchange.response_head(OK)
+        stage.exchange.response_end()
+        assert (stage.around.record.rule, stage.around.record.policy) == ("downloads", "pass")
+
     def test_that_change_nothing_are_counted_nowhere(self):
         stage = Stage()
         stage.exchange.response_head(OK)
@@ -338,6 +344,14 @@ class Test_Condition_that_travels:
         stage.exchange.response_end()
         stage.exchange.response_head(NOT_MODIFIED)
         assert stage.told[-1] == "client: answer upstream_not_modified"
+
+    def test_rule_is_not_named_where_the_app_gave_nothing_that_it_asks_for(self):
+        stage = self.make()
+        stage.exchange.fail(failures.UPSTREAM_TIMEOUT)
+        assert (stage.around.record.rule, stage.around.record.policy) == ("", "strict")
+        stage = self.make()
+        stage.exchange.client_left()
+        assert (stage.around.record.rule, stage.around.record.policy) == ("", "")
 
     def test_304_to_a_request_without_one_is_a_fault_of_the_app(self):
         stage = self.make()

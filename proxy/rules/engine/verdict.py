@@ -114,8 +114,19 @@ class Verdict:
 
     @property
     def rule(self) -> Rule | None:
-        """The rule that decides unless the response's conditions say otherwise."""
-        return next((outcome.rule for outcome in self.outcomes if not outcome.observes), None)
+        """The rule that decides whatever the response is, `None` when there is none."""
+        first = next((outcome for outcome in self.outcomes if not outcome.observes), None)
+        return None if first is None or first.is_open else first.rule
+
+    @property
+    def stripping_rule(self) -> Rule | None:
+        """The first rule for whose sake conditions are left out of the request."""
+        stripping = (
+            outcome.rule
+            for outcome in self.outcomes
+            if not outcome.observes and outcome.policy.conditionals == "strip"
+        )
+        return next(stripping, None)
 
 
 def resolve(outcomes: Sequence[Outcome], response: ResponseFacts | None) -> Resolution:

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.rules.engine.verdict import FAIL_SAFE, Verdict, resolve
 from proxy.rules.keys.facts import ResponseFacts, kind_of
+from proxy.rules.policies import REVALIDATE
 from tests.rules.engine.test_matching import decide, rule
 from tests.rules.making import response_keys
 
@@ -42,6 +43,26 @@ def test_deciding_that_failed_protects_whatever_the_response():
         assert (resolution.rule, resolution.policy.name) == (None, "strict")
     assert FAIL_SAFE.strips("GET")
     assert FAIL_SAFE.rule is None
+
+
+def test_rule_is_known_before_the_response_if_none_that_asks_for_one_stands_above_it():
+    data = rule("data", response=response_keys(content_types=("application/json",)))
+    watched = rule("watched", mode="observe", response=response_keys(statuses=("200",)))
+    assert decide([watched, rule("rest")]).rule.name == "rest"
+    assert decide([data, rule("rest")]).rule is None
+    assert decide([data]).rule is None
+
+
+def test_conditions_are_left_out_for_the_sake_of_the_first_rule_that_strips_them():
+    data = rule("data", response=response_keys(content_types=("application/json",)))
+    watched = rule("watched", mode="observe")
+    assert (
+        decide(
+            [watched, rule("kept", REVALIDATE, response=response_keys(statuses=("200",))), data]
+        ).stripping_rule.name
+        == "data"
+    )
+    assert decide([rule("kept", REVALIDATE)]).stripping_rule is None
 
 
 class Test_Memory:
