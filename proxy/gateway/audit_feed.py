@@ -84,8 +84,9 @@ class AuditFeed:
     def use_rules(self, ruleset: Ruleset) -> None:
         """Learn which policies forbid reuse without validation, and have what follows told apart from what was before."""
         names = (rule.policy.name for rule in ruleset.rules if protects(rule.policy))
-        self._protecting = frozenset((STRICT.name, *names))
+        protecting = frozenset((STRICT.name, *names))
         self._collector.use_rules(time.time(), ruleset.digest)
+        self._protecting = protecting
 
     def begin(self, request: RequestHead, response: ResponseHead, resolution: Resolution) -> Passing | None:
         """Begin with a response whose head has come; return `None` if a rule protects it: that is counted at once."""

@@ -110,10 +110,16 @@ class Context:
 
     @ruleset.setter
     def ruleset(self, ruleset: Ruleset) -> None:
+        before = self._ruleset
         self._ruleset = ruleset
-        if self.audit is not None:
-            self.audit.use_rules(ruleset)
-        self._read_anew()
+        try:
+            self._read_anew()
+            if self.audit is not None:
+                self.audit.use_rules(ruleset)
+        except Exception:  # half of it must not stay: rules read fields by their places in the table
+            self._ruleset = before
+            self._read_anew()
+            raise
 
     def use_watch(self, watch: Watch | None) -> None:
         """Tell a watch what ends from now on; `None` for nobody. Requests are read in another way meanwhile."""

@@ -13,17 +13,19 @@ from typing import Final, Literal, assert_never
 
 import uvloop
 
-from proxy.gateway.access_log import open_access_log
+from proxy.gateway.access_log import AccessLog, open_access_log
 from proxy.gateway.server import Gateway
 from proxy.rules.loading import loader
 from proxy.service import logs, runtime
 from proxy.service.audit_reports import Desk, collector_for
 from proxy.service.background import Background
-from proxy.service.channel import Channel, Drain, Order, Report, Start, UseRules
+from proxy.service.channel import Channel, Drain, Order, Question, Report, Start, UseRules
 from proxy.settings import Settings
 from proxy.stats import Stats
 
 _ORPHAN_DRAIN_S: Final = 5.0
+
+_Obeyed = Start | UseRules | Question | Literal["reset-audit", "reopen-log"] | Report
 
 
 def main() -> None:
@@ -54,37 +56,64 @@ async def _run(channel_end: socket.socket, listening: list[socket.socket]) -> No
     told_to_end = asyncio.Event()
     desk = Desk(collector, channel)
     telling = loop.create_task(desk.keep_telling())
-    loading = Background("rules")
     loop.add_signal_handler(signal.SIGTERM, told_to_end.set)
     await gateway.start(listening)
     runtime.settle()
     channel.send(Report("serving"))
     ending = loop.create_task(told_to_end.wait())
+    orders = _Orders(settings, channel, gateway, access_log, desk)
     while not isinstance(order := await _next_order(channel, ending, settings), Drain):
-        match order:
-            case "snapshot":
-                channel.send(Report("snapshot", snapshot=stats.snapshot()))
-            case "audit":
-                await desk.tell()
-            case "reset-audit":
-                desk.reset()
-            case "recent":
-                channel.send(Report("recent", recent=await gateway.watch()))
-            case "reopen-log":
-                access_log.reopen()
-            case UseRules(rules):
-                loaded = await asyncio.wrap_future(loading.call(loader.loads, rules, str(settings.rules)))
-                gateway.ruleset = loaded.ruleset
-            case Start() | Report():
-                continue
-            case _:
-                assert_never(order)
+        await orders.obey(order)
     telling.cancel()
     aborted = await gateway.drain(order.timeout_s)
     access_log.close()
     channel.send(Report("drained", aborted=aborted))
     await channel.close()
     ending.cancel()
+
+
+class _Orders:
+    """Obeys what the supervisor tells a worker to do while it serves."""
+
+    def __init__(
+        self, settings: Settings, channel: Channel, gateway: Gateway, access_log: AccessLog, desk: Desk
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._gateway = gateway
+        self._access_log = access_log
+        self._desk = desk
+        self._loading = Background("rules")
+
+    async def obey(self, order: _Obeyed) -> None:
+        """Do it; a mistake of this program is logged and counted, and the worker goes on as it was."""
+        try:
+            await self._do(order)
+        except Exception:  # noqa: BLE001 - it must not end a worker, and with it all that it has under way
+            what = f"what the supervisor asked for ({order})"
+            if isinstance(order, UseRules):
+                what = f"rules stay those of digest {self._gateway.ruleset.digest}: taking new ones"
+            self._gateway.context.recorder.own_mistake(what)
+
+    async def _do(self, order: _Obeyed) -> None:
+        match order:
+            case "snapshot":
+                self._channel.send(Report("snapshot", snapshot=self._gateway.stats.snapshot()))
+            case "audit":
+                await self._desk.tell()
+            case "reset-audit":
+                self._desk.reset()
+            case "recent":
+                self._channel.send(Report("recent", recent=await self._gateway.watch()))
+            case "reopen-log":
+                self._access_log.reopen()
+            case UseRules(rules):
+                loading = self._loading.call(loader.loads, rules, str(self._settings.rules))
+                self._gateway.ruleset = (await asyncio.wrap_future(loading)).ruleset
+            case Start() | Report():
+                pass
+            case _:
+                assert_never(order)
 
 
 async def _next_order(

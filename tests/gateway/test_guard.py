@@ -16,6 +16,8 @@ from proxy.audit.observation import Observation
 from proxy.audit.permission import Permission
 from proxy.gateway.audit_feed import AuditFeed
 from proxy.rules.engine.matching import Ruleset
+from proxy.rules.model import Rule
+from proxy.rules.policies import STRICT
 from tests.gateway.fakes import Log, Loop, Surroundings, broken
 from tests.support.gateway import make_gateway
 
@@ -167,3 +169,19 @@ def test_answer_on_which_the_audit_fails_is_lost_alone_and_told_once_a_minute(mo
     loop.run()
     assert around.stats.proxy_errors == {"internal_error": 3}
     assert [record.getMessage() for record in caplog.records] == ["the audit failed"] * 2
+
+
+@pytest.mark.interpreted
+def test_new_rules_that_fail_half_way_are_not_in_force_by_halves(monkeypatch):
+    """Requests were decided by the new rules, but their fields were read for the old ones."""
+    around = Surroundings()
+    context = around.context
+    old, new = context.ruleset, Ruleset([Rule("new", STRICT)])
+    context.audit = AuditFeed(Collector(b"secret"), old, around.loop, context.recorder)
+    with monkeypatch.context() as broken_for_now:
+        broken_for_now.setattr(Collector, "use_rules", broken)
+        with pytest.raises(RuntimeError):
+            context.ruleset = new
+    assert context.ruleset is old
+    context.ruleset = new
+    assert context.ruleset is new

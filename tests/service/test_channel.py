@@ -323,3 +323,21 @@ async def test_worker_that_serves_drains_when_its_supervisor_is_beside_itself():
         code, log = await said(process)
         assert code == 0
         assert "cannot read a frame" in json.loads(log)["message"]
+
+
+async def test_worker_that_cannot_take_new_rules_keeps_those_it_has():
+    """It ended, and all that it had under way with it."""
+    async with worker() as (process, channel, _):
+        channel.send(QUIET)
+        assert await received(channel) == Report("serving")
+        channel.send(UseRules(b"version: 2"))
+        channel.send("snapshot")
+        report = await received(channel)
+        assert isinstance(report, Report)
+        assert report.snapshot is not None
+        assert report.snapshot["proxy_errors"] == {"internal_error": 1}
+        channel.send(Drain(0))
+        assert await received(channel) == Report("drained")
+        _, log = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    assert b"taking new ones failed" in log
+    assert process.returncode == 0
