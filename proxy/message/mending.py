@@ -1,7 +1,8 @@
 """Response heads that RFC 9112 tells a proxy to mend instead of refusing: browsers take them, and so the app works without us.
 
 Mended are line feeds alone for line ends (section 2.2), white space before a colon (5.1), folded lines (5.2) and a length
-that is repeated (6.3). What two parsers could still read differently is refused. Requests are never mended.
+that is repeated (6.3). What two parsers could still read differently is refused: of what frames a message, only
+`Connection` may be folded, and only a list of options, in which no field can hide. Requests are never mended.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.message.errors import MalformedHeadError
+from proxy.message.fields import is_token, list_members
 
 _WHITE: Final = b" \t"
 _STRICT_END: Final = b"\r\n\r\n"
-_FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
 def find_head_end(data: bytes) -> int:
@@ -44,15 +46,28 @@ def mend(head: bytes) -> bytes:
             _fold(fields, line)
         else:
             fields.append([_mend_line(line)])
-    return b"\r\n".join([start, *map(b" ".join, fields), b"", b""])
+    return b"\r\n".join([start, *map(_unfolded, fields), b"", b""])
 
 
 def _fold(fields: list[list[bytes]], line: bytes) -> None:
     """Continue the last field, section 5.2; white space around the line end counts as one space."""
-    if not fields or fields[-1][0].lower().startswith(_FRAMING):
+    if not fields or _name(fields[-1][0]) in _FRAMING:
         raise MalformedHeadError("a folded line where it could hide how the message is framed")
     fields[-1][-1] = fields[-1][-1].rstrip(_WHITE)
     fields[-1].append(line.strip(_WHITE))
+
+
+def _unfolded(lines: list[bytes]) -> bytes:
+    if len(lines) == 1:
+        return lines[0]
+    line = b" ".join(lines)
+    if _name(line) == b"connection" and not all(map(is_token, list_members(line.partition(b":")[2]))):
+        raise MalformedHeadError("a folded Connection that is no list of options")
+    return line
+
+
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0].lower()
 
 
 def _mend_line(line: bytes) -> bytes:

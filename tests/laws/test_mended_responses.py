@@ -6,6 +6,7 @@ RFC 9112 sections 2.2, 5.1, 5.2 and 6.3; issue 16.12.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from tests.laws.test_one_line import NAMES, STATUSES, VALUES
 
 NOW = b"Mon, 07 Nov 1994 00:00:00 GMT"
 LENGTHS = (b"Content-Length", b"content-length")
-UNFOLDED = {b"connection", b"content-length", b"transfer-encoding"}
+UNFOLDED = {b"content-length", b"transfer-encoding"}
+OPTIONS = re.compile(rb"[\w-]+(?:, *[\w-]+)*")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Line:
         """The same field with white space before its colon, and folded at one of its spaces, or before its value."""
         value = b" " + self.value
         spaces = [place for place, byte in enumerate(value) if byte == ord(" ")]
-        if self.fold and self.value and self.name.lower() not in UNFOLDED:
+        name = self.name.lower()
+        is_framing = name in UNFOLDED or (name == b"connection" and not OPTIONS.fullmatch(self.value))
+        if self.fold and self.value and not is_framing:
             place = spaces[self.fold_at % len(spaces)]
             value = value[:place] + self.fold + value[place + 1 :]
         return self.name + self.before_colon + b":" + value

@@ -23,6 +23,8 @@ END = b"\r\n\r\n"
         (b"A: b\r\n c", b"A: b c"),
         (b"A: b \r\n\t  c \r\n d", b"A: b c d"),
         (b"A:\r\n b", b"A: b"),
+        (b"connection : keep-alive,\r\n\tclose", b"connection: keep-alive, close"),
+        (b"Connection-Id: a\r\n b", b"Connection-Id: a b"),
         (b"A: b\nC: d", b"A: b\r\nC: d"),
         (b"Content-Length: 5,5 , 5", b"Content-Length: 5"),
         (b"Content-Length:5", b"Content-Length:5"),
@@ -45,13 +47,21 @@ def test_only_what_is_odd_is_written_anew(lines, mended):
         pytest.param(b"Content-Length:\r\n 5", id="folded length"),
         pytest.param(b"content-length: 1\r\n 0", id="continued length"),
         pytest.param(b"Transfer-Encoding: gzip,\r\n chunked", id="folded coding"),
-        pytest.param(b"Connection: close,\r\n X", id="folded options"),
+        pytest.param(b"Connection: clo\r\n se", id="folded option"),
+        pytest.param(b"Connection: close\r\n Content-Length: 5", id="field in folded options"),
+        pytest.param(b"Connection\r\n : close", id="folded name of Connection"),
         pytest.param(b"Transfer-Encoding\r\n : chunked", id="folded name"),
     ],
 )
 def test_what_two_parsers_could_still_read_differently_is_refused(lines):
     with pytest.raises(MalformedHeadError):
         ResponseTable().read(OK + lines + END, "GET")
+
+
+def test_folded_options_are_heard_and_end_the_connection():
+    """An app that says so in two lines was answered for with a 502."""
+    head = ResponseTable().read(OK + b"Connection: X-A,\r\n close" + END, "GET")
+    assert not head.keep_alive
 
 
 @pytest.mark.parametrize(
