@@ -164,7 +164,7 @@ def _report(admin: Address | None, files: tuple[Path, ...]) -> dict[str, Any]:
 
 def report_of(admin: Address) -> dict[str, Any]:
     """Ask a running proxy for its report; without one, the command line was wrong."""
-    from proxy.audit.reporting import ReportError
+    from proxy.audit.report_call import ReportError
     from proxy.service.audit_client import fetch_report
 
     try:

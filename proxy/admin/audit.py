@@ -6,7 +6,7 @@ from aiohttp import web
 
 from proxy.admin.answers import is_same_origin, json_answer
 from proxy.admin.state import AdminState
-from proxy.audit.reporting import ReportError
+from proxy.audit.report_call import ReportError
 
 _OFF = {"error": "the audit is off: serve --audit on"}
 

@@ -9,21 +9,11 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Sequence
 
 from proxy.audit.evidence import Evidence
 from proxy.audit.report import report_on, to_json
 
 _NICENESS = 10  # requests come first
-
-
-class ReportError(Exception):
-    """There is no report; its text says why."""
-
-
-def encode(workers: Sequence[Sequence[bytes]]) -> bytes:
-    """Return what `main` reads: the frames of each worker's evidence."""
-    return pickle.dumps([list(frames) for frames in workers])
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import http.client
 import json
 from typing import Any, Final
 
-from proxy.audit.reporting import ReportError
+from proxy.audit.report_call import ReportError
 from proxy.service.healthcheck import connection_to, reason_of
 from proxy.settings import Address
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from proxy.audit.collector import Collector
-from proxy.audit.reporting import ReportError, encode
+from proxy.audit.report_call import ReportError, encode
 from proxy.service.channel import Channel, Report
 from proxy.service.runtime import start_process
 from proxy.settings import Settings

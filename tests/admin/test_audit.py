@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from aiohttp.test_utils import TestClient
 
-from proxy.audit.reporting import ReportError
+from proxy.audit.report_call import ReportError
 from tests.admin.standing import AdminTestServer, Service
 
 RESET = "/api/audit/reset"

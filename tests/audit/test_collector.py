@@ -11,7 +11,7 @@ import tracemalloc
 
 import pytest
 
-from proxy.audit import reporting
+from proxy.audit import report_call, reporting
 from proxy.audit.collector import MAX_PER_TICK, MAX_PROTECTED_PER_TICK, NOT_SEEN, TICK_S, Collector
 from proxy.audit.evidence import Evidence
 from proxy.audit.report import report_on, to_json
@@ -195,7 +195,7 @@ def test_report_is_made_of_all_workers_in_a_process_of_its_own():
     ]
     made = subprocess.run(
         [sys.executable, "-m", "proxy.audit.reporting"],
-        input=reporting.encode(workers),
+        input=report_call.encode(workers),
         capture_output=True,
         check=True,
     )
@@ -205,7 +205,7 @@ def test_report_is_made_of_all_workers_in_a_process_of_its_own():
 
 
 def test_report_of_nothing_is_a_report(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(reporting.encode([]))))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(report_call.encode([]))))
     monkeypatch.setattr("os.nice", lambda _: 0)
     reporting.main()
     assert json.loads(capsys.readouterr().out) == {
