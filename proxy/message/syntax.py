@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, cast
 
-from aiohttp.http import HttpRequestParser, HttpResponseParser
-from aiohttp.http_exceptions import HttpProcessingError
-
 from proxy.message.errors import MalformedHeadError, TooManyFieldsError
 from proxy.message.fields import Field, FieldSection, Names, is_token, names_of
 from proxy.message.memory import Memory
 from proxy.message.octets import CONTROLS, all_but, has_only
+from proxy.message.unread_certificates import unread_certificates
+
+with unread_certificates():
+    from aiohttp.http import HttpRequestParser, HttpResponseParser
+    from aiohttp.http_exceptions import HttpProcessingError
 
 Side = Literal["request", "response"]
 
