@@ -185,6 +185,7 @@ class Test_App_that_closes_after_an_answer:
         gateway, resting, connection = self.make()
         gateway.clock.now_s += 0.5
         assert resting.take(must_be_fresh=True) is connection
+        assert gateway.stats.upstream_reused_total == 1
 
     def test_connection_put_just_before_a_tick_has_not_stood(self):
         """The clock is coarse: what came to rest a microsecond ago looks a tick old."""
@@ -385,7 +386,7 @@ class Test_On_the_wire:
                 ended.set()
 
         monkeypatch.setattr(Pool, "open", hanging)
-        async with bench() as b:
+        async with bench(connect_timeout_s=3600) as b:
             await (await b.connect()).send(GET)
             await asyncio.wait_for(began.wait(), LIMIT_S)
             b.gateway.pool.close()

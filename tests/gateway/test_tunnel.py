@@ -32,6 +32,7 @@ class Stage:
 
 def test_bytes_pass_as_they_come_and_are_counted():
     stage = Stage()
+    assert (stage.around.stats.tunnels, stage.around.stats.tunnels_total) == (1, 1)
     stage.tunnel.from_client(b"ping")
     stage.tunnel.from_upstream(b"pongs")
     assert stage.told == ["upstream: bytes ping", "client: bytes pongs"]

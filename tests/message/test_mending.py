@@ -68,6 +68,7 @@ def test_folded_options_are_heard_and_end_the_connection():
     ("data", "end"),
     [
         (b"", -1),
+        (b"\n\n", 2),
         (b"A\r\n\r\n", 5),
         (b"A\n\n", 3),
         (b"A\n\r\n", 4),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.message.errors import MalformedHeadError
-from proxy.message.response import render_informational, render_switch
+from proxy.message.framing import Framing
+from proxy.message.response import ResponseTable, render_informational, render_switch
 from proxy.message.rewrite import Treatment
 from tests.message.response_heads import DATE, NOW, lines_of, read, render
 
@@ -93,6 +94,18 @@ class Test_Untouched:
     def test_length_that_a_treatment_takes_away_stays_away(self):
         treatment = Treatment(remove=[b"content-length"])
         assert lines_of(render(b"Content-Length: 0010", DATE, treatment=treatment))[1:] == [DATE]
+
+
+def test_what_answered_head_is_not_remembered_for_get():
+    """The same bytes announce content for GET, and none for HEAD."""
+    table = ResponseTable()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    framings = [
+        taken[0].framing
+        for method in ("HEAD", "HEAD", "HEAD", "GET", "GET", "GET", "HEAD")
+        if (taken := table.take(head, method, len(head))) is not None
+    ]
+    assert framings == [Framing.NONE] * 3 + [Framing.FIXED] * 3 + [Framing.NONE]
 
 
 class Test_Informational:
