@@ -85,14 +85,14 @@ def main() -> None:
     type=ADMIN,
     default="127.0.0.1:9901",
     metavar="ADDRESS",
-    help="Where probes, metrics, API and admin page listen; 'off' for none. Keep it off public networks.",
+    help="Where probes, metrics, API and page are served; 'off' for none. Keep it off public networks.",
 )
 @flag(
     "--admin-hosts",
     type=HOSTS,
     default="",
     metavar="NAMES",
-    help="Names by which the admin listener may be asked, comma-separated; its address and 'localhost' always may.",
+    help="More host names that the admin listener answers to, comma-separated; it always answers to its address and 'localhost'.",
 )
 @flag("--workers", type=click.IntRange(1, 64), default=1, help="Processes that share the port; one per core.")
 @flag(
@@ -119,13 +119,13 @@ def main() -> None:
     "--request-id",
     type=click.Choice(["off", "on"]),
     default="off",
-    help="Make an X-Request-Id for the app and the access log, where a request has neither it nor a traceparent.",
+    help="Give requests an X-Request-Id, for the app and the access log, if they have neither it nor a traceparent.",
 )
 @flag(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    help="The least severe messages that the application log has.",
+    help="The lowest severity that the application log shows.",
 )
 @flag(
     "--trusted-proxies",
@@ -145,17 +145,22 @@ def main() -> None:
     "--via",
     type=click.Choice(["off", "on"]),
     default="off",
-    help="Add a Via to requests; nginx behind it then compresses nothing unless gzip_proxied is set.",
+    help="Add Via to requests. An nginx behind the proxy then compresses nothing unless gzip_proxied is set.",
 )
 @seconds(5, "--connect-timeout", "Until a connection to the app is open.")
 @seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
 @seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
 @seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
-@seconds(75, "--keepalive-timeout", "A client's connection between requests; 0: no reuse.", least=0)
+@seconds(
+    75,
+    "--keepalive-timeout",
+    "How long a client's connection may wait for the next request; 0: no reuse.",
+    least=0,
+)
 @seconds(
     1.5,
     "--upstream-keepalive-timeout",
-    "A connection to the app at rest; keep it below the app server's own; 0: no reuse.",
+    "How long an idle connection to the app stays open; keep it below the app server's own time-out; 0: no reuse.",
     least=0,
 )
 @flag(
@@ -199,13 +204,18 @@ def main() -> None:
     default="on",
     help="Watch which responses caches may reuse, for /api/audit; without an admin listener nothing is watched.",
 )
-@seconds(0, "--drain-delay", "After SIGTERM, accept requests for so long while /readyz says 503.", least=0)
-@seconds(25, "--drain-timeout", "Then, requests in flight may take so long to end.", least=0)
-def serve(**flags: Any) -> None:  # noqa: ANN401 - one a flag; `Settings` gives them their types
+@seconds(
+    0,
+    "--drain-delay",
+    "After SIGTERM, go on accepting requests for this long while /readyz answers 503.",
+    least=0,
+)
+@seconds(25, "--drain-timeout", "After that, how long requests in flight may take to finish.", least=0)
+def serve(**flags: Any) -> None:  # noqa: ANN401 - one for each flag; `Settings` gives them their types
     """Run the sidecar in front of an app.
 
-    Every flag can also be set by an environment variable; flags win. SIGTERM lets requests in flight finish and
-    ends; a second one ends at once. SIGHUP reloads the rules now. SIGUSR1 opens the access log's file again.
+    Every flag can also be set by an environment variable; flags win. On SIGTERM
+    requests in flight finish first; a second SIGTERM ends at once. SIGHUP reloads the rules now. SIGUSR1 opens the access log's file again.
 
     Exit codes: 0 after SIGTERM or Ctrl-C, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """

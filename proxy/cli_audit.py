@@ -163,7 +163,7 @@ def _report(admin: Address | None, files: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def report_of(admin: Address) -> dict[str, Any]:
-    """Ask a running proxy for its report; without one, the command line was wrong."""
+    """Ask a running proxy for its report; a failure counts as wrong usage."""
     from proxy.audit.report_call import ReportError
     from proxy.service.audit_client import fetch_report
 

@@ -74,7 +74,7 @@ def flag(flag: str, *names: str, **options: Any) -> Callable[[F], F]:  # noqa: A
 
 
 class Seconds(click.FloatRange):
-    """A duration: a range that takes no NaN, which is neither below nor above anything."""
+    """A duration: a range that refuses NaN too, which is neither below nor above any bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
         if math.isnan(number := super().convert(value, param, ctx)):
@@ -86,7 +86,7 @@ def seconds(default: float, long: str, text: str, *, least: float = 0.001) -> Ca
     """Declare a duration; the setting's name says its unit, the flag's does not.
 
     Args:
-        least: a time-out of 0 would fail every request where other proxies take it for none.
+        least: more than 0 as a rule: a time-out of 0 would fail every request, and other proxies read it as "none".
     """
     name = f"{long.strip('-').replace('-', '_')}_s"
     return flag(long, name, type=Seconds(least, 86_400), default=default, metavar="SECONDS", help=text)

@@ -152,7 +152,7 @@ class Stats:
             self.proxy_errors[reason] += 1
 
     def snapshot(self) -> Snapshot:
-        """Copy everything, at once: no request is served meanwhile, so nothing is done for each of its rows."""
+        """Copy everything at once. No request is served meanwhile, so this does no work for single rows."""
         return {
             **{name: getattr(self, name) for name in _NUMBERS},
             **{name: dict(getattr(self, name)) for name in _TABLES},
@@ -163,7 +163,7 @@ class Stats:
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Add up snapshots of several workers: the only one as it is, and of none a snapshot of zeros."""
+    """Add up the snapshots of several workers; return a single one as it is, and zeros for none."""
     total: Snapshot | None = None
     for snapshot in snapshots:
         total = snapshot if total is None else {name: _add(total[name], snapshot[name]) for name in total}

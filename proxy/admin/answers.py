@@ -16,9 +16,9 @@ def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:
 
 
 def is_same_origin(request: web.BaseRequest) -> bool:
-    """Tell whether a browser, if it is one, sends this for a page of this listener.
+    """Tell whether this comes from a page of this listener, or from no browser at all.
 
-    Browsers send `Origin` with every POST, and none lets a page choose it.
+    Browsers send `Origin` with every POST, and no page can change it.
     """
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
         return False

@@ -24,7 +24,7 @@ class Endpoint:
     Attributes:
         text: describes it in a 404; empty for files of the page.
         is_exclusive: answers one request at a time and refuses others, because it takes long.
-        methods: refuses others; only the audit can be changed, to begin anew.
+        methods: all others are refused; POST is only for resetting the audit.
     """
 
     answer: Callable[[AdminState, web.BaseRequest], Awaitable[web.Response]]
@@ -76,7 +76,7 @@ class Admin:
         """Answer a request. Every answer says no-store, every error is JSON."""
         try:
             response = await self._answer(request)
-        except Exception:  # noqa: BLE001 - the last one to tell; aiohttp's own 500 would not say no-store
+        except Exception:  # noqa: BLE001 - nobody above can handle it, and aiohttp's own 500 would not say no-store
             _log.exception("the admin listener failed on %s", request.path)
             response = json_answer({"error": "the proxy failed; its log says how"}, 500)
         return finished(response)
@@ -111,7 +111,7 @@ class Admin:
         """Tell whether a `Host` names this listener.
 
         With DNS rebinding, a page of any site lets its own name resolve to this address and reads our answers. Only the
-        name in `Host` gives it away. An address is no name, and no page reaches a Unix socket.
+        name in `Host` shows that. An address cannot be rebound, and no page reaches a Unix socket.
         """
         admin = self._state.settings.admin
         if not host or admin is None or admin.path is not None:
@@ -126,7 +126,7 @@ class Admin:
 
 
 def finished(response: web.Response) -> web.Response:
-    """Add the fields of every answer. `Server` does not tell the library or its version."""
+    """Add the fields of every answer. `Server` names neither the library nor its version."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = "nocache-proxy"

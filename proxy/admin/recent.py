@@ -13,7 +13,7 @@ _MAX_DIGITS: Final = 18
 
 
 async def recent(state: AdminState, request: web.BaseRequest) -> web.Response:
-    """Answer with the exchanges whose id is above `after`. Asking begins the recording, so no page of others may."""
+    """Answer with the exchanges whose id is above `after`. A request starts the recording, so pages of other sites are refused."""
     if not is_same_origin(request):
         return json_answer({"error": "only a page of this listener may ask for this"}, 403)
     after = request.query.get("after", "0")

@@ -1,8 +1,8 @@
-"""Gathers what a worker answers: next to nothing is done while requests wait, the rest once a second.
+"""Gathers a worker's answers: hardly any work is done while requests wait, the rest once a second.
 
 Between two ticks equal answers (same request line, status and content, or all that a rule protects of one target) are
-one entry with a count, and only so many different ones are kept: what is more is only counted. So the audit costs a
-bounded share of the processor, and what changes is seen all the same, as long as it is asked for again.
+one entry with a count. A limited number of different answers is kept; the others are only counted. So the audit takes a
+bounded share of the processor, and still sees what changes, if that is requested again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from proxy.message.fields import Field
 
 TICK_S: Final = 1.0
 MAX_PER_TICK: Final = 128
-"""Different answers that no rule protects, and that are looked at between two ticks.
+"""How many different answers without protection by a rule are examined between two ticks.
 
 Each takes some 150 us, so all of them 2 % of a second.
 """
 
 MAX_PROTECTED_PER_TICK: Final = 32
-"""Likewise of those that a rule protects: of them nothing is to be found out but their routes."""
+"""The same for answers that a rule protects: only their routes are of interest."""
 
 MAX_CONTENT_BYTES: Final = 1 << 18
 """Content up to this size is compared."""
@@ -211,7 +211,7 @@ class Collector:
         return bool(self._queue)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Forget all evidence."""
         self.evidence = Evidence(self._secret)
         self._only_counted = 0
         self._entries = {}

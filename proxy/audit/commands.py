@@ -25,7 +25,7 @@ def audit_har(
 
     Args:
         files: the name and the bytes of each.
-        progress: told how many bytes were read, again and again.
+        progress: called after each read, with the number of bytes.
 
     Returns:
         The report, as `/api/audit` gives it.

@@ -72,7 +72,7 @@ class Evidence:
         self._folds = 0
 
     def add(self, seen: Observation, times: int = 1) -> None:
-        """Take in one answer, which was given so many times in a row."""
+        """Take in one answer, which was given `times` times in a row."""
         self.since_s = min(self.since_s, seen.at_s)
         self.responses += times
         path = seen.target.partition(b"?")[0]
@@ -174,7 +174,7 @@ class Evidence:
         return False
 
     def _sample_anew(self, *more: int) -> None:
-        """Halve the threshold until few enough keys are below it, and drop the others but for some a route."""
+        """Halve the threshold until few enough keys are below it, and drop the others except for a few of each route."""
         routes = [route for _, route in self.routes.items()]
         keys = sorted([*more, *(key for route in routes for key in route.keys)])
         while len(keys) > self._max_sampled_keys and keys[self._max_sampled_keys] < self._threshold:
@@ -187,7 +187,7 @@ class Evidence:
 
 
 def _is_empty_304(seen: Observation) -> bool:
-    """Whether an answer is a 304 as it was sent; a recording may show with it the content that it stands for."""
+    """Whether an answer is a 304 without content; a recording may add the content that the 304 stands for."""
     return seen.status == NOT_MODIFIED and seen.content is not None and not seen.content.size
 
 

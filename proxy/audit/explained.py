@@ -37,7 +37,7 @@ def _general(cache: CacheKind) -> Callable[[str, Fields, int, Fields], str]:
 
 
 def _internet_explorer(method: str, request_fields: Fields, status: int, fields: Fields) -> str:
-    """Its habits, all legal but the last: one response a URL, `Pragma` counts, and no lifetime means for ever."""
+    """Apply its habits: one response for each URL, `Pragma` counts, and what has no lifetime is reused until it is closed."""
     if any(d.name == "no-cache" for d in parse_directives(values_of(fields, b"pragma"))):
         return "must not store it"
     assessment = _assess(method, request_fields, status, fields, "private")

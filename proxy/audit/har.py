@@ -61,10 +61,10 @@ class Recording:
 
         Args:
             name: how to call it in errors.
-            progress: told how many bytes were read, again and again.
+            progress: called after each read, with the number of bytes.
 
         Raises:
-            HarError: it is none.
+            HarError: it is not a HAR file.
         """
         before = self.entries
         try:
@@ -124,7 +124,7 @@ class Recording:
 
 
 class _Source:
-    """A file without its byte order mark, which Fiddler writes, that tells how much of it was read."""
+    """A file without the byte order mark that Fiddler writes; it reports how many bytes were read."""
 
     def __init__(self, file: BinaryIO, progress: Callable[[int], None]) -> None:
         self._file = file

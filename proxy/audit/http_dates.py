@@ -39,7 +39,7 @@ def _unix_time(match: re.Match[str]) -> int | None:
     year = int(match["year"])
     if len(match["year"]) == 2:  # noqa: PLR2004 - as RFC 850 has it
         year += 2000 if year < _RFC850_PIVOT else 1900
-    # A leap second is legal and no datetime.
+    # A leap second is legal, but `datetime` refuses it.
     second = min(int(match["second"]), 59)
     try:
         moment = datetime(
@@ -56,5 +56,5 @@ def _unix_time(match: re.Match[str]) -> int | None:
     return int(moment.timestamp())
 
 
-# A two-digit year that lies more than 50 years ahead is past; as seen from 2026, to need no clock.
+# A two-digit year more than 50 years ahead means the past. Counted from 2026, so that this needs no clock.
 _RFC850_PIVOT = 76

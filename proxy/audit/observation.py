@@ -18,7 +18,7 @@ DIGEST_BYTES: Final = 8
 _BLOCKS: Final = 256
 _SUM_BYTES: Final = 2
 _PAGE_DESTINATIONS: Final = frozenset((b"document", b"iframe", b"frame", b"embed", b"object"))
-# Set by scripts in the browser, for statistics; they change between two requests of one user, and open no door.
+# Cookies that scripts set for statistics: they change between two requests of one user, and give access to nothing.
 # Google, Matomo, Meta, Hotjar, Microsoft, Segment, Mixpanel, Amplitude, Datadog, HubSpot.
 _STATISTICS: Final = re.compile(
     rb"_ga(?:_.*)?|_gid|_gat.*|_gcl_.*|__utm.|_pk_.*|_fb[pc]|_hj.*|_cl(?:ck|sk)|_uet.id|ajs_.*|mp_.*|amp_.*|AMP_.*|_dd_s|__hs.*"
@@ -117,7 +117,7 @@ class Keys:
 
 
 def changes_cookies(seen: Observation) -> bool:
-    """Tell whether an answer gives its client other cookies than it sent: it comes back with other credentials."""
+    """Tell whether an answer changes its client's cookies, so that the next request has other credentials."""
     given = (value.partition(b";")[0] for value in values_of(seen.response_fields, b"set-cookie"))
     return not _that_count(given) <= _cookies(seen.request_fields)
 

@@ -93,7 +93,7 @@ def _assess(seen: Observation, cache: CacheKind, response_fields: Fields) -> Ass
 
 
 def _targeted(fields: Fields) -> Iterator[Fields]:
-    """The response as a cache sees it that obeys a field of its own before `Cache-Control`, or no bad date."""
+    """Yield the response as other caches read it: those that obey another field first, or ignore an `Expires` that is no date."""
     names = {name.lower() for name, _ in fields}
     if (
         b"cache-control" not in names

@@ -28,12 +28,12 @@ REQUEST_FIELDS: Final[dict[Asker, tuple[Field, ...]]] = {
 }
 _SCRIPTS: Final[frozenset[Asker]] = frozenset(("xhr", "fetch"))
 _SOURCE: Final = "the proposed rules"
-# Directives that can stand in a test of ours: nothing that an app may have made of a secret.
+# Directives that may be copied into a proposed test: the app cannot have put a secret into them.
 _PLAIN_CACHE_CONTROL: Final = re.compile(
     r"(?:(?:max-age|s-maxage|stale-while-revalidate|stale-if-error)=[0-9]{1,10}"
     r"|public|private|no-cache|must-revalidate|proxy-revalidate|immutable|no-transform|, *)+"
 )
-# Of one rule: files of a directory are alike; all of them are tried before the rule is shown.
+# Tests written for one rule: files of a directory are alike, and all are tried before the rule is shown.
 _MAX_TESTS: Final = 5
 _FIRST_WORD: Final = {"strict": "no-store, *", "revalidate": "no-cache, *"}
 # Of the 64 that a rule's name may have: `audit-` comes before, and a number may come after.
@@ -46,7 +46,7 @@ _HEADER: Final = """\
 
 @dataclass(slots=True)
 class Proposal:
-    """A rule for one route; for `/a` and `/a/` together, as a rule that enforces takes both; for files of a directory.
+    """A rule for one route, or for the files of a directory; `/a` and `/a/` share one, because an enforcing rule takes both.
 
     Attributes:
         findings: worst first.
@@ -208,7 +208,7 @@ def _places_of_others(findings: Iterable[Finding]) -> set[tuple[str, ...]]:
 def _directory_of(finding: Finding, of_others: set[tuple[str, ...]]) -> tuple[str, ...] | None:
     """Return the directory whose files share a rule with this one; `None` for what is no static file.
 
-    It is the topmost with nothing else in it, but never the root, or the file's own: then the rule names each file.
+    It is the topmost directory with nothing else in it, never the root; else the file's own, and the rule names each file.
     """
     route = finding.route
     if not finding.is_static:

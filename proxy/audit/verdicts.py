@@ -17,7 +17,7 @@ VERDICTS: Final[tuple[Verdict, ...]] = ("leak", "stale", "possible", "protected"
 """Worst first."""
 
 ENOUGH_ANSWERS: Final = 10
-"""So many equal answers of a static type are taken for a static file."""
+"""This many equal answers of a static type count as a static file."""
 
 _NONCE_SHARE: Final = 0.01
 

@@ -10,7 +10,7 @@ from proxy.audit.report_call import ReportError
 from proxy.service.healthcheck import connection_to, reason_of
 from proxy.settings import Address
 
-_TIMEOUT_S: Final = 90.0  # it may judge for a minute
+_TIMEOUT_S: Final = 90.0  # the proxy may need a minute to make the report
 _OK: Final = 200
 
 

@@ -1,4 +1,4 @@
-"""Reports of the audit, made in a process of its own: none of its seconds is taken from requests."""
+"""Makes the reports of the audit in a process of their own, so that requests do not wait for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 SECRET_BYTES: Final = 32
 
 HAND_OVER_S: Final = 5.0
-"""What a worker's audit has seen in this time is lost when it dies. To write down 500 routes takes 20 ms, in 51 steps."""
+"""How often a worker hands over its evidence; a worker that dies loses what is newer. 500 routes take 20 ms, in 51 steps."""
 
 _FRESH_S: Final = 1.0  # whoever asks again within this time gets the same report
 _MAX_REPORT_S: Final = 60.0
@@ -29,7 +29,7 @@ Frames = Sequence[bytes]
 
 
 def collector_for(settings: Settings, secret: bytes) -> Collector | None:
-    """Return a collector for a worker; none where nobody could read what it finds."""
+    """Return a worker's collector; `None` if the audit is off, or there is no admin listener to read it from."""
     return None if settings.audit == "off" or settings.admin is None else Collector(secret)
 
 
@@ -59,7 +59,7 @@ class AuditReports:
             return self._latest
 
     def forget(self) -> None:
-        """Make the next report anew, as the evidence was taken back."""
+        """Drop the latest report, because its evidence was reset."""
         self._made_at_s = float("-inf")
 
 
@@ -87,7 +87,7 @@ class Desk:
         self._channel.send(Report("audit", audit=frames, resets=resets))
 
     def reset(self) -> None:
-        """Have the audit begin anew."""
+        """Forget all evidence."""
         self._resets += 1
         self._told = 0
         if self._collector is not None:
@@ -100,7 +100,7 @@ class Desk:
             try:
                 if self._collector is not None and self._collector.evidence.responses != self._told:
                     await self.tell()
-            except Exception:  # noqa: BLE001 - a mistake of this program; the next time it may go well
+            except Exception:  # noqa: BLE001 - a mistake of this program; the next attempt may succeed
                 _log.exception("handing over what the audit has seen failed")
 
 

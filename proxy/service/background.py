@@ -34,6 +34,6 @@ class Background:
                 continue
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - it belongs to who called
+            except BaseException as error:  # noqa: BLE001 - the caller gets it
                 future.set_exception(error)
             del future, call  # do not keep them alive until the next call

@@ -51,10 +51,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A message from a worker: it serves, it sends what it was asked for, or it has drained and aborted some.
+    """A message from a worker: that it serves, the answer to a question, or that it has drained.
 
     Attributes:
-        audit: evidence, also sent without being asked for; `resets` is how often it had begun anew before.
+        audit: evidence, also sent unasked; `resets` says how often the worker had reset it before.
+        aborted: exchanges that did not end in time.
     """
 
     kind: Question | Literal["serving", "drained"]

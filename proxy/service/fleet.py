@@ -51,7 +51,7 @@ class Fleet(Protocol):
         """Return the evidence of each worker's audit; none where the audit is off."""
 
     def reset_audit(self) -> None:
-        """Have every worker's audit begin anew."""
+        """Make every worker's audit forget its evidence."""
 
     async def recent(self) -> Sequence[bytes]:
         """Return the exchanges that have ended since the last call, as JSON; see `proxy.gateway.watch`."""

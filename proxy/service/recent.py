@@ -16,21 +16,21 @@ class RecentExchanges:
     """Keeps what the workers hand over, and forgets it when nobody has asked for a while.
 
     Args:
-        gather: has every worker hand over what has ended since the last time, each exchange as a JSON object that
-            begins with its time; a worker that is asked goes on to watch.
+        gather: asks every worker for the exchanges that have ended since the last call, each as a JSON object that
+            begins with its time. A worker that is asked goes on watching.
     """
 
     def __init__(self, gather: Callable[[], Awaitable[Sequence[bytes]]]) -> None:
         self._gather = gather
         self._turn = asyncio.Lock()
         self._rows: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
-        # Ids rise over a restart, too: a page that is open goes on with those that are new.
+        # Ids go on rising after a restart, so that a page that is still open sees the new exchanges.
         self._last_id = time.time_ns() // 1000
         self._since = ""
         self._ending: asyncio.TimerHandle | None = None
 
     async def after(self, number: int) -> bytes:
-        """Return as JSON what has an id above a number, in the order in which it came here; 0 for all that is kept."""
+        """Return as JSON the exchanges with an id above `number`, in the order of their arrival; 0 for all that are kept."""
         async with self._turn:
             if self._ending is not None:
                 self._ending.cancel()

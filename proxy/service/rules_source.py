@@ -67,13 +67,13 @@ class RulesSource:
 
     Attributes:
         rules_file: in force.
-        status: what became of the newest content.
+        status: the outcome of the latest reload.
         background: the thread in which the file is looked at, read and checked.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Compared with no file: so the file is read once more, in case it is being written now.
+        # Equal to no file's: the file is read once more, in case it is being written now.
         self._last_stat = self._read_stat = _NEVER
         self._still_since_s = time.monotonic()
         self.background = Background("rules")
@@ -119,7 +119,7 @@ class RulesSource:
     def reload(self, data: bytes | None = None) -> bool:
         """Load content and apply it if it is valid; without content, read the file. Return whether it was applied.
 
-        May run in a thread: it compiles anew and assigns once.
+        May run in a thread: rules are assigned once, when they are compiled.
         """
         try:
             if data is None:
@@ -158,7 +158,7 @@ class RulesSource:
         self._fail(f"{self._path}: {_LATE}")
 
     def failed_by_itself(self, error: Exception) -> None:
-        """Report a mistake of this program while it watched, or put rules in force; called while it is handled."""
+        """Report an exception of this program in watching the file or applying rules; call it while handling that exception."""
         self._seen_digest = b""  # so that any content counts as changed
         self._note_failure(f"{self._path}: the proxy failed while it watched this file: {error!r}")
         _log.exception("watching the rules failed; it goes on")

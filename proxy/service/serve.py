@@ -196,7 +196,7 @@ def _check(settings: Settings) -> None:
     """Check at the start what would fail later in each worker or request."""
     if reaches(settings.upstream, settings.listen):
         raise SettingsError(
-            f"--upstream {settings.upstream} is --listen {settings.listen} itself: requests would go round in a circle"
+            f"--upstream {settings.upstream} is --listen {settings.listen} itself: requests would loop"
         )
     try:
         open_access_log(settings).close()

@@ -18,7 +18,7 @@ from proxy.settings import Address, Upstream
 _BACKLOG: Final = 2048
 _PORT_TRIES: Final = 10  # to find one port that is free at all addresses of a name
 _RESOLVE_S: Final = 2.0
-# What a host may lack of the addresses that a name has: one of them has to be there.
+# This host lacks an address of a name; that is no failure while it has another one.
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _Place = tuple[socket.AddressFamily, tuple[Any, ...]]
@@ -35,7 +35,7 @@ class Listening:
     """An address that is listened on.
 
     Attributes:
-        address: as given, with the port that was chosen for port 0; of one address, that address.
+        address: as given, with the chosen port for port 0; for a name with one address, that address.
         sockets: one for each address of a name.
         identity: of the file of a Unix socket.
     """
@@ -50,7 +50,7 @@ class Listening:
             one.close()
 
     def remove_file(self) -> None:
-        """Remove a Unix socket's file, unless it is another process's by now: restarts overlap."""
+        """Remove a Unix socket's file unless another process has replaced it: restarts overlap."""
         path = self.address.path
         if path is not None and self.identity is not None and _identity(path) == self.identity:
             with contextlib.suppress(OSError):
@@ -78,9 +78,9 @@ def bind(address: Address, *, is_shared: bool = False) -> Listening:
 
 
 def reaches(upstream: Upstream, listen: Address) -> bool:
-    """Tell whether a connection to the upstream would come in at a listening address, by whatever name.
+    """Tell whether a connection to the upstream would come in at a listening address, under whatever name.
 
-    Only what this host knows of itself counts: not what another one forwards to it.
+    Only this host's own addresses count; another host that forwards to it is not noticed.
     """
     if upstream.path is not None or listen.path is not None:
         return (
@@ -169,7 +169,7 @@ def _bind_unix(path: Path) -> Listening:
 
 
 def _identity(path: Path) -> _FileIdentity | None:
-    """Tell files of one name apart. A file system gives a new file the number of one that is gone, hence the time."""
+    """Return what tells files of one name apart. File systems reuse the inode number of a deleted file, hence the time."""
     try:
         found = path.stat()
     except OSError:
@@ -196,7 +196,7 @@ def _answers(path: Path) -> bool:
 
 
 def _addresses(host: str, port: int) -> list[_IPAddress]:
-    """Resolve a name; one that cannot be resolved soon has no addresses yet."""
+    """Resolve a name; return no addresses if that fails or takes too long."""
     resolving = Background("resolve").call(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
     try:
         return [_plain(str(place[0])) for *_, place in resolving.result(_RESOLVE_S)]
@@ -205,7 +205,7 @@ def _addresses(host: str, port: int) -> list[_IPAddress]:
 
 
 def _plain(name: str) -> _IPAddress:
-    """Read an address; an IPv4 address in IPv6's clothes is that IPv4 address."""
+    """Read an address; an IPv4-mapped IPv6 address becomes the IPv4 address."""
     address = ipaddress.ip_address(name.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ANSWER_S: Final = 2.0  # then the worker's previous answer is used
-_START_S: Final = 5.0  # the start waits so long for a first worker; /readyz reports a later one
+_START_S: Final = (
+    5.0  # how long the start waits for a first worker; after that, /readyz tells when one serves
+)
 _RESTART_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # by the number of short lives in a row
 _SHORT_LIFE_S: Final = 10.0
-_PAST_WORKERS: Final = 8  # of so many that have ended the audit's evidence is kept, some MB each at most
+_PAST_WORKERS: Final = 8  # how many ended workers' audit evidence is kept, a few MB each at most
 _LAST_WORDS_S: Final = 3.0
 
 
@@ -43,12 +45,12 @@ class _Worker:
 
     Attributes:
         listening: outlives the process, so that the connections that wait in it are served by the next one.
-        has_served: the process has got so far.
+        has_served: this process has been ready to serve.
         latest: what the process counted, as of its last answer.
         evidence: of its audit, as of its last answer; it sends one every few seconds without being asked.
         resets: how often this process was told to forget its evidence.
         recent: the exchanges of its last answer.
-        answered: set with each answer, by what was asked, and when nobody waits for it any more.
+        answered: by question; set when the answer comes, and when nobody waits for it any more.
     """
 
     number: int
@@ -263,12 +265,12 @@ async def _ask(worker: _Worker, question: Question) -> None:
 
 
 def _take_answer(report: Report, question: Question, worker: _Worker) -> None:
-    """Take an answer; one that comes late is still the latest that is known, but for exchanges that nobody watches."""
+    """Take an answer. A late one still counts, except for recent exchanges: nobody waits for those any more."""
     if question == "snapshot":
         worker.latest = report.snapshot
     elif question == "audit":
         if report.resets != worker.resets:
-            return  # it was under way when all was to be forgotten
+            return  # the worker sent it before it was told to forget its evidence
         worker.evidence = report.audit
     elif not worker.answered[question].is_set():
         worker.recent = report.recent

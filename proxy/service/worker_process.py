@@ -119,7 +119,7 @@ class _Orders:
 async def _next_order(
     channel: Channel, ending: asyncio.Task[Literal[True]], settings: Settings
 ) -> Order | Report:
-    """Wait for an order; a signal is one to drain, and so is that the supervisor is gone."""
+    """Wait for an order. A signal counts as an order to drain, and so does the end of the supervisor."""
     receiving = asyncio.ensure_future(channel.receive())
     await asyncio.wait({receiving, ending}, return_when=asyncio.FIRST_COMPLETED)
     if not receiving.done():

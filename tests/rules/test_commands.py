@@ -36,7 +36,7 @@ def test_a_warning_fails_the_check_only_when_it_is_strict(tmp_path):
     code, text = commands.check(path, strict=True)
     assert (code, text.splitlines()[-1]) == (
         1,
-        f"{path}: no rules, no tests, 1 warning; --strict takes warnings for mistakes",
+        f"{path}: no rules, no tests, 1 warning; --strict counts warnings as mistakes",
     )
 
 

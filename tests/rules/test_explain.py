@@ -148,7 +148,7 @@ def test_what_a_304_leaves_open_is_said(policy, holds):
     explanation = explained(loads(text.encode(), "rules.yaml"), response=TrialResponse(304))
     report = condition(explanation, "r", "match.response.attachment")
     assert (report.holds, report.seen) == (holds, "absent")
-    assert report.note == "the response leaves this open: what protects it counts"
+    assert report.note == "the response can be read either way: the reading that protects counts"
 
 
 def test_conditions_on_the_response_are_asked_of_the_response(rules_file):

@@ -19,7 +19,7 @@ def json_schema() -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out what editors would show for no use: titles, and defaults that mean an absent key."""
+    """Leaves out what helps nobody in an editor: titles, and defaults that mean an absent key."""
 
     schema_dialect = SCHEMA_DIALECT
 

@@ -60,7 +60,7 @@ def changes(
                 _decision(run_trial(rules_file.ruleset, request, response)) for rules_file in (old, new)
             )
         except MessageError:
-            continue  # no rule of either file reads it
+            continue  # the gateway refuses it before any rule is asked
         if before != after:
             found.setdefault((request, before, after), ChangedDecision(request, before, after))
     return list(found.values())

@@ -198,7 +198,7 @@ def _tests(cases: int, failures: int) -> str:
 def _verdict(failures: int, *, is_ok: bool) -> str:
     if failures:
         return "; a running proxy keeps its old rules"
-    return "" if is_ok else "; --strict takes warnings for mistakes"
+    return "" if is_ok else "; --strict counts warnings as mistakes"
 
 
 def _count(number: int, what: str) -> str:

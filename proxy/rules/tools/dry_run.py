@@ -23,7 +23,7 @@ from proxy.rules.model import Policy
 from proxy.rules.policies import STRICT, treatment
 
 SOME_DATE: Final = b"Mon, 23 Nov 2026 12:00:00 GMT"
-"""For what is computed and not shown."""
+"""The time of a dry run whose dates nobody sees."""
 
 _AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 

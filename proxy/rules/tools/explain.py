@@ -159,7 +159,7 @@ def _report_part(
     for asked in conditions.response:
         holds = asked.holds(response, response_reading)
         is_known = asked.holds(response, "any") is asked.holds(response, "every")
-        note = "" if is_known else "the response leaves this open: what protects it counts"
+        note = "" if is_known else "the response can be read either way: the reading that protects counts"
         yield ConditionReport(f"{part}.{asked.name}", asked.wanted, holds, asked.seen(response), note)
 
 

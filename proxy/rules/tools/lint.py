@@ -19,7 +19,7 @@ CODES: Final = {
     "no-rules": "the file has no rule",
     "unreachable-rule": "a rule that an earlier rule leaves nothing to",
     "never-applies": "a rule whose `unless` takes all that its `match` gives",
-    "late-exception": "a `pass` rule after the rule that it is to be an exception of",
+    "late-exception": "a `pass` rule that stands after the rule it is meant to except from",
     "matches-everything": "a rule that takes every request, or every GET",
     "x-requested-with-only": "a rule that does not see fetch(), which sends no X-Requested-With",
     "script-request-only": "a rule that does not see fetch() over plain HTTP, where browsers do not say who asks",
