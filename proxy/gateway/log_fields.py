@@ -127,7 +127,7 @@ def _address(member: bytes) -> str:
 # Expressions of a record `r`, its duration `d` in microseconds, and the addresses `c` of the client and `p` of the peer.
 _DIFFERENT: Final = {
     "ts": '"{ts}"',
-    "target": "{t if len(t := quoted(r.target.decode(*UTF_8))) <= MAX_TARGET else value(r.target, MAX_TARGET)}",
+    "target": "{value(r.target, MAX_TARGET)}",
     "duration_s": '{"0" if d < 1000000 else d // 1000000}.{DIGITS[d // 1000 % 1000]}{DIGITS[d % 1000]}',
     "upstream_s": (
         '{f"{u // 1000000}.{DIGITS[u // 1000 % 1000]}{DIGITS[u % 1000]}" '
@@ -135,7 +135,7 @@ _DIFFERENT: Final = {
     ),
     "bytes_in": '{r.bytes_in or "0"}',
     "bytes_out": "{r.bytes_out}",
-    "client": '"{c}"',
+    "client": '{quoted(c) if c else "null"}',
     "peer": "{p}",
     "request_id": (
         '{value(r.request_id) if r.request_id else trace_id(r.traceparent) if r.traceparent else "null"}'
@@ -144,6 +144,13 @@ _DIFFERENT: Final = {
     "detail": '{value(r.failure.detail.encode(), MAX_DETAIL) if r.failure else "null"}',
 }
 """By the name of a field that differs from line to line, how an f-string renders it."""
+_WHERE_NOTHING_FAILED: Final = {
+    "target": "{t if len(t := quoted(r.target.decode(*UTF_8))) <= MAX_TARGET else value(r.target, MAX_TARGET)}",
+    "client": '"{c}"',
+    "error": "null",
+    "detail": "null",
+}
+"""Likewise of a request that did not fail and whose client has an address, which one on a Unix socket has not."""
 
 
 def _text(text: str) -> str:
@@ -184,24 +191,30 @@ def json_renderer(fields: Sequence[str] = LOG_FIELDS, trusted: Iterable[IPNetwor
         "MAX_TARGET": MAX_TARGET,
         "MAX_DETAIL": MAX_DETAIL,
     }
-    line = ""
+    line = any_line = ""
     for name in fields:
         lead = f',"{name}":' if line else f'{{"{name}":'
         if name in _REPEATED:
             expression, render = _REPEATED[name]
             names[name] = _Known(lead, render)
-            line += f"{{{name}[{expression}]}}"
+            expression = f"{{{name}[{expression}]}}"
+            line += expression
+            any_line += expression
         else:
-            line += lead.replace("{", "{{") + _DIFFERENT[name]
+            lead = lead.replace("{", "{{")
+            line += lead + _WHERE_NOTHING_FAILED.get(name, _DIFFERENT[name])
+            any_line += lead + _DIFFERENT[name]
     source = f"""
 def render(ts, r):
     c, p = r.client, "null"
     if r.forwarded_for:
         c = client_of(c, r.forwarded_for)
-        if c != r.client:
+        if c != r.client and r.client:
             p = quoted(r.client)
     d = int(r.duration_s * 1e6 + 0.5)
-    return f'''{line}}}}}\\n'''
+    if c and r.failure is None:
+        return f'''{line}}}}}\\n'''
+    return f'''{any_line}}}}}\\n'''
 """
     exec(source, names)  # noqa: S102 - made of the constants above
     made: Renderer = names["render"]

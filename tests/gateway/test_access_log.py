@@ -146,9 +146,11 @@ class Test_Json:
         assert list(found) == KEYS
         assert [key for key, value in found.items() if value is None] == [
             "method",
+            "target",
             "status",
             "upstream_status",
             "upstream_s",
+            "client",
             "peer",
             "host",
             "user_agent",
@@ -194,7 +196,7 @@ class Test_Json:
         )
         assert line.count("\n") == 1
         found = json.loads(line)
-        assert found["target"] == readable(target)
+        assert (found["target"] or "") == readable(target)
         assert (found["error"] or "", found["bytes_out"]) == (text, number)
         assert found["duration_s"] == pytest.approx(seconds, abs=1e-6)
 

@@ -61,8 +61,8 @@ class TestClients:
         assert re.fullmatch(r"[0-9a-fA-F:.%a-z]+", Clients(TRUSTED).of("10.0.0.1", [(0, chain)]))
 
 
-def logged(head) -> dict[str, object]:
-    record = Record(host=head.host, client="10.0.0.1", request=head)
+def logged(head, client="10.0.0.1") -> dict[str, object]:
+    record = Record(host=head.host, client=client, request=head)
     record.let_go()
     return json.loads(json_renderer(LOG_FIELDS, TRUSTED)("now", record))
 
@@ -93,6 +93,12 @@ class TestRequest:
             "host": "a:1",
         }
         assert {name: logged(head)[name] for name in expected} == {**expected, **found}
+
+    def test_unix_socket_has_no_address(self):
+        head = RequestTable().read(
+            b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n", TRUSTED_PEER
+        )
+        assert [logged(head, client="")[name] for name in ("client", "peer")] == ["203.0.113.7", None]
 
     def test_long_chain_counts_from_its_end(self):
         chain = b"x" * 5000 + b", 203.0.113.7, 10.0.0.9"
