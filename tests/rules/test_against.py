@@ -97,3 +97,6 @@ def test_command_fails_with_the_mistakes_of_either_file(files):
         result = CliRunner().invoke(cli, ["check", *words])
         assert result.exit_code == 1
         assert "bad.yaml:2" in result.stderr
+        assert result.stderr.splitlines()[-1] == f"{bad}: 1 mistake; this file cannot be used"
+        found = json.loads(CliRunner().invoke(cli, ["check", *words, "--json"]).stdout)
+        assert (found["file"], found["ok"]) == (bad, False)

@@ -57,10 +57,13 @@ def against(
     """
     from proxy.rules.tools.against import changes
 
-    try:
-        found = changes(_load(old), _load(path), also)
-    except RulesError as error:
-        return _report(path, None, list(error.mistakes), strict=False, as_json=as_json)
+    loaded = []
+    for file in (old, path):
+        try:
+            loaded.append(_load(file))
+        except RulesError as error:
+            return _report(file, None, list(error.mistakes), strict=False, as_json=as_json)
+    found = changes(loaded[0], loaded[1], also)
     if as_json:
         rows = [
             {
