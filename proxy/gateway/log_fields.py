@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from proxy.gateway.log_target import quoted_within
 from proxy.gateway.record import Record
+from proxy.message.masking import masked
 from proxy.message.target import PERCENT_ENCODE, readable
 from proxy.settings import LOG_FIELDS, IPNetwork
 
@@ -40,8 +41,8 @@ def _value(value: bytes | None, limit: int = 128) -> str:
 
 
 def _referer(value: bytes | None) -> str:
-    """Leave out query and fragment, which may hold secrets."""
-    return _value((value or b"").partition(b"?")[0].partition(b"#")[0], 256)
+    """Leave out query and fragment, which may hold secrets, and hide others."""
+    return _value(masked((value or b"").partition(b"?")[0].partition(b"#")[0]), 256)
 
 
 class _Known(dict[Any, str]):

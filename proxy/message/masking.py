@@ -13,10 +13,13 @@ from urllib.parse import unquote_to_bytes
 HIDDEN: Final = b"(hidden)"
 """Stands for a value that is not shown; it may stand in a target."""
 
-# Pages that open a WebSocket can send a token only as one of the protocols that they ask for.
+# Pages that open a WebSocket can send a token only as one of the protocols that they ask for. `state`, `request_uri` and
+# the verifier: OAuth (RFC 6749, 9126, 7636). `RelayState`, `wresult`, `wctx`: SAML, WS-Federation. `hdnea`, ...: Akamai.
 _SECRET: Final = re.compile(
-    rb"auth|cookie|token|secret|passw|passphrase|pwd|key|session|credential|signature|csrf|xsrf|jwt|saml|otp|nonce|dpop"
-    rb"|assertion|bearer|hmac|websocket-protocol|(?:^|[-_.])(?:code|sig|ticket|sid|pin|pass|pw)$",
+    rb"auth|cookie|token|secret|passw|passphrase|pwd|key|session|sess_?id|credential|signature|csrf|xsrf|jwt|saml|otp"
+    rb"|nonce|dpop|assertion|bearer|hmac|verifier|websocket-protocol|security[-_]?answer|relay[-_]?state"
+    rb"|(?:^|[-_.])(?:code|sig|ticket|sid|pin|pass|pw|mfa|salt|cvv|cvc|ssn)$"
+    rb"|^(?:state|request_uri|wresult|wctx|hdnea|hdnts|hdntl|magic|invitation)$",
     re.IGNORECASE,
 )
 # In targets and in values such as `Location`, `Link` and `Forwarded`. `;` begins a parameter of a path (`;jsessionid=`).
@@ -29,7 +32,13 @@ _PARAMETER: Final = re.compile(
 _VALUE: Final = re.compile(rb"\"(?:[^\"\\]|\\.)*\"?|[^&;#\s\"'>]*")
 _ENCODED_OBJECT: Final = re.compile(rb"%(?:25)*7b[^&;#\s\"'>]*", re.IGNORECASE)  # JSON in a parameter
 _MEMBER: Final = re.compile(rb"(\"([^\"]*)\"\s*:\s*)(?:\"(?:[^\"\\]|\\.)*\"?|[^\s,}\]]+)")  # of a JSON object
-_USER: Final = re.compile(rb"(://)[^/?#@\s]*@")
+# Of a URL, be it encoded in a parameter; without a scheme only with a password, as a path may have `//` and `@`.
+_USER: Final = re.compile(
+    rb"(://)[^/?#\s\"<>]*(@)"
+    rb"|(%(?:25)*3a(?:%(?:25)*2f){2})(?:(?!%(?:25)*(?:2f|3f|23|26))[^/?#&\s\"<>])*(%(?:25)*40)"
+    rb"|(//)[^/?#:@\s\"<>]*:[^/?#\s\"<>]*(@)",
+    re.IGNORECASE,
+)
 _SCHEME: Final = re.compile(rb"\b(bearer|basic|digest|negotiate|ntlm)(\s+)[^\s,;]+", re.IGNORECASE)
 _JWT: Final = re.compile(rb"\beyJ[\w-]{8,}(?:\.[\w-]*)*")  # a JSON Web Token is told by itself, RFC 7519
 _MAX_ENCODINGS: Final = 4
@@ -55,7 +64,7 @@ def masked(text: bytes) -> bytes:
         text = _ENCODED_OBJECT.sub(_masked_object, text)
     if b'"' in text:
         text = _MEMBER.sub(_masked_member, text)
-    text = _USER.sub(rb"\1" + HIDDEN + b"@", text)
+    text = _USER.sub(rb"\1\3\5" + HIDDEN + rb"\2\4\6", text)
     text = _SCHEME.sub(rb"\1\2" + HIDDEN, text)
     return _JWT.sub(HIDDEN, text)
 

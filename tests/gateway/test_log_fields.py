@@ -74,6 +74,7 @@ class TestRequest:
             (b"", {}),
             (b"User-Agent: MSIE\r\nReferer: /a?b#c\r\n", {"user_agent": "MSIE", "referer": "/a"}),
             (b"Referer: ?secret\r\n", {"referer": None}),
+            (b"Referer: http://u:s3cr3t@a/b;sid=s3cr3t\r\n", {"referer": "http://(hidden)@a/b;sid=(hidden)"}),
             (b"X-Request-Id: 4711\r\ntraceparent: " + TRACE + b"\r\n", {"request_id": "4711"}),
             (b"traceparent: " + TRACE + b"\r\n", {"request_id": "4bf92f3577b34da6a3ce929d0e0e4736"}),
             (b"traceparent: 00-secret-1\r\n", {"request_id": None}),

@@ -21,6 +21,9 @@ HARMLESS = [
     b"Link: </style.css>; rel=preload; as=style",
     b"Vary: Accept-Encoding",
     b"Location: /items?page=2&sort=name",
+    b"Location: https://app.example/a?mail=a@b.example&order_state=open",
+    b"Location: /login?next=https%3A%2F%2Fapp.example%3Fmail%3Da%40b.example",
+    b"Content-Location: /packages//@scope/name",
     b"X-Forwarded-For: 192.0.2.1, 10.0.0.1",
     b"Set-Zookies",
 ]
@@ -65,6 +68,24 @@ PARAMETERS = [
     b"user[password]",
     b"bearer",
     b"pw",
+    *(b"state", b"code_verifier", b"request_uri", b"device_code", b"RelayState", b"SAMLart", b"wresult"),
+    *(
+        b"X-Amz-Signature",
+        b"X-Amz-Credential",
+        b"X-Goog-Signature",
+        b"AWSAccessKeyId",
+        b"Key-Pair-Id",
+        b"hdnts",
+    ),
+    *(
+        b"PHPSESSID",
+        b"mysql_pwd",
+        b"private_key",
+        b"security_answer",
+        b"cvc",
+        b"oauth_verifier",
+        b"openid.sig",
+    ),
 ]
 PLACES = [
     b"/a?%b=%b",
@@ -85,6 +106,12 @@ PLACES = [
 ]
 ELSEWHERE = [
     b"https://user:%b@app.example/",
+    b"Location: https://user:p%40%b@app.example/",
+    b"https://user:p@%b@app.example/",
+    b"//user:%b@app.example/",
+    b"/login?next=https%3A%2F%2Fuser%3A%b%40app.example%2F",
+    b"/login?next=https%253A%252F%252Fuser%253A%b%2540app.example%252F",
+    b"/login?next=https%3A%2F%2Fuser%3Ap%2540%b%40app.example%2F",
     b"Bearer %b",
     b"x basic  %b",
     b"eyJhbGciOiJIUzI1NiJ9.eyJ1Ijoi%b.%b",
@@ -142,6 +169,9 @@ def test_parameter_after_any_text_is_hidden(name, before):
         b"%25",
         b"?",
         b"://",
+        b"//:",
+        b":@",
+        b"%3a%2f%2f",
         b"a=%7b",
         b"basic ",
         b"eyJ-",
