@@ -51,6 +51,7 @@ class ResponseReader(RequestWriter):
         "_decoder",
         "_exchange",
         "_framing",
+        "_is_followed",
         "_most_read",
         "_partial",
         "_remaining",
@@ -65,6 +66,7 @@ class ResponseReader(RequestWriter):
         self._tunnel: TunnelListener | None = None
         self._partial = bytearray()  # of a response's head
         self._framing = Framing.NONE
+        self._is_followed = False  # more has come than the head that is being read
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._most_read = 0  # bytes at a time; where they filled the buffer, there is more
@@ -145,7 +147,7 @@ class ResponseReader(RequestWriter):
         if framing == Framing.FIXED:
             self.read_fixed(exchange, data)
         elif framing == Framing.NONE:
-            self.end_response(exchange, is_followed=bool(data))
+            self.end_response(exchange, is_followed=self._is_followed or bool(data))
         elif not data:
             return
         elif framing == Framing.CHUNKED:

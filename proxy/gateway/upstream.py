@@ -213,7 +213,9 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         size = beginning.find(HEAD_END) + len(HEAD_END)
         if size < len(HEAD_END) or self._partial:
             return data
+        self._is_followed = size < len(data)
         self.data_received(beginning[:size])
+        self._is_followed = False
         return data[size:]
 
     @guarded

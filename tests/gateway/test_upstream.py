@@ -259,6 +259,23 @@ class Test_Reading:
         stage.connection.buffer_updated(size)
         assert stage.around.take() == ["upstream_malformed"]
 
+    @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 0", b"HTTP/1.1 304 Not Modified"])
+    @pytest.mark.parametrize("is_pinned", [False, True])
+    def test_large_read_that_goes_on_after_an_answer_without_content_answers_no_other_request(
+        self, head, is_pinned
+    ):
+        """The connection rested for a moment, and a request that was pipelined took it and what came on it."""
+        stage = Stage()
+        if is_pinned:
+            stage.connection.belong_to(stage.listener)
+        phases = []
+        stage.listener.response_end = lambda: phases.append(stage.connection.phase)
+        size = SMALL_BYTES + 1
+        stage.around.context.inbox.buffer[:size] = (head + b"\r\n\r\n" + OK).ljust(size, b"x")
+        stage.connection.buffer_updated(size)
+        assert phases == [Phase.CLOSED]
+        assert not stage.pool.resting
+
     def test_after_a_large_answer_the_next_is_read_as_large_and_after_small_ones_no_more(self):
         stage = Stage()
         inbox = stage.around.context.inbox
