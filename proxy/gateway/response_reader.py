@@ -48,10 +48,10 @@ class ResponseReader(RequestWriter):
     """
 
     __slots__ = (
+        "_behind",
         "_decoder",
         "_exchange",
         "_framing",
-        "_is_followed",
         "_most_read",
         "_partial",
         "_remaining",
@@ -66,7 +66,7 @@ class ResponseReader(RequestWriter):
         self._tunnel: TunnelListener | None = None
         self._partial = bytearray()  # of a response's head
         self._framing = Framing.NONE
-        self._is_followed = False  # more has come than the head that is being read
+        self._behind = 0  # bytes that have come behind the head that is being read
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._most_read = 0  # bytes at a time; where they filled the buffer, there is more
@@ -147,7 +147,7 @@ class ResponseReader(RequestWriter):
         if framing == Framing.FIXED:
             self.read_fixed(exchange, data)
         elif framing == Framing.NONE:
-            self.end_response(exchange, is_followed=self._is_followed or bool(data))
+            self.end_response(exchange, is_followed=self._behind > 0 or bool(data))
         elif not data:
             return
         elif framing == Framing.CHUNKED:

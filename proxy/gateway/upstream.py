@@ -213,9 +213,9 @@ class UpstreamConnection(ResponseReader, asyncio.BufferedProtocol):
         size = beginning.find(HEAD_END) + len(HEAD_END)
         if size < len(HEAD_END) or self._partial:
             return data
-        self._is_followed = size < len(data)
+        self._behind = len(data) - size
         self.data_received(beginning[:size])
-        self._is_followed = False
+        self._behind = 0
         return data[size:]
 
     @guarded
