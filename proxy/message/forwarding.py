@@ -3,6 +3,9 @@
 Apps believe these fields, so only a trusted proxy may send them. What a trusted peer says is kept, and nothing is added
 that contradicts it: gunicorn answers 400 to `X-Forwarded-Proto: http` beside `X-Forwarded-Ssl: on`. Of any other peer
 the whole family is dropped, whatever the spelling under which some app reads it.
+
+`Forwarded` of a trusted peer is passed on as it is, as nginx and Envoy do unless they are told otherwise: RFC 7239
+section 4 leaves it to each proxy whether it adds an element. The way through this proxy is in `X-Forwarded-For`.
 """
 
 from __future__ import annotations
