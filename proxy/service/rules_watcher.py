@@ -59,8 +59,14 @@ class RulesWatcher:
             self._linter.stop()
 
     async def _look(self) -> None:
+        source = self._source
+        before = source.data, source.rules_file, source.status
         if await self._has_new_rules():
-            self._use_rules()
+            try:
+                self._use_rules()
+            except Exception:  # what is told to be in force must be what is
+                source.data, source.rules_file, source.status = before
+                raise
             self._linter.begin(self._source.rules_file)
 
     async def _has_new_rules(self) -> bool:

@@ -152,6 +152,26 @@ async def test_mistake_while_rules_are_put_in_force_is_told_and_they_are_tried_a
     task.cancel()
 
 
+async def test_rules_that_could_not_be_put_in_force_are_not_told_to_be(path, monkeypatch):
+    """The page, the probe and new workers had them, and requests those before."""
+    monkeypatch.setattr(rules_watcher, "_MISTAKE_PAUSE_S", 0.001)
+    source = RulesSource(path)
+    before = source.data, source.rules_file, source.status.digest
+    tried = asyncio.Event()
+
+    def use_rules():
+        tried.set()
+        raise RuntimeError("broken")
+
+    task = asyncio.create_task(RulesWatcher(source, use_rules).run())
+    path.write_text(GOOD % "second")
+    await tried.wait()
+    await until(lambda: not source.status.last_reload_ok)
+    assert (source.data, source.rules_file, source.status.digest) == before
+    assert source.status.failed_reloads == 1
+    task.cancel()
+
+
 class Steps:
     """A linter that takes its time over each of the files that it is given.
 
