@@ -151,16 +151,11 @@ def main() -> None:
 @seconds(10, "--request-head-timeout", "From the first byte of a request to the end of its head.")
 @seconds(60, "--response-head-timeout", "From the end of a request to the head of the app's response.")
 @seconds(300, "--idle-timeout", "Without a byte in either direction of an exchange or tunnel.")
-@seconds(
-    75,
-    "--keepalive-timeout",
-    "How long a client's connection may wait for the next request; 0: no reuse.",
-    least=0,
-)
+@seconds(75, "--keepalive-timeout", "A client's connection without a request; 0: no reuse.", least=0)
 @seconds(
     1.5,
     "--upstream-keepalive-timeout",
-    "How long an idle connection to the app stays open; keep it below the app server's own time-out; 0: no reuse.",
+    "An idle connection to the app; keep it below the app server's own time-out; 0: no reuse.",
     least=0,
 )
 @flag(
@@ -204,18 +199,13 @@ def main() -> None:
     default="on",
     help="Watch which responses caches may reuse, for /api/audit; without an admin listener nothing is watched.",
 )
-@seconds(
-    0,
-    "--drain-delay",
-    "After SIGTERM, go on accepting requests for this long while /readyz answers 503.",
-    least=0,
-)
-@seconds(25, "--drain-timeout", "After that, how long requests in flight may take to finish.", least=0)
+@seconds(0, "--drain-delay", "After SIGTERM, still accept requests while /readyz answers 503.", least=0)
+@seconds(25, "--drain-timeout", "After the delay, let requests in flight finish.", least=0)
 def serve(**flags: Any) -> None:  # noqa: ANN401 - one for each flag; `Settings` gives them their types
     """Run the sidecar in front of an app.
 
-    Every flag can also be set by an environment variable; flags win. On SIGTERM
-    requests in flight finish first; a second SIGTERM ends at once. SIGHUP reloads the rules now. SIGUSR1 opens the access log's file again.
+    Every flag can also be set by an environment variable; flags win. On SIGTERM requests in flight finish first; a
+    second SIGTERM ends at once. SIGHUP reloads the rules now. SIGUSR1 opens the access log's file again.
 
     Exit codes: 0 after SIGTERM or Ctrl-C, 2 for wrong usage, 78 when the rules or settings cannot be used.
     """
