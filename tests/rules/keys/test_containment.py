@@ -96,9 +96,39 @@ def test_a_condition_on_another_field_ensures_nothing():
     assert conditions().covers(other)
 
 
+def test_expressions_cover_some_of_themselves_and_no_globs():
+    wide = conditions(path_regexes=("/a", "/b"))
+    assert wide.covers(conditions(path_regexes=("/b",)))
+    assert not wide.covers(conditions(path_regexes=("/b", "/c")))
+    assert not wide.covers(conditions(paths=("/a",)))
+
+
+def test_one_header_that_must_be_ajax_says_that_a_script_asks_and_another_does_not():
+    scripts = conditions(script_request=True)
+    assert scripts.covers(conditions(fields=(field_key("X-Requested-With", ["XMLHttpRequest"]),)))
+    assert not scripts.covers(conditions(fields=(field_key("X-Requested-With", ["XMLHttpRequest", "x"]),)))
+    assert not scripts.covers(conditions(fields=(field_key("X-Other", ["XMLHttpRequest"]),)))
+    assert not scripts.covers(conditions(fields=(field_key("X-Requested-With", ["other"]),)))
+
+
+def test_any_value_covers_a_member_of_a_list_and_a_value_does_not():
+    member = conditions(fields=(field_key("X", ["a"], by_member=True),))
+    assert conditions(fields=(field_key("X", present=True),)).covers(member)
+    assert not conditions(fields=(field_key("X", ["a"]),)).covers(member)
+
+
+def test_methods_stand_apart_only_from_other_methods():
+    reading = conditions(methods=["GET"])
+    assert reading.are_apart_from(conditions(methods=["POST"]))
+    assert not reading.are_apart_from(conditions(methods=["HEAD", "POST"]))
+    assert not reading.are_apart_from(conditions(paths=("/a",)))
+
+
 def test_a_search_that_grows_too_large_claims_nothing():
-    many = "/" + "*a" * 300
-    assert not glob_covers(many, many + "b*b")
+    """The same pair is covered while it is short: each further `*a` adds a state to the search."""
+    few, many = "/" + "*a" * 300, "/" + "*a" * 500
+    assert glob_covers(f"{few}*", f"{few}*b")
+    assert not glob_covers(f"{many}*", f"{many}*b")
 
 
 GLOBS = st.lists(st.sampled_from(["/", "a", "b", "*", "**", "?", "/**/", "/a"]), max_size=6).map(
