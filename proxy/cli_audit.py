@@ -123,7 +123,8 @@ def init(file: Path, har: tuple[Path, ...], admin: Address | None) -> None:
     The file has the rules that nocache-proxy ships, in force, and above them what the audit proposes, if it is asked:
     those rules only count and log what they would change. An existing file is never changed.
 
-    Exit codes: 0, 1 when the file exists or cannot be written, 2 when a recording cannot be read.
+    Exit codes: 0, 1 when the file exists or cannot be written, 2 when there is no report or a recording
+    cannot be read.
     """
     from proxy.audit.commands import start_rules
     from proxy.demo.stage import shipped_rules
