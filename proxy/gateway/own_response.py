@@ -17,6 +17,8 @@ from proxy.message.rewrite import Treatment
 from proxy.rules.policies import STRICT, treatment
 
 _STRICT: Final = treatment(STRICT)
+# The words of RFC 9110; `http.HTTPStatus` has older ones before Python 3.13.
+_RENAMED: Final = {413: "Content Too Large", 414: "URI Too Long"}
 
 
 def render_failure(
@@ -39,7 +41,7 @@ def render_failure(
         date: an IMF-fixdate.
         as_json: the content is an object with the members of RFC 9457 instead of text.
     """
-    phrase = HTTPStatus(failure.status).phrase
+    phrase = _RENAMED.get(failure.status) or HTTPStatus(failure.status).phrase
     if as_json:
         media_type = b"application/json"
         problem = {"status": failure.status, "title": phrase, "detail": failure.text}

@@ -6,7 +6,6 @@ import errno
 import json
 import socket
 import ssl
-from http import HTTPStatus
 
 import pytest
 
@@ -58,13 +57,27 @@ def test_content_is_one_line_of_plain_text(name):
 @pytest.mark.parametrize("name", ANSWERED)
 def test_content_is_one_line_of_json_for_who_asked_for_json(name):
     failure = ANSWERED[name]
-    _, fields, content = render(failure, as_json=True)
+    status_line, fields, content = render(failure, as_json=True)
     assert dict(fields)["Content-Type"] == "application/json"
     assert dict(fields)["Content-Length"] == str(len(content))
     assert set(STRICT.set_fields) <= set(fields)
     assert content.count(b"\n") == 1
-    phrase = HTTPStatus(failure.status).phrase
+    phrase = status_line.split(" ", 2)[2]
     assert json.loads(content) == {"status": failure.status, "title": phrase, "detail": failure.text}
+
+
+@pytest.mark.parametrize(
+    ("failure", "phrase"),
+    [
+        (failures.CONTENT_TOO_LARGE, "413 Content Too Large"),
+        (failures.TARGET_TOO_LONG, "414 URI Too Long"),
+        (failures.HEAD_TOO_LARGE, "431 Request Header Fields Too Large"),
+    ],
+)
+def test_reason_phrases_are_those_of_rfc_9110_with_any_python(failure, phrase):
+    status_line, _, content = render(failure)
+    assert status_line == f"HTTP/1.1 {phrase}"
+    assert content.startswith(phrase.encode() + b": ")
 
 
 def test_failure_says_whose_it_is():
