@@ -264,7 +264,7 @@ class Test_Reading:
     def test_large_read_that_goes_on_after_an_answer_without_content_answers_no_other_request(
         self, head, is_pinned
     ):
-        """The connection rested for a moment, and a request that was pipelined took it and what came on it."""
+        """It rested for a moment, and a request that is asked once more after a 304 could take it and what came on it."""
         stage = Stage()
         if is_pinned:
             stage.connection.belong_to(stage.listener)
