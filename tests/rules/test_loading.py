@@ -430,3 +430,25 @@ def test_the_module_does_not_pull_in_what_only_commands_need():
 
 def test_public_names_are_reexported_for_users_of_the_module():
     assert set(loader.__all__) >= {"load", "loads", "RulesFile", "RulesError", "Mistake"}
+
+
+def test_replaced_rules_need_no_garbage_collector():
+    """`serve` exempts its first rules from garbage collection, so a reference cycle in them would stay for ever."""
+    import gc
+
+    number = 600
+    rule = "  - {name: r%d, match: {paths: [/a/%d/**], path_regexes: ['/b[0-9]+/%d'], query: {a: 'x*'}}}\n"
+    text = "version: 1\nrules:\n" + "".join(rule % (one, one, one) for one in range(number))
+    load_text("version: 1\nrules: [{name: first, match: {path_regexes: [/a+]}}]\n")  # what stays in any case
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        rules_file = load_text(text)
+        made = len(gc.get_objects()) - before
+        del rules_file
+        left = len(gc.get_objects()) - before
+    finally:
+        gc.enable()
+    assert made > 10 * number
+    assert left < number  # not one object of each rule
