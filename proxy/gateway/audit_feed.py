@@ -29,10 +29,11 @@ class Passing:
         size: bytes of content so far.
     """
 
-    __slots__ = ("_collector", "checksum", "request", "response", "size")
+    __slots__ = ("_collector", "_feed", "checksum", "request", "response", "size")
 
-    def __init__(self, collector: Collector, request: RequestHead, response: ResponseHead) -> None:
-        self._collector = collector
+    def __init__(self, feed: AuditFeed, request: RequestHead, response: ResponseHead) -> None:
+        self._feed = feed
+        self._collector = collector = feed.collector
         self.request = request
         self.response = response
         self.checksum = 0 if request.method == "GET" and collector.bytes_to_compare > 0 else NOT_SEEN
@@ -48,17 +49,20 @@ class Passing:
     def end(self) -> None:
         """Hand over the response, as it has passed whole."""
         request, response = self.request, self.response
-        self._collector.take(
-            time.time(),
-            request.method,
-            request.host or b"",
-            request.target,
-            response.status,
-            request.lines,
-            response.section.fields,
-            self.checksum,
-            self.size,
-        )
+        try:
+            self._collector.take(
+                time.time(),
+                request.method,
+                request.host or b"",
+                request.target,
+                response.status,
+                request.lines,
+                response.section.fields,
+                self.checksum,
+                self.size,
+            )
+        except Exception:  # noqa: BLE001 - the client gets its answer, whatever the audit makes of it
+            self._feed.failed_by_itself()
 
 
 class AuditFeed:
@@ -69,12 +73,15 @@ class AuditFeed:
         ruleset: in force; see `use_rules`.
         loop: gives the collector time.
         recorder: told of the audit's own mistakes.
+
+    Attributes:
+        collector: of the worker.
     """
 
     def __init__(
         self, collector: Collector, ruleset: Ruleset, loop: asyncio.AbstractEventLoop, recorder: Recorder
     ) -> None:
-        self._collector = collector
+        self.collector = collector
         self._loop = loop
         self._recorder = recorder
         self._next_telling_s = -math.inf
@@ -85,29 +92,32 @@ class AuditFeed:
         """Learn which policies forbid reuse without validation, and have what follows told apart from what was before."""
         names = (rule.policy.name for rule in ruleset.rules if protects(rule.policy))
         protecting = frozenset((STRICT.name, *names))
-        self._collector.use_rules(time.time(), ruleset.digest)
+        self.collector.use_rules(time.time(), ruleset.digest)
         self._protecting = protecting
 
     def begin(self, request: RequestHead, response: ResponseHead, resolution: Resolution) -> Passing | None:
         """Begin with a response whose head has come; return `None` if a rule protects it: that is counted at once."""
-        collector = self._collector
         if resolution.policy.name not in self._protecting:
-            return Passing(collector, request, response)
-        if not collector.has_counted_protected(request.method, request.target):
-            collector.take_protected(
-                time.time(),
-                request.method,
-                request.host or b"",
-                request.target,
-                response.status,
-                request.lines,
-                response.section.fields,
-            )
+            return Passing(self, request, response)
+        collector = self.collector
+        try:
+            if not collector.has_counted_protected(request.method, request.target):
+                collector.take_protected(
+                    time.time(),
+                    request.method,
+                    request.host or b"",
+                    request.target,
+                    response.status,
+                    request.lines,
+                    response.section.fields,
+                )
+        except Exception:  # noqa: BLE001 - as in `Passing.end`
+            self.failed_by_itself()
         return None
 
     def tick(self, now_s: float) -> None:
         """Have the collector look at what was handed over, some answers at a time."""
-        if self._collector.tick(now_s):
+        if self.collector.tick(now_s):
             self._work()
 
     def failed_by_itself(self) -> None:
@@ -121,7 +131,7 @@ class AuditFeed:
     def _work(self) -> None:
         has_more = True  # an entry that fails has left the queue; those behind it have not
         try:
-            has_more = self._collector.work()
+            has_more = self.collector.work()
         finally:
             if has_more:
                 self._loop.call_later(_PAUSE_S, self._work)
